@@ -1,0 +1,251 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueHint};
+
+/// Fine-tunes a pretrained language model into a recommender that balances several objectives at once.
+#[derive(Debug, Parser)]
+#[command(name = "paretune", version, max_term_width = 110, after_help = EXIT_CODES)]
+pub(crate) struct Cli {
+    /// Which command.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes: 0 done; 1 something failed while running; 2 the input (arguments, configuration, data, model files) is wrong and the \
+message says how to mend it.";
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Train a model, measure it against baselines, and write a run directory with a report.
+    Finetune(Box<Finetune>),
+    /// Turn raw files into clean tables, by a descriptor.
+    Import(Import),
+    /// Measure a run's model again on its test part.
+    Evaluate(Evaluate),
+    /// Recommend items to a user, with a score for each objective.
+    Recommend(Recommend),
+    /// Train a set of balances and show which are worth choosing: the Pareto front.
+    Front(Box<Front>),
+    /// Write the simulated marketplace that is embedded in this program.
+    Simulate(Simulate),
+    /// Make the small built-in text encoder from a larger sentence encoder.
+    Distill(Distill),
+    /// Print a completion script for a shell.
+    Completions {
+        /// Which shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+/// What to train on, with what, and how. Later ones win: the data set's own defaults, `--config`, the flags, `--set`.
+#[derive(Debug, Args, Clone)]
+pub(crate) struct Job {
+    /// Configuration file (TOML; a run's `config.toml` reproduces the run).
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) config: Option<PathBuf>,
+    /// Data set: `marketplace` (embedded, the default), a known one (`movielens-small`, `steam`, `bookcrossing`,
+    /// `amazon-beauty`; needs --from), a descriptor file, or a folder of canonical Parquet tables.
+    #[arg(long, value_name = "NAME|FILE|DIR")]
+    pub(crate) dataset: Option<String>,
+    /// Folder with the raw files that the descriptor names.
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) from: Option<PathBuf>,
+    /// Text encoder: `builtin` (the default), a model directory, or a Hub model such as
+    /// `sentence-transformers/all-MiniLM-L6-v2[@revision]`.
+    #[arg(long, value_name = "SOURCE")]
+    pub(crate) model: Option<String>,
+    /// Train these objectives only, for example `click,conversion`.
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    pub(crate) objectives: Vec<String>,
+    /// Weights of objectives, for example `click=0.3,conversion=0.7`.
+    #[arg(long, value_name = "NAME=W", value_delimiter = ',', value_parser = weight)]
+    pub(crate) weights: Vec<(String, f64)>,
+    /// How gradients are balanced: `weighted-sum`, `uncertainty` or `mgda`.
+    #[arg(long, value_name = "METHOD")]
+    pub(crate) balance: Option<String>,
+    /// Where gradients are compared: `shared` (cheap) or `full`.
+    #[arg(long, value_name = "CUT")]
+    pub(crate) gradients: Option<String>,
+    /// Train the last N layers of the text encoder only; 0 freezes it.
+    #[arg(long, value_name = "N")]
+    pub(crate) train_layers: Option<usize>,
+    /// Passes over the training rows.
+    #[arg(long, value_name = "N")]
+    pub(crate) epochs: Option<usize>,
+    /// Stop after this many steps.
+    #[arg(long, value_name = "N")]
+    pub(crate) max_steps: Option<usize>,
+    /// Seed of everything random.
+    #[arg(long, value_name = "N")]
+    pub(crate) seed: Option<u64>,
+    /// Baselines to train and measure: any of `untrained`, `popularity`, `item-mean`, `single-objective`, `ids`.
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    pub(crate) baselines: Option<Vec<String>>,
+    /// Any other setting, for example `training.batch=256` or `data.split.test=0.2`. Can be repeated.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub(crate) settings: Vec<String>,
+    /// Never touch the network: model files come from the cache.
+    #[arg(long)]
+    pub(crate) offline: bool,
+}
+
+/// Where a run goes.
+#[derive(Debug, Args, Clone)]
+pub(crate) struct Output {
+    /// Folder that holds the runs.
+    #[arg(long, value_name = "DIR", default_value = "runs", value_hint = ValueHint::DirPath)]
+    pub(crate) runs: PathBuf,
+    /// Name of the run; the data set's name and a number by default.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<String>,
+    /// Go on with a run that was cut off (`--name`, or the latest); it ends as if it had never stopped.
+    #[arg(long)]
+    pub(crate) resume: bool,
+    /// Print one JSON object for each event and the metrics at the end, instead of bars and tables.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Train a model, measure it against baselines, and write a run directory with a report.
+#[derive(Debug, Args)]
+pub(crate) struct Finetune {
+    #[command(flatten)]
+    pub(crate) job: Job,
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
+/// Train a set of balances and show which are worth choosing.
+#[derive(Debug, Args)]
+pub(crate) struct Front {
+    #[command(flatten)]
+    pub(crate) job: Job,
+    #[command(flatten)]
+    pub(crate) output: Output,
+    /// Number of balances: each objective alone, all equally, then points between.
+    #[arg(long, value_name = "N", default_value_t = 7)]
+    pub(crate) points: usize,
+}
+
+/// Turn raw files into clean tables.
+#[derive(Debug, Args)]
+pub(crate) struct Import {
+    /// A known data set or a descriptor file.
+    #[arg(long, value_name = "NAME|FILE")]
+    pub(crate) dataset: String,
+    /// Folder with the raw files that the descriptor names.
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) from: PathBuf,
+    /// Where the Parquet tables and `quarantine.tsv` go.
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) out: PathBuf,
+    /// Stop when more than this share of the rows is bad.
+    #[arg(long, value_name = "SHARE")]
+    pub(crate) max_bad_share: Option<f64>,
+    /// Print the cleaning report as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// A run to use.
+#[derive(Debug, Args, Clone)]
+pub(crate) struct RunArgs {
+    /// Run directory.
+    #[arg(long, value_name = "DIR", default_value = "runs/latest", value_hint = ValueHint::DirPath)]
+    pub(crate) run: PathBuf,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Measure a run's model again on its test part.
+#[derive(Debug, Args)]
+pub(crate) struct Evaluate {
+    #[command(flatten)]
+    pub(crate) run: RunArgs,
+}
+
+/// Recommend items to a user.
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("who").required(true).args(["user", "history"]))]
+pub(crate) struct Recommend {
+    #[command(flatten)]
+    pub(crate) run: RunArgs,
+    /// A user of the data set.
+    #[arg(long, value_name = "ID")]
+    pub(crate) user: Option<String>,
+    /// Items that a new user likes, newest first.
+    #[arg(long, value_name = "ID,ID", value_delimiter = ',')]
+    pub(crate) history: Vec<String>,
+    /// How many items.
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    pub(crate) top: usize,
+    /// What to rank by, for example `click=0.3,conversion=0.7`; the run's own weights by default.
+    #[arg(long, value_name = "NAME=W", value_delimiter = ',', value_parser = weight)]
+    pub(crate) weights: Vec<(String, f64)>,
+    /// Text of a new item, ranked among the others. Can be repeated.
+    #[arg(long = "item-text", value_name = "TEXT")]
+    pub(crate) item_texts: Vec<String>,
+    /// Keep items that the user already engaged with.
+    #[arg(long)]
+    pub(crate) keep_seen: bool,
+}
+
+/// Write the simulated marketplace.
+#[derive(Debug, Args)]
+pub(crate) struct Simulate {
+    /// Where the Parquet tables go.
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) out: PathBuf,
+    /// Seed.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// Number of items.
+    #[arg(long)]
+    pub(crate) items: Option<usize>,
+    /// Number of users.
+    #[arg(long)]
+    pub(crate) users: Option<usize>,
+}
+
+/// Make a small text encoder that imitates a larger one.
+#[derive(Debug, Args)]
+pub(crate) struct Distill {
+    /// The sentence encoder to imitate (directory or Hub model).
+    #[arg(long, value_name = "SOURCE")]
+    pub(crate) teacher: String,
+    /// Text files, one text a line; a tenth of the lines is held out to measure on.
+    #[arg(long, value_name = "FILE", required = true, num_args = 1..)]
+    pub(crate) texts: Vec<PathBuf>,
+    /// Where the student goes.
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) out: PathBuf,
+    /// Layers of the student.
+    #[arg(long, default_value_t = 2)]
+    pub(crate) layers: usize,
+    /// Width of the student.
+    #[arg(long, default_value_t = 128)]
+    pub(crate) hidden: usize,
+    /// Word pieces the student keeps.
+    #[arg(long, default_value_t = 10_000)]
+    pub(crate) vocabulary: usize,
+    /// Passes over the texts.
+    #[arg(long, default_value_t = 20)]
+    pub(crate) epochs: usize,
+    /// Seed.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+}
+
+fn weight(text: &str) -> Result<(String, f64), String> {
+    let (name, value) = text.split_once('=').ok_or_else(|| format!("`{text}` is not NAME=WEIGHT, for example click=0.3"))?;
+    let value: f64 = value.trim().parse().map_err(|_| format!("`{value}` in `{text}` is not a number"))?;
+    if !(value.is_finite() && value >= 0.0) {
+        return Err(format!("the weight of `{name}` is {value}; weights are zero or positive"));
+    }
+    Ok((name.trim().to_owned(), value))
+}

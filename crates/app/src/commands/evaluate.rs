@@ -1,0 +1,48 @@
+//! `evaluate`: a run's model on its test part, measured again.
+
+use std::time::Instant;
+
+use crate::{
+    cli,
+    config::Baseline,
+    job::Job,
+    measure::{Bench, MetricsFile},
+    run_dir::RunDir,
+};
+
+use super::finetune::stored_config;
+
+pub(super) fn run(args: &cli::Evaluate) -> anyhow::Result<()> {
+    let started = Instant::now();
+    let run = RunDir::existing(&args.run.run)?;
+    let mut config = stored_config(&run)?;
+    // What would have to be trained again is in the run's own report.
+    config.evaluation.baselines.retain(|baseline| !matches!(baseline, Baseline::SingleObjective | Baseline::Ids));
+    let job = Job::prepare(config, &run)?;
+    let mut bench = Bench::new(&job)?;
+    bench.untrained(&job.new_model(job.config.model.items)?)?;
+    let model = job.saved_model(&run)?;
+    let known = model.embed(&job.corpus.tokens, None)?;
+    bench.model("model", &model, &known)?;
+    bench.without_model()?;
+    if args.run.json {
+        let (test_rows, ranked_users) = bench.sizes();
+        let file = MetricsFile {
+            dataset: &job.corpus.dataset.name,
+            model: &job.config.model.source,
+            metrics: &bench.metrics,
+            steps: 0,
+            test_rows,
+            ranked_users,
+            seed: job.config.seed,
+            seconds: started.elapsed().as_secs_f64(),
+        };
+        println!("{}", serde_json::to_string_pretty(&file)?);
+        return Ok(());
+    }
+    println!("{}", job.describe());
+    for table in bench.tables() {
+        println!("\n{table}");
+    }
+    Ok(())
+}

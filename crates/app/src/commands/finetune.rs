@@ -1,0 +1,140 @@
+//! `finetune`: the main job.
+
+use std::time::Instant;
+
+use anyhow::Context;
+
+use crate::{
+    cli,
+    config::{Baseline, RunConfig},
+    failure::wrong_input,
+    job::Job,
+    measure::{self, Bench, MetricsFile},
+    page,
+    progress::{Show, seconds},
+    run_dir::RunDir,
+};
+
+/// Users shown in the report.
+const EXAMPLES: usize = 4;
+
+pub(super) fn run(args: &cli::Finetune) -> anyhow::Result<()> {
+    let started = Instant::now();
+    let (run, config) = open(&args.job, &args.output)?;
+    if args.output.resume && run.join("metrics.json").is_file() {
+        println!("{} is finished already; its report is {}", run.path().display(), run.join("report.html").display());
+        return Ok(());
+    }
+    let show = if args.output.json { Show::Json } else { Show::People };
+    let job = Job::prepare(config, &run)?;
+    run.write("config.toml", toml::to_string(&job.config).context("cannot write the configuration")?)?;
+    if show == Show::People {
+        if let Some(cleaning) = &job.cleaning {
+            println!("{cleaning}");
+        }
+        println!("{}", job.describe());
+        job.notes.iter().for_each(|note| println!("note: {note}"));
+        println!("run: {}", run.path().display());
+    }
+
+    let mut bench = Bench::new(&job)?;
+    bench.untrained(&job.new_model(job.config.model.items)?)?;
+    let checkpoints = run.join("checkpoints");
+    let log = run.join("metrics.jsonl");
+    let (model, (outcome, progress)) =
+        measure::train(&job, job.config.model.items, &job.weights(), &checkpoints.join("model"), "training", Some(&log), show)?;
+    let trained = started.elapsed().as_secs_f64();
+    let known = model.embed(&job.corpus.tokens, None)?;
+    bench.model("model", &model, &known)?;
+    bench.without_model()?;
+    bench.trained_baselines(&checkpoints, show)?;
+    model.save(&run.join("model"), &job.files)?;
+
+    let total = started.elapsed().as_secs_f64();
+    let (test_rows, ranked_users) = bench.sizes();
+    let file = MetricsFile {
+        dataset: &job.corpus.dataset.name,
+        model: &job.config.model.source,
+        metrics: &bench.metrics,
+        steps: outcome.steps,
+        test_rows,
+        ranked_users,
+        seed: job.config.seed,
+        seconds: total,
+    };
+    let (verdicts, ahead) = bench.verdicts();
+    let mut report = page::opening(
+        &format!("{} fine-tuned on {}", job.config.model.source, job.corpus.dataset.name),
+        &job,
+        &[
+            ("Data set", job.describe()),
+            ("Text encoder", job.config.model.source.clone()),
+            ("Balancing", format!("{} ({:?} gradients)", job.config.balance.method, job.config.balance.gradients).to_lowercase()),
+            ("Steps", outcome.steps.to_string()),
+            ("Test rows", test_rows.to_string()),
+            ("Users ranked for", ranked_users.to_string()),
+            ("Seed", job.config.seed.to_string()),
+            ("Time", format!("{} to the trained model, {} with all baselines", seconds(trained), seconds(total))),
+        ],
+    );
+    for line in &verdicts {
+        report = report.summary(line);
+    }
+    for table in bench.tables() {
+        report = report.table(table);
+    }
+    for chart in page::curves(&progress.events) {
+        report = report.curve(chart);
+    }
+    for example in page::examples(&job, &model, EXAMPLES)? {
+        report = report.example(example);
+    }
+    if let Some(cleaning) = &job.cleaning {
+        report = report.cleaning(cleaning.clone());
+    }
+    report.config(toml::to_string(&job.config)?).save(run.join("report.html"))?;
+    // Last of all: its presence says that the run is finished.
+    run.write("metrics.json", serde_json::to_string_pretty(&file)?)?;
+
+    if show == Show::Json {
+        println!("{}", serde_json::to_string(&file)?);
+        return Ok(());
+    }
+    for table in bench.tables() {
+        println!("\n{table}");
+    }
+    println!();
+    verdicts.iter().for_each(|line| println!("{line}"));
+    let compared = [Baseline::Untrained, Baseline::Popularity].iter().all(|b| job.config.evaluation.baselines.contains(b));
+    if compared && ahead {
+        println!("The trained model beats the untrained one and popularity on every objective it trains.");
+    } else if compared {
+        println!("The trained model does NOT beat the untrained one and popularity on every objective; see above.");
+    }
+    println!("report: {}", run.join("report.html").display());
+    println!("done in {}; recommend with: cargo xtask recommend --user {}", seconds(total), first_user(&job));
+    Ok(())
+}
+
+fn first_user(job: &Job) -> &str {
+    job.corpus.dataset.users.ids.first().map_or("ID", String::as_str)
+}
+
+/// A new run with its resolved configuration, or the one to go on with and what it was started with.
+pub(super) fn open(job: &cli::Job, output: &cli::Output) -> anyhow::Result<(RunDir, RunConfig)> {
+    if output.resume {
+        let run = RunDir::open(output, "")?;
+        return Ok((run.clone(), stored_config(&run)?));
+    }
+    let config = RunConfig::resolve(job)?;
+    let run = RunDir::open(output, &config.data.dataset)?;
+    run.write("config.toml", toml::to_string(&config).context("cannot write the configuration")?)?;
+    Ok((run, config))
+}
+
+/// The configuration a run was started with.
+pub(super) fn stored_config(run: &RunDir) -> anyhow::Result<RunConfig> {
+    let path = run.join("config.toml");
+    let text = std::fs::read_to_string(&path).map_err(|error| wrong_input(format!("{}: {error}", path.display())))?;
+    toml::from_str(&text).map_err(|error| wrong_input(format!("{}: {error}", path.display())))
+}

@@ -1,0 +1,30 @@
+//! One file for each command.
+
+mod distill;
+mod evaluate;
+mod finetune;
+mod front;
+mod import;
+mod recommend;
+mod simulate;
+
+use clap::CommandFactory;
+
+use crate::cli::{Cli, Command};
+
+/// Runs a command.
+pub(crate) fn run(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Finetune(args) => finetune::run(&args),
+        Command::Import(args) => import::run(&args),
+        Command::Evaluate(args) => evaluate::run(&args),
+        Command::Recommend(args) => recommend::run(&args),
+        Command::Front(args) => front::run(&args),
+        Command::Simulate(args) => simulate::run(&args),
+        Command::Distill(args) => distill::run(&args),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "paretune", &mut std::io::stdout());
+            Ok(())
+        }
+    }
+}

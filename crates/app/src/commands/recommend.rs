@@ -1,0 +1,108 @@
+//! `recommend`: the best items for somebody, with a score for each objective.
+
+use paretune_eval::report::{Cell, Table};
+use paretune_features::TextTokenizer;
+use paretune_recommender::{BatchBuilder, Encode, Viewer};
+use paretune_train::evaluation::utilities;
+use serde::Serialize;
+
+use crate::{cli, failure::wrong_input, job::Job, run_dir::RunDir};
+
+use super::finetune::stored_config;
+
+/// One recommended item.
+#[derive(Debug, Serialize)]
+struct Pick<'a> {
+    rank: usize,
+    /// `None` for an item given by its text.
+    item: Option<&'a str>,
+    title: &'a str,
+    /// Objective → predicted probability, rating or seconds.
+    scores: std::collections::BTreeMap<&'a str, f32>,
+}
+
+pub(super) fn run(args: &cli::Recommend) -> anyhow::Result<()> {
+    let run = RunDir::existing(&args.run.run)?;
+    let job = Job::prepare(stored_config(&run)?, &run)?;
+    let weights = weights(&job, &args.weights)?;
+    let model = job.saved_model(&run)?;
+    let corpus = &job.corpus;
+
+    let (viewer, seen, past) = match &args.user {
+        Some(id) => {
+            let user = corpus.user(id)?;
+            let past = corpus.histories.before(user, i64::MAX, 5, false);
+            let past = past.iter().map(|&row| corpus.dataset.events.item[row as usize]).collect::<Vec<_>>();
+            (Viewer::Known { user, clock: i64::MAX, train_only: false }, corpus.histories.engaged_items(user, false), past)
+        }
+        None => {
+            let history = args.history.iter().map(|id| corpus.item(id)).collect::<Result<Vec<u32>, _>>()?;
+            (Viewer::New { history: history.clone() }, history.clone(), history)
+        }
+    };
+    let known = model.embed(&corpus.tokens, None)?;
+    let mut builder = BatchBuilder::new(corpus, 0);
+    builder.request(&viewer);
+    let request = builder.build(Encode::Nothing);
+    let mut scores = model.score(&model.catalogue(corpus, &known, i64::MAX)?, &request, &known)?.remove(0);
+    if !args.item_texts.is_empty() {
+        let tokenizer = TextTokenizer::load(&job.files, Some(job.config.model.max_length))?;
+        let new = model.new_items(corpus, &tokenizer.encode(&args.item_texts)?)?;
+        let more = model.score(&new, &request, &known)?.remove(0);
+        scores.iter_mut().zip(more).for_each(|(all, new)| all.extend(new));
+    }
+
+    let hidden = if args.keep_seen { Vec::new() } else { seen };
+    let top = paretune_eval::top_k(&utilities(&job.objectives, &scores, &weights), args.top, &hidden);
+    let items = corpus.dataset.items.len();
+    let picks: Vec<Pick<'_>> = top
+        .iter()
+        .enumerate()
+        .map(|(place, &item)| {
+            let new = (item as usize).checked_sub(items);
+            Pick {
+                rank: place + 1,
+                item: corpus.dataset.items.ids.get(item as usize).map(String::as_str),
+                title: new.map_or_else(|| corpus.title(item), |new| args.item_texts[new].as_str()),
+                scores: job.objectives.iter().zip(&scores).map(|(o, s)| (o.name.as_str(), s[item as usize])).collect(),
+            }
+        })
+        .collect();
+    if args.run.json {
+        println!("{}", serde_json::to_string_pretty(&picks)?);
+        return Ok(());
+    }
+    if !past.is_empty() {
+        println!("lately: {}", past.iter().map(|&item| corpus.title(item)).collect::<Vec<_>>().join(" · "));
+    }
+    println!("{}", table(&job, &picks, &weights));
+    Ok(())
+}
+
+fn table(job: &Job, picks: &[Pick<'_>], weights: &[f64]) -> Table {
+    let by: Vec<String> = job.objectives.iter().zip(weights).map(|(objective, weight)| format!("{} {weight}", objective.name)).collect();
+    let names = job.objectives.iter().map(|objective| objective.name.clone());
+    let columns = ["rank", "item", "title"].into_iter().map(str::to_owned).chain(names);
+    let mut table = Table::new("Recommendations", columns).note(format!("Ranked by {}.", by.join(", ")));
+    for pick in picks {
+        let scores = job.objectives.iter().map(|objective| {
+            let value = f64::from(pick.scores[objective.name.as_str()]);
+            Cell::number(value, if value.abs() < 10.0 { 3 } else { 1 })
+        });
+        let head = [Cell::count(pick.rank), Cell::from(pick.item.unwrap_or("(new)")), Cell::from(pick.title)];
+        table = table.row(head.into_iter().chain(scores));
+    }
+    table
+}
+
+/// The weights that were asked for, or the run's own.
+fn weights(job: &Job, asked: &[(String, f64)]) -> anyhow::Result<Vec<f64>> {
+    let known: Vec<&str> = job.objectives.iter().map(|objective| objective.name.as_str()).collect();
+    if let Some((name, _)) = asked.iter().find(|(name, _)| !known.contains(&name.as_str())) {
+        return Err(wrong_input(format!("unknown objective `{name}`; this run has {}", known.join(", "))));
+    }
+    if asked.is_empty() {
+        return Ok(job.weights());
+    }
+    Ok(known.iter().map(|name| asked.iter().find(|(asked, _)| asked == name).map_or(0.0, |(_, weight)| *weight)).collect())
+}

@@ -1,0 +1,318 @@
+//! The configuration of a run: what the data set suggests, what the user's file says, what the flags say, in that order.
+
+use std::{collections::BTreeMap, fs, path::PathBuf};
+
+use anyhow::Context;
+use paretune_data::SplitStrategy;
+use paretune_objectives::Objective;
+use paretune_recommender::ItemSource;
+use paretune_train::{BalanceConfig, TrainingConfig};
+use serde::{Deserialize, Serialize};
+use toml::{Table, Value};
+
+use crate::{cli, embedded, failure::wrong_input};
+
+/// Everything that determines a run. Written resolved to `config.toml`, which reproduces it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RunConfig {
+    /// Seed of everything random.
+    #[serde(default = "one")]
+    pub(crate) seed: u64,
+    pub(crate) data: DataConfig,
+    #[serde(default)]
+    pub(crate) model: ModelConfig,
+    #[serde(default)]
+    pub(crate) balance: BalanceConfig,
+    #[serde(default)]
+    pub(crate) training: TrainingConfig,
+    #[serde(default)]
+    pub(crate) evaluation: EvaluationConfig,
+    pub(crate) objectives: Vec<Objective>,
+}
+
+fn one() -> u64 {
+    1
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct DataConfig {
+    /// `marketplace`, a known data set, a descriptor, or a folder of Parquet tables.
+    pub(crate) dataset: String,
+    /// Folder with the raw files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) from: Option<PathBuf>,
+    /// How the log is divided.
+    pub(crate) split: SplitStrategy,
+    /// Feedback column whose positive value makes an event part of the history.
+    pub(crate) engaged: String,
+    /// How an item's fields become its text.
+    pub(crate) template: String,
+    /// Stop when more than this share of the raw rows is bad.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) max_bad_share: Option<f64>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct ModelConfig {
+    /// `builtin`, a directory, or a Hub model.
+    pub(crate) source: String,
+    /// What an item's vector is made from: `text` or `ids`.
+    pub(crate) items: ItemSource,
+    /// Train the last layers only; absent = all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) train_layers: Option<usize>,
+    /// Tokens an item's text is cut to.
+    pub(crate) max_length: usize,
+    /// Dropout in the text encoder; absent = as its own files say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) encoder_dropout: Option<f64>,
+    /// Width of the shared representation.
+    pub(crate) dim: usize,
+    /// Attention heads of the user tower.
+    pub(crate) heads: usize,
+    /// Hidden width of a task tower.
+    pub(crate) tower: usize,
+    /// Dropout in the task towers.
+    pub(crate) dropout: f64,
+    /// Past events the user tower sees.
+    pub(crate) history: usize,
+    /// Never touch the network.
+    pub(crate) offline: bool,
+}
+
+impl Default for ModelConfig {
+    fn default() -> Self {
+        Self {
+            source: "builtin".into(),
+            items: ItemSource::Text,
+            train_layers: None,
+            max_length: 64,
+            encoder_dropout: None,
+            dim: 64,
+            heads: 4,
+            tower: 64,
+            dropout: 0.1,
+            history: 20,
+            offline: false,
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct EvaluationConfig {
+    /// What to compare with.
+    pub(crate) baselines: Vec<Baseline>,
+    /// Cut-offs of the ranking metrics; list metrics use the first.
+    pub(crate) top: Vec<usize>,
+    /// Users that are ranked for, at most.
+    pub(crate) users: usize,
+    /// Test rows, at most.
+    pub(crate) rows: usize,
+    /// What the full ranking ranks by; the first objective by default.
+    pub(crate) rank_by: BTreeMap<String, f64>,
+}
+
+impl Default for EvaluationConfig {
+    fn default() -> Self {
+        use Baseline::{ItemMean, Popularity, SingleObjective, Untrained};
+        Self {
+            baselines: vec![Untrained, Popularity, ItemMean, SingleObjective],
+            top: vec![10, 20],
+            users: 1000,
+            rows: 100_000,
+            rank_by: BTreeMap::new(),
+        }
+    }
+}
+
+/// What a model is compared with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Baseline {
+    /// The same model before training: pretrained encoder, fresh towers.
+    Untrained,
+    /// The item's popularity alone.
+    Popularity,
+    /// The item's mean label.
+    ItemMean,
+    /// For each objective a model trained on it alone.
+    SingleObjective,
+    /// The same model with an id table in place of the text encoder.
+    Ids,
+}
+
+impl RunConfig {
+    /// Resolves flags, file and the data set's suggestions.
+    pub(crate) fn resolve(job: &cli::Job) -> anyhow::Result<Self> {
+        let file = match &job.config {
+            Some(path) => {
+                let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+                toml::from_str(&text).map_err(|error| wrong_input(format!("{}: {error}", path.display())))?
+            }
+            None => Table::new(),
+        };
+        let named = file.get("data").and_then(|data| data.get("dataset")).and_then(Value::as_str);
+        let dataset = job.dataset.as_deref().or(named).unwrap_or(embedded::DATASET).to_owned();
+        let mut merged = suggestions(&embedded::suggestions(&dataset)?)?;
+        let own_file = merge_check(&file);
+        merge(&mut merged, own_file);
+        merge(&mut merged, flags(job, &dataset)?);
+        let mut config: Self =
+            Value::Table(merged).try_into().map_err(|error| wrong_input(format!("the configuration does not fit: {error}")))?;
+        config.choose(job)?;
+        Ok(config)
+    }
+
+    /// Keeps the objectives that were asked for and sets their weights.
+    fn choose(&mut self, job: &cli::Job) -> anyhow::Result<()> {
+        let known: Vec<String> = self.objectives.iter().map(|objective| objective.name.clone()).collect();
+        let check = |name: &String| {
+            let list = known.join(", ");
+            if known.contains(name) { Ok(()) } else { Err(wrong_input(format!("unknown objective `{name}`; this data set has {list}"))) }
+        };
+        job.objectives.iter().try_for_each(&check)?;
+        job.weights.iter().try_for_each(|(name, _)| check(name))?;
+        self.evaluation.rank_by.keys().try_for_each(&check)?;
+        if !job.objectives.is_empty() {
+            self.objectives.retain(|objective| job.objectives.contains(&objective.name));
+        }
+        if !job.weights.is_empty() {
+            for objective in &mut self.objectives {
+                let given = job.weights.iter().find(|(name, _)| *name == objective.name);
+                objective.weight = given.map_or(0.0, |(_, weight)| *weight);
+            }
+        }
+        Ok(())
+    }
+
+    /// Weights of the objectives for the full ranking.
+    pub(crate) fn rank_weights(&self) -> Vec<f64> {
+        let by = &self.evaluation.rank_by;
+        self.objectives
+            .iter()
+            .enumerate()
+            .map(|(k, objective)| match by.is_empty() {
+                true => f64::from(u8::from(k == 0)),
+                false => by.get(&objective.name).copied().unwrap_or(0.0),
+            })
+            .collect()
+    }
+}
+
+fn merge_check(file: &Table) -> Table {
+    file.clone()
+}
+
+/// A descriptor's `[finetune]` table in the shape of a run's configuration: `template`, `split` and `engaged` belong to the data,
+/// `negatives` to training.
+fn suggestions(table: &Table) -> anyhow::Result<Table> {
+    let mut result = Table::new();
+    let mut data = Table::new();
+    let mut training = Table::new();
+    for (key, value) in table {
+        match key.as_str() {
+            "template" | "split" | "engaged" => drop(data.insert(key.clone(), value.clone())),
+            "negatives" => drop(training.insert(key.clone(), value.clone())),
+            _ => drop(result.insert(key.clone(), value.clone())),
+        }
+    }
+    for (name, part) in [("data", data), ("training", training)] {
+        let mut whole = Table::new();
+        whole.insert(name.into(), Value::Table(part));
+        merge(&mut result, whole);
+    }
+    Ok(result)
+}
+
+fn flags(job: &cli::Job, dataset: &str) -> anyhow::Result<Table> {
+    let mut table = Table::new();
+    let mut set = |path: &str, value: Option<Value>| {
+        if let Some(value) = value {
+            put(&mut table, path, value);
+        }
+    };
+    set("data.dataset", Some(dataset.into()));
+    set("data.from", job.from.as_ref().map(|path| path.display().to_string().into()));
+    set("model.source", job.model.clone().map(Value::from));
+    set("model.offline", job.offline.then_some(true.into()));
+    set("model.train_layers", job.train_layers.map(|n| (n as i64).into()));
+    set("balance.method", job.balance.clone().map(Value::from));
+    set("balance.gradients", job.gradients.clone().map(Value::from));
+    set("training.epochs", job.epochs.map(|n| (n as i64).into()));
+    set("training.max_steps", job.max_steps.map(|n| (n as i64).into()));
+    set("evaluation.baselines", job.baselines.clone().map(|names| {
+        Value::Array(names.into_iter().filter(|name| name != "none").map(Value::from).collect())
+    }));
+    set("seed", job.seed.map(|n| (n as i64).into()));
+    for setting in &job.settings {
+        let (path, value) =
+            setting.split_once('=').ok_or_else(|| wrong_input(format!("--set {setting}: expected KEY=VALUE, as in training.batch=256")))?;
+        // A bare word is a string; everything else is TOML.
+        let value = toml::from_str::<Table>(&format!("v = {value}"))
+            .ok()
+            .and_then(|mut table| table.remove("v"))
+            .unwrap_or_else(|| Value::from(value));
+        put(&mut table, path.trim(), value);
+    }
+    Ok(table)
+}
+
+/// Sets `a.b.c` in nested tables.
+fn put(table: &mut Table, path: &str, value: Value) {
+    match path.split_once('.') {
+        None => drop(table.insert(path.to_owned(), value)),
+        Some((head, rest)) => {
+            let entry = table.entry(head.to_owned()).or_insert_with(|| Value::Table(Table::new()));
+            if !entry.is_table() {
+                *entry = Value::Table(Table::new());
+            }
+            if let Value::Table(inner) = entry {
+                put(inner, rest, value);
+            }
+        }
+    }
+}
+
+/// Puts `over` on top of `base`, table by table. A split strategy replaces the other's fields as a whole.
+fn merge(base: &mut Table, over: Table) {
+    for (key, value) in over {
+        match (base.get_mut(&key), value) {
+            (Some(Value::Table(inner)), Value::Table(table)) if !table.contains_key("strategy") => merge(inner, table),
+            (_, value) => drop(base.insert(key, value)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table(text: &str) -> Table {
+        toml::from_str(text).unwrap()
+    }
+
+    #[test]
+    fn later_settings_win_table_by_table() {
+        let mut base = table("[training]\nepochs = 2\nbatch = 8\n");
+        merge(&mut base, table("[training]\nepochs = 5\n"));
+        assert_eq!(base, table("[training]\nepochs = 5\nbatch = 8\n"));
+    }
+
+    #[test]
+    fn a_split_strategy_is_replaced_whole() {
+        let mut base = table("split = { strategy = \"time\", valid = 0.1, test = 0.1 }");
+        merge(&mut base, table("split = { strategy = \"leave-last\" }"));
+        assert_eq!(base, table("split = { strategy = \"leave-last\" }"));
+    }
+
+    #[test]
+    fn settings_reach_nested_tables() {
+        let mut base = Table::new();
+        put(&mut base, "a.b.c", Value::from(3));
+        assert_eq!(base, table("[a.b]\nc = 3\n"));
+    }
+}

@@ -1,0 +1,232 @@
+//! A job's parts, made from its configuration: tables, corpus, objectives, models.
+
+use std::{collections::BTreeSet, fs, path::Path, str::FromStr};
+
+use paretune_data::{CleaningReport, Dataset, ImportOptions, Part, Split, import};
+use paretune_encoder::{Encoder, LoadOptions, Trainable};
+use paretune_eval::report::{Cell, Table};
+use paretune_features::{FetchOptions, ModelFiles, ModelSource, TextTokenizer};
+use paretune_objectives::{Objective, Objectives};
+use paretune_recommender::{Corpus, CorpusConfig, ItemSource, ItemVectors, Recommender, RecommenderConfig};
+
+use crate::{
+    config::{ModelConfig, RunConfig},
+    embedded,
+    failure::wrong_input,
+    run_dir::RunDir,
+};
+
+/// File of the run that keeps the cleaning report.
+const CLEANING: &str = "cleaning.json";
+
+/// Everything a command needs to build and train models.
+pub(crate) struct Job {
+    pub(crate) config: RunConfig,
+    pub(crate) corpus: Corpus,
+    pub(crate) objectives: Objectives,
+    pub(crate) files: ModelFiles,
+    /// What cleaning did to the raw files, where there were raw files.
+    pub(crate) cleaning: Option<Table>,
+    /// What a reader of the report should know.
+    pub(crate) notes: Vec<String>,
+    device: candle_core::Device,
+}
+
+impl Job {
+    /// Reads or imports the tables, fetches the model files, splits and tokenizes. Clean tables are kept in the run's `data/`, so
+    /// that a resumed run and later commands read those.
+    pub(crate) fn prepare(mut config: RunConfig, run: &RunDir) -> anyhow::Result<Self> {
+        let kept = run.join("data");
+        let (dataset, cleaning) = if kept.join("events.parquet").is_file() {
+            let cleaning = fs::read_to_string(run.join(CLEANING)).ok();
+            (Dataset::read(&kept)?, cleaning.and_then(|text| serde_json::from_str(&text).ok()))
+        } else {
+            let (dataset, report) = tables(&config, &run.join("quarantine.tsv"))?;
+            let cleaning = report.as_ref().map(cleaning_table);
+            if let Some(table) = &cleaning {
+                run.write(CLEANING, serde_json::to_string_pretty(table)?)?;
+            }
+            dataset.write(&kept)?;
+            (dataset, cleaning)
+        };
+        let objectives = Objectives::new(config.objectives.clone())?;
+        objectives.check_columns(&dataset.events.feedback.keys().collect::<Vec<_>>())?;
+        let mut notes = Vec::new();
+        choose_negatives(&mut config, &dataset, &mut notes);
+        let files = model_files(&config.model, run)?;
+        let tokenizer = TextTokenizer::load(&files, Some(config.model.max_length))?;
+        let split = Split::new(&dataset, &config.data.split)?;
+        let feedback: BTreeSet<&String> =
+            objectives.iter().map(|objective| &objective.column).chain([&config.data.engaged]).collect();
+        let corpus_config = CorpusConfig {
+            engaged: config.data.engaged.clone(),
+            feedback: feedback.into_iter().cloned().collect(),
+            history: config.model.history,
+            template: config.data.template.clone(),
+        };
+        let corpus = Corpus::new(dataset, split, &tokenizer, corpus_config)?;
+        let cut = corpus.tokens.truncated();
+        if cut > 0 {
+            notes.push(format!(
+                "{cut} of {} item texts were cut to {} tokens (model.max_length).",
+                corpus.tokens.len(),
+                config.model.max_length
+            ));
+        }
+        Ok(Self { config, corpus, objectives, files, cleaning, notes, device: candle_core::Device::Cpu })
+    }
+
+    /// A model before training: pretrained item vectors, fresh towers, scales and base rates from the training rows.
+    pub(crate) fn new_model(&self, items: ItemSource) -> anyhow::Result<Recommender> {
+        let model = &self.config.model;
+        let vectors = match items {
+            ItemSource::Text => {
+                let options = LoadOptions {
+                    trainable: match model.train_layers {
+                        None => Trainable::All,
+                        Some(0) => Trainable::Nothing,
+                        Some(n) => Trainable::LastLayers(n),
+                    },
+                    dropout: model.encoder_dropout,
+                    device: self.device.clone(),
+                };
+                ItemVectors::Text(Box::new(Encoder::load(&self.files, &options)?))
+            }
+            ItemSource::Ids => {
+                ItemVectors::ids(self.corpus.dataset.items.len(), model.dim, self.config.seed, &self.device)?
+            }
+        };
+        let sizes = RecommenderConfig {
+            dim: model.dim,
+            heads: model.heads,
+            tower: model.tower,
+            dropout: model.dropout,
+            item_features: self.corpus.item_width(),
+            user_features: self.corpus.user_width(),
+            event_features: self.corpus.event_width(),
+        };
+        let mut recommender = Recommender::new(sizes, vectors, &self.objectives, self.config.seed, &self.device)?;
+        recommender.fit(&self.train_labels())?;
+        Ok(recommender)
+    }
+
+    /// The model that a run has trained.
+    pub(crate) fn saved_model(&self, run: &RunDir) -> anyhow::Result<Recommender> {
+        let folder = run.join("model");
+        if !folder.is_dir() {
+            return Err(wrong_input(format!("{} has no trained model yet; finish it with --resume", run.path().display())));
+        }
+        let vectors = match self.config.model.items {
+            ItemSource::Text => {
+                let options = LoadOptions { trainable: Trainable::Nothing, ..LoadOptions::default() };
+                ItemVectors::Text(Box::new(Encoder::load(&ModelFiles::local(&folder)?, &options)?))
+            }
+            ItemSource::Ids => ItemVectors::ids(self.corpus.dataset.items.len(), self.config.model.dim, 0, &self.device)?,
+        };
+        Ok(Recommender::load(&folder, vectors, &self.device)?)
+    }
+
+    /// The labels of the training rows, one column for each objective, with the sampled negatives.
+    fn train_labels(&self) -> Vec<Vec<f32>> {
+        let rows = self.corpus.split.rows(Part::Train);
+        let feedback = &self.corpus.dataset.events.feedback;
+        let sampled = rows.len() * self.config.training.negatives;
+        let column = |objective: &Objective| {
+            let values = feedback.get(&objective.column).into_iter().flat_map(|column| rows.iter().map(|&row| column[row as usize]));
+            let negative = if objective.kind.is_binary() { 0.0 } else { f32::NAN };
+            values.chain(std::iter::repeat_n(negative, sampled)).collect()
+        };
+        self.objectives.iter().map(column).collect()
+    }
+
+    /// Configured weights of the objectives.
+    pub(crate) fn weights(&self) -> Vec<f64> {
+        self.objectives.iter().map(|objective| objective.weight).collect()
+    }
+
+    /// One line on the tables and the split.
+    pub(crate) fn describe(&self) -> String {
+        let data = &self.corpus.dataset;
+        let part = |part| self.corpus.split.rows(part).len();
+        format!(
+            "{}: {} items, {} users, {} events ({} train, {} valid, {} test by {}); {} tokens of item text",
+            data.name,
+            data.items.len(),
+            data.users.len(),
+            data.events.len(),
+            part(Part::Train),
+            part(Part::Valid),
+            part(Part::Test),
+            self.corpus.split.strategy().name(),
+            self.corpus.tokens.tokens(),
+        )
+    }
+}
+
+/// Clean tables from wherever the configuration says.
+fn tables(config: &RunConfig, quarantine: &Path) -> anyhow::Result<(Dataset, Option<CleaningReport>)> {
+    let name = &config.data.dataset;
+    if name == embedded::DATASET && config.data.from.is_none() {
+        return Ok((embedded::marketplace()?, None));
+    }
+    let Some(descriptor) = embedded::descriptor(name)? else {
+        return Ok((Dataset::read(Path::new(name))?, None));
+    };
+    let Some(from) = &config.data.from else {
+        return Err(wrong_input(format!("data set `{name}` is read from raw files: say where they are with --from DIR")));
+    };
+    let mut options = ImportOptions { quarantine: Some(quarantine.to_owned()), ..ImportOptions::default() };
+    if let Some(share) = config.data.max_bad_share {
+        options.max_bad_share = share;
+    }
+    let (dataset, report) = import(&descriptor, from, options)?;
+    Ok((dataset, Some(report)))
+}
+
+/// The cleaning report as a table of terminal and page.
+pub(crate) fn cleaning_table(report: &CleaningReport) -> Table {
+    let mut table = Table::new("Cleaning", ["file", "table", "read", "kept", "repeated", "merged", "dropped", "reasons"])
+        .note(report.quarantine.as_ref().map_or_else(String::new, |path| format!("Dropped rows are in {}.", path.display())));
+    for file in &report.files {
+        let count = |value: u64| Cell::count(value as usize);
+        let reasons: Vec<String> = file.dropped.iter().map(|(reason, count)| format!("{reason} {count}")).collect();
+        table = table.row([
+            Cell::from(file.file.as_str()),
+            Cell::from(file.table),
+            count(file.read),
+            count(file.kept),
+            count(file.repeated),
+            count(file.merged),
+            count(file.dropped.values().sum()),
+            Cell::from(reasons.join(", ")),
+        ]);
+    }
+    table
+}
+
+/// A data set that logs only what was chosen teaches nothing without something that was not.
+fn choose_negatives(config: &mut RunConfig, dataset: &Dataset, notes: &mut Vec<String>) {
+    let only_positives =
+        dataset.events.feedback.get(&config.data.engaged).is_some_and(|column| column.iter().all(|value| *value > 0.0 || value.is_nan()));
+    if only_positives && config.training.negatives == 0 {
+        config.training.negatives = 4;
+    }
+    if config.training.negatives > 0 {
+        notes.push(format!(
+            "The log holds only positives for `{}`: {} items that the user did not engage with in training were sampled uniformly \
+             for each of them, in training and in evaluation. AUC and log loss are against those.",
+            config.data.engaged, config.training.negatives
+        ));
+    }
+}
+
+fn model_files(model: &ModelConfig, run: &RunDir) -> anyhow::Result<ModelFiles> {
+    if model.source == embedded::MODEL {
+        return embedded::model(&run.join("pretrained"));
+    }
+    let source = ModelSource::from_str(&model.source)?;
+    let mut options = FetchOptions::default();
+    options.offline |= model.offline;
+    options.progress = true;
+    Ok(source.fetch(&options)?)
+}

@@ -1,0 +1,30 @@
+//! The command line of Paretune: parsing, wiring, printing. The mathematics lives in the libraries.
+
+mod cli;
+mod commands;
+mod config;
+mod embedded;
+mod failure;
+mod job;
+mod measure;
+mod page;
+mod progress;
+mod run_dir;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use tracing_subscriber::EnvFilter;
+
+fn main() -> ExitCode {
+    let filter = EnvFilter::try_from_env("PARETUNE_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).without_time().init();
+    let cli = cli::Cli::parse();
+    match commands::run(cli.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {}", failure::describe(&error));
+            ExitCode::from(failure::exit_code(&error))
+        }
+    }
+}

@@ -1,0 +1,272 @@
+//! A trained model beside its baselines, on the test part.
+
+use std::path::Path;
+
+use anyhow::Context;
+use candle_core::Tensor;
+use paretune_data::Part;
+use paretune_eval::better_is_higher;
+use paretune_eval::report::{Cell, Table};
+use paretune_recommender::{ItemSource, Recommender};
+use paretune_train::{
+    Balancer, Observer, Outcome, Trainer, TrainingConfig,
+    evaluation::{Metrics, Ranked, Ranking, Rows, baselines, predict, primary_metric},
+};
+use serde::Serialize;
+
+use crate::{
+    config::Baseline,
+    job::Job,
+    progress::{Progress, Show},
+};
+
+/// Rows that popularity and item means are fitted on, at most.
+const FIT_ROWS: usize = 500_000;
+
+/// Order in which methods stand in tables.
+pub(crate) const METHODS: [&str; 6] = ["model", "untrained", "popularity", "item_mean", "single_objective", "ids"];
+
+/// The test part, and what has been measured on it so far.
+pub(crate) struct Bench<'a> {
+    job: &'a Job,
+    rows: Rows,
+    ranking: Ranking<'a>,
+    /// Vectors that measure diversity, the same for every method: those of the model before training.
+    vectors: Vec<f32>,
+    pub(crate) metrics: Metrics,
+}
+
+impl<'a> Bench<'a> {
+    pub(crate) fn new(job: &'a Job) -> anyhow::Result<Self> {
+        let config = &job.config;
+        let rows = Rows::new(
+            &job.corpus,
+            &job.objectives,
+            Part::Test,
+            config.training.negatives,
+            config.evaluation.rows,
+            config.seed,
+        )?;
+        let ranking = Ranking::new(&job.corpus, Part::Test, config.evaluation.users, &config.evaluation.top);
+        Ok(Self { job, rows, ranking, vectors: Vec::new(), metrics: Metrics::default() })
+    }
+
+    /// Test rows, and users ranked for.
+    pub(crate) fn sizes(&self) -> (usize, usize) {
+        (self.rows.len(), self.ranking.len())
+    }
+
+    /// Measures the model as it is before training, and keeps its vectors to measure diversity by.
+    pub(crate) fn untrained(&mut self, model: &Recommender) -> anyhow::Result<()> {
+        let known = model.embed(&self.job.corpus.tokens, None)?;
+        if matches!(self.job.config.model.items, ItemSource::Text) {
+            self.vectors = known.flatten_all()?.to_vec1()?;
+        }
+        if self.wants(Baseline::Untrained) {
+            self.model("untrained", model, &known)?;
+        }
+        Ok(())
+    }
+
+    /// Measures a model under a name.
+    pub(crate) fn model(&mut self, method: &str, model: &Recommender, known: &Tensor) -> anyhow::Result<()> {
+        let job = self.job;
+        let predictions = predict(model, &job.corpus, known, &self.rows)?;
+        let predictions: Vec<Option<Vec<f32>>> = predictions.into_iter().map(Some).collect();
+        self.metrics.add(method, &job.objectives, &self.rows, &predictions);
+        let ranked = self.ranking.model(model, &job.objectives, known, &job.config.rank_weights(), &self.vectors)?;
+        self.ranked(method, ranked);
+        Ok(())
+    }
+
+    /// Measures popularity and item means.
+    pub(crate) fn without_model(&mut self) -> anyhow::Result<()> {
+        let job = self.job;
+        let corpus = &job.corpus;
+        let negatives = job.config.training.negatives;
+        let train = Rows::new(corpus, &job.objectives, Part::Train, negatives, FIT_ROWS, job.config.seed)?;
+        for (baseline, method) in [(Baseline::Popularity, "popularity"), (Baseline::ItemMean, "item_mean")] {
+            if !self.wants(baseline) {
+                continue;
+            }
+            let fit = if baseline == Baseline::Popularity { baselines::popularity } else { baselines::item_mean };
+            let predictions: Vec<_> = job
+                .objectives
+                .iter()
+                .enumerate()
+                .map(|(k, objective)| fit(corpus, objective, k, &train, &self.rows))
+                .collect();
+            self.metrics.add(method, &job.objectives, &self.rows, &predictions);
+        }
+        if self.wants(Baseline::Popularity) {
+            let ranked = self.ranking.fixed(&baselines::popularity_scores(corpus), &self.vectors)?;
+            self.ranked("popularity", ranked);
+        }
+        Ok(())
+    }
+
+    /// Trains and measures one model for each objective alone, and the same model with ids in place of text.
+    pub(crate) fn trained_baselines(&mut self, checkpoints: &Path, show: Show) -> anyhow::Result<()> {
+        let job = self.job;
+        let weights = job.weights();
+        if self.wants(Baseline::SingleObjective) && weights.iter().filter(|weight| **weight > 0.0).count() > 1 {
+            for (k, objective) in job.objectives.iter().enumerate().filter(|(k, _)| weights[*k] > 0.0) {
+                let alone: Vec<f64> = (0..weights.len()).map(|other| f64::from(u8::from(other == k))).collect();
+                let label = format!("{} alone", objective.name);
+                let folder = checkpoints.join(format!("alone-{}", objective.name));
+                let (model, _) = train(job, job.config.model.items, &alone, &folder, &label, None, show)?;
+                let known = model.embed(&job.corpus.tokens, None)?;
+                let mut predictions = predict(&model, &job.corpus, &known, &self.rows)?;
+                let only = (0..weights.len()).map(|other| (other == k).then(|| std::mem::take(&mut predictions[k]))).collect::<Vec<_>>();
+                self.metrics.add("single_objective", &job.objectives, &self.rows, &only);
+            }
+        }
+        if self.wants(Baseline::Ids) && job.config.model.items == ItemSource::Text {
+            let (model, _) = train(job, ItemSource::Ids, &weights, &checkpoints.join("ids"), "ids", None, show)?;
+            let known = model.embed(&job.corpus.tokens, None)?;
+            self.model("ids", &model, &known)?;
+        }
+        Ok(())
+    }
+
+    fn wants(&self, baseline: Baseline) -> bool {
+        self.job.config.evaluation.baselines.contains(&baseline)
+    }
+
+    fn ranked(&mut self, method: &str, ranked: Ranked) {
+        if ranked.users > 0 {
+            Metrics::add_to(&mut self.metrics.ranking, method, ranked.ranking);
+            Metrics::add_to(&mut self.metrics.list, method, ranked.list);
+        }
+    }
+
+    /// Tables for the terminal and the report: objectives, ranking, lists, unseen items.
+    pub(crate) fn tables(&self) -> Vec<Table> {
+        tables(&self.metrics, self.job)
+    }
+
+    /// One sentence for each objective, and whether the model is ahead of both untrained and popularity everywhere.
+    pub(crate) fn verdicts(&self) -> (Vec<String>, bool) {
+        let mut all = true;
+        let mut lines = Vec::new();
+        for objective in self.job.objectives.iter().filter(|objective| objective.weight > 0.0) {
+            let metric = primary_metric(objective);
+            let Some(model) = self.metrics.primary(objective, "model") else {
+                lines.push(format!("{}: the test part holds too few labels to measure {metric}", objective.name));
+                all = false;
+                continue;
+            };
+            let mut parts = Vec::new();
+            for method in ["untrained", "popularity", "item_mean"] {
+                let Some(value) = self.metrics.primary(objective, method) else { continue };
+                let ahead = if better_is_higher(metric) { model > value } else { model < value };
+                if method != "item_mean" {
+                    all &= ahead;
+                }
+                let verb = if ahead { "beats" } else { "does not beat" };
+                parts.push(format!("{verb} {} ({value:.4})", method.replace('_', " ")));
+            }
+            lines.push(format!("{}: {metric} {model:.4} {}", objective.name, parts.join(", ")));
+        }
+        (lines, all)
+    }
+}
+
+fn tables(metrics: &Metrics, job: &Job) -> Vec<Table> {
+    let mut tables = Vec::new();
+    let mut values = new_table("Objectives", &["objective", "metric"]).note("Test part; best of each row marked.");
+    for objective in job.objectives.iter() {
+        for (metric, row) in metrics.objectives.get(&objective.name).into_iter().flatten() {
+            values = values.compare(&[objective.name.as_str()], metric, &cells(row));
+        }
+    }
+    tables.push(values);
+    for (title, table) in [("Ranking the whole catalogue", &metrics.ranking), ("The lists as lists", &metrics.list)] {
+        if !table.is_empty() {
+            let mut rows = new_table(title, &["metric"]);
+            for (metric, row) in table {
+                rows = rows.compare(&[], metric, &cells(row));
+            }
+            tables.push(rows);
+        }
+    }
+    if !metrics.cold.is_empty() {
+        let mut cold = new_table("Items unseen in training", &["objective", "metric"])
+            .note("Test rows whose item nobody engaged with in training.");
+        for objective in job.objectives.iter() {
+            for (metric, row) in metrics.cold.get(&objective.name).into_iter().flatten() {
+                cold = cold.compare(&[objective.name.as_str()], metric, &cells(row));
+            }
+        }
+        tables.push(cold);
+    }
+    tables.into_iter().map(without_empty_columns).collect()
+}
+
+fn new_table(title: &str, labels: &[&str]) -> Table {
+    let names = METHODS.iter().map(|method| method.replace('_', " "));
+    Table::new(title, labels.iter().map(|label| (*label).to_owned()).chain(names))
+}
+
+fn cells(row: &std::collections::BTreeMap<String, f64>) -> Vec<Option<f64>> {
+    METHODS.iter().map(|method| row.get(*method).copied()).collect()
+}
+
+/// Drops the columns of methods that were not measured.
+fn without_empty_columns(mut table: Table) -> Table {
+    for column in (0..table.columns.len()).rev() {
+        if table.rows.iter().all(|row| row.get(column).is_none_or(|cell| *cell == Cell::Empty)) {
+            table.columns.remove(column);
+            for row in &mut table.rows {
+                if column < row.len() {
+                    row.remove(column);
+                }
+            }
+        }
+    }
+    table
+}
+
+/// Trains a fresh model (or goes on with its checkpoint) and returns it with its best weights.
+pub(crate) fn train(
+    job: &Job,
+    items: ItemSource,
+    weights: &[f64],
+    checkpoints: &Path,
+    label: &str,
+    log: Option<&Path>,
+    show: Show,
+) -> anyhow::Result<(Recommender, (Outcome, Progress))> {
+    let model = job.new_model(items)?;
+    let mut config: TrainingConfig = job.config.training.clone();
+    if items == ItemSource::Ids {
+        // A table learns from scratch: it needs the towers' learning rate, not that of a pretrained encoder.
+        config.backbone_learning_rate = config.learning_rate;
+    }
+    std::fs::create_dir_all(checkpoints).with_context(|| format!("cannot create {}", checkpoints.display()))?;
+    let balancer = Balancer::new(&job.config.balance, &job.objectives, weights)?;
+    let trainer = Trainer::new(&model, &job.corpus, &job.objectives, &config, balancer, Some(checkpoints), job.config.seed)?;
+    let mut progress = Progress::new(show, label, log, trainer.done())?;
+    let outcome = trainer.run(&mut progress as &mut dyn Observer)?;
+    Ok((model, (outcome, progress)))
+}
+
+/// What `metrics.json` holds.
+#[derive(Debug, Serialize)]
+pub(crate) struct MetricsFile<'a> {
+    /// Name of the data set.
+    pub(crate) dataset: &'a str,
+    /// Text encoder the run started from.
+    pub(crate) model: &'a str,
+    #[serde(flatten)]
+    pub(crate) metrics: &'a Metrics,
+    /// Steps of the main training.
+    pub(crate) steps: usize,
+    /// Test rows measured, sampled negatives included.
+    pub(crate) test_rows: usize,
+    /// Users ranked for.
+    pub(crate) ranked_users: usize,
+    pub(crate) seed: u64,
+    /// Wall time of the command that wrote it.
+    pub(crate) seconds: f64,
+}

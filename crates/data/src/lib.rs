@@ -1,0 +1,75 @@
+//! Clean interaction tables for recommenders, and everything that is computed from them alone.
+//!
+//! ```text
+//!  raw CSV, TSV, JSONL, Parquet ──Descriptor──▶ import ─┐              ┌─▶ Split, Histories
+//!  canonical Parquet ──────────────Dataset::read ───────┼─▶ Dataset ───┼─▶ Behaviour (features with a cut-off)
+//!  nothing but a seed ─────────────simulator ───────────┘              └─▶ NegativeSampler
+//! ```
+//!
+//! - **Tables.** A [`Dataset`] is three tables: [`Items`], [`Users`] and [`Events`]. A missing feedback value is `NaN`: not observed,
+//!   not zero. [`Dataset::read`] and [`Dataset::write`] keep them as Parquet, whole or not at all.
+//! - **Import.** A [`Descriptor`] in TOML says what raw files mean; [`import`] cleans them, merges events from several files and reports
+//!   what became of every row. `docs/datasets.md` is its manual.
+//! - **The clock.** Every event has a clock, and whatever describes the past of an event ([`Histories`], [`Behaviour`]) counts only
+//!   training events with a strictly smaller one. A [`Split`] sets it.
+//! - **Simulation.** [`simulator`] makes a marketplace whose truth is known.
+//!
+//! The crate knows nothing of tensors, text models, losses or the network. The same input and seed give the same output, to the byte,
+//! whatever the number of threads.
+//!
+//! ```
+//! use paretune_data::{Dataset, Descriptor, ImportOptions, import};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let folder = tempfile::tempdir()?;
+//! std::fs::write(folder.path().join("goods.csv"), "sku,name\n7,Tea pot\n8,Mug\n")?;
+//! std::fs::write(folder.path().join("stars.csv"), "who,sku,stars\nann,7,5\nbob,8,\nbob,7,4\n")?;
+//! let descriptor = Descriptor::parse("shop.toml", r#"
+//!     name = "shop"
+//!     [items]
+//!     file = "goods.csv"
+//!     item_id = "sku"
+//!     text.title = "name"
+//!     [[events]]
+//!     file = "stars.csv"
+//!     user_id = "who"
+//!     item_id = "sku"
+//!     feedback = { click = 1, rating = "stars" }
+//! "#)?;
+//!
+//! let (dataset, report) = import(&descriptor, folder.path(), ImportOptions::default())?;
+//! assert_eq!(dataset.items.field(0, "title"), Some("Tea pot"));
+//! assert_eq!(dataset.users.ids, ["ann", "bob"]);
+//! assert_eq!(report.feedback["rating"].observed, 2);
+//! println!("{report}");
+//!
+//! dataset.write(&folder.path().join("clean"))?;
+//! let again = Dataset::read(&folder.path().join("clean"))?;
+//! assert_eq!(again.events.item, dataset.events.item);
+//! # Ok(())
+//! # }
+//! ```
+
+mod atomic;
+mod behaviour;
+mod consistency;
+mod descriptor;
+mod error;
+mod history;
+mod import;
+mod negatives;
+pub mod simulator;
+#[cfg(test)]
+mod small_log;
+mod split;
+mod store;
+mod table;
+
+pub use behaviour::{Behaviour, BehaviourConfig, BehaviourSnapshot, NewItem};
+pub use descriptor::Descriptor;
+pub use error::DataError;
+pub use history::Histories;
+pub use import::{CleaningReport, DropReason, FeedbackSummary, FileReport, ImportOptions, import};
+pub use negatives::{NegativeSampler, NegativeSampling};
+pub use split::{Part, Split, SplitStrategy};
+pub use table::{Dataset, Events, Items, UserColumn, Users};

@@ -1,0 +1,173 @@
+//! What can go wrong when a model is read, run or written.
+
+use std::path::PathBuf;
+
+use paretune_features::FeatureError;
+
+/// Errors of this crate; each message says what was wrong, where, and how to mend it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EncoderError {
+    /// A file of the model could not be read.
+    #[error("cannot read {}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+    /// A file of the model could not be written.
+    #[error("cannot write {}: {source}; check that the folder is writable and the disk is not full", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+    /// `config.json` or the pooling configuration is not valid.
+    #[error("{}: {reason}", path.display())]
+    Config {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and what is expected.
+        reason: String,
+    },
+    /// A configuration that was made in code, not read from a file, is not valid.
+    #[error("not a valid configuration: {reason}")]
+    InvalidConfig {
+        /// What is wrong, and what is expected.
+        reason: String,
+    },
+    /// The model is of a family which this crate does not implement.
+    #[error("{}: model_type is `{model_type}`; supported: bert", path.display())]
+    UnsupportedModel {
+        /// The `config.json`.
+        path: PathBuf,
+        /// What it says.
+        model_type: String,
+    },
+    /// The model has a part which this crate does not implement, so that its vectors would silently differ.
+    #[error("{} has a part of kind `{kind}`; supported: Transformer, Pooling, Normalize", path.display())]
+    UnsupportedPart {
+        /// The model's folder.
+        path: PathBuf,
+        /// The part's kind in `modules.json`.
+        kind: String,
+    },
+    /// A weights file is cut off or not in the safetensors format.
+    #[error("{} is not a complete safetensors file ({reason}); download or copy it again", path.display())]
+    BrokenWeights {
+        /// The file.
+        path: PathBuf,
+        /// What the format's reader said.
+        reason: String,
+    },
+    /// The weights files lack tensors which the configuration asks for.
+    #[error(
+        "{}: {} tensors that config.json asks for are missing, such as {}; the weights belong to another model \
+         or a shard is absent", path.display(), missing.len(), first(missing)
+    )]
+    MissingTensors {
+        /// The first weights file.
+        path: PathBuf,
+        /// Their names, all of them.
+        missing: Vec<String>,
+    },
+    /// A tensor has another shape than the configuration or the model says.
+    #[error(
+        "tensor `{name}` has shape {found:?}, expected {expected:?}; weights and config.json do not belong together"
+    )]
+    WrongShape {
+        /// The tensor's Hub name.
+        name: String,
+        /// The shape by the configuration.
+        expected: Vec<usize>,
+        /// The shape that was found.
+        found: Vec<usize>,
+    },
+    /// A tensor is stored in a number format which is not read.
+    #[error("tensor `{name}` in {} is of type {dtype}; supported: F32, F16, BF16", path.display())]
+    UnsupportedType {
+        /// The file.
+        path: PathBuf,
+        /// The tensor's name.
+        name: String,
+        /// Its type.
+        dtype: String,
+    },
+    /// A device other than the CPU was asked for.
+    #[error("the encoder runs on the CPU only so far, not on {device}; load it with Device::Cpu")]
+    UnsupportedDevice {
+        /// The device.
+        device: String,
+    },
+    /// More trainable layers were asked for than there are.
+    #[error(
+        "cannot train the last {asked} layers of a model that has {layers}; use Trainable::All to train everything"
+    )]
+    TooManyLayers {
+        /// Layers asked for.
+        asked: usize,
+        /// Layers of the model.
+        layers: usize,
+    },
+    /// A batch of tokens is not well formed.
+    #[error("the packed tokens are not well formed: {reason}")]
+    InvalidTokens {
+        /// What is wrong, and where.
+        reason: String,
+    },
+    /// A sequence is longer than the model has positions for.
+    #[error(
+        "a sequence has a token at position {position}, but the model ends at {limit}; truncate texts to {limit} tokens"
+    )]
+    TooLong {
+        /// The first position too far.
+        position: usize,
+        /// The number of positions of the model.
+        limit: usize,
+    },
+    /// A token is not in the model's vocabulary.
+    #[error(
+        "token id {id} is not in the vocabulary of {vocabulary}; tokenizer and weights belong to different models"
+    )]
+    UnknownToken {
+        /// The token.
+        id: u32,
+        /// The vocabulary's size.
+        vocabulary: usize,
+    },
+    /// Tensors were given for parameters which are not trainable here, or not for all that are.
+    #[error(
+        "parameters do not match the model's trainable ones: missing [{}], unknown [{}]",
+        first(missing),
+        first(unknown)
+    )]
+    ParameterMismatch {
+        /// Trainable parameters without a tensor.
+        missing: Vec<String>,
+        /// Tensors without a trainable parameter.
+        unknown: Vec<String>,
+    },
+    /// Tokenizer or model files could not be copied.
+    #[error(transparent)]
+    Features(#[from] FeatureError),
+    /// Candle refused an operation.
+    #[error("tensor operation failed: {0}")]
+    Candle(#[from] candle_core::Error),
+}
+
+/// The first few of many names.
+fn first(names: &[String]) -> String {
+    const SHOWN: usize = 5;
+    let mut shown = names
+        .iter()
+        .take(SHOWN)
+        .map(String::as_str)
+        .collect::<Vec<_>>()
+        .join(", ");
+    if names.len() > SHOWN {
+        shown.push_str(", …");
+    }
+    shown
+}

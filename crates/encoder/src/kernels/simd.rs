@@ -1,0 +1,97 @@
+//! Plain loops which the compiler turns into vector instructions.
+//!
+//! Call these inside [`vectorized`]. Nothing here uses fused multiply-add and sums run over a fixed number of
+//! lanes, so the results do not depend on the instruction set.
+
+/// Number of partial sums of a reduction: one AVX-512 register of `f32`.
+const LANES: usize = 16;
+
+/// Runs `work` compiled for the best instruction set of this processor.
+#[inline(always)]
+pub(crate) fn vectorized<R>(work: impl FnOnce() -> R) -> R {
+    pulp::Arch::new().dispatch(work)
+}
+
+/// `Σ term(xᵢ, yᵢ)` over two slices of equal length, in a fixed order.
+#[inline(always)]
+pub(crate) fn reduce(x: &[f32], y: &[f32], term: impl Fn(f32, f32) -> f32) -> f32 {
+    let mut lanes = [0f32; LANES];
+    let (x_chunks, x_rest) = x.as_chunks::<LANES>();
+    let (y_chunks, y_rest) = y.as_chunks::<LANES>();
+    for (a, b) in x_chunks.iter().zip(y_chunks) {
+        for lane in 0..LANES {
+            lanes[lane] += term(a[lane], b[lane]);
+        }
+    }
+    for ((lane, &a), &b) in lanes.iter_mut().zip(x_rest).zip(y_rest) {
+        *lane += term(a, b);
+    }
+    let mut width = LANES / 2;
+    while width > 0 {
+        for lane in 0..width {
+            lanes[lane] += lanes[lane + width];
+        }
+        width /= 2;
+    }
+    lanes[0]
+}
+
+/// `Σ xᵢ`, in a fixed order.
+#[inline(always)]
+pub(crate) fn sum(x: &[f32]) -> f32 {
+    reduce(x, x, |a, _| a)
+}
+
+/// `Σ xᵢ·yᵢ`, in a fixed order.
+#[inline(always)]
+pub(crate) fn dot(x: &[f32], y: &[f32]) -> f32 {
+    reduce(x, y, |a, b| a * b)
+}
+
+/// The largest element; `-∞` if there is none.
+#[inline(always)]
+pub(crate) fn max(x: &[f32]) -> f32 {
+    let mut lanes = [f32::NEG_INFINITY; LANES];
+    let (chunks, rest) = x.as_chunks::<LANES>();
+    for chunk in chunks {
+        for lane in 0..LANES {
+            lanes[lane] = if chunk[lane] > lanes[lane] {
+                chunk[lane]
+            } else {
+                lanes[lane]
+            };
+        }
+    }
+    for (lane, &value) in lanes.iter_mut().zip(rest) {
+        *lane = if value > *lane { value } else { *lane };
+    }
+    lanes.into_iter().fold(f32::NEG_INFINITY, f32::max)
+}
+
+/// `eˣ` to within 2e-7 relative, for `x` up to 88; below -87 it stops at about 1e-38. NaN stays NaN.
+///
+/// `eˣ = 2ⁿ·eʳ` with `n = round(x·log₂e)`; the polynomial for `eʳ`, `|r| ≤ ln 2 / 2`, is that of Cephes' `expf`.
+#[inline(always)]
+pub(crate) fn exp(x: f32) -> f32 {
+    const LOW: f32 = -87.33;
+    const HIGH: f32 = 88.37;
+    /// 1.5·2²³: adding it rounds to an integer and leaves that integer in the low bits.
+    const ROUND: f32 = 12_582_912.0;
+    const LN_2_HIGH: f32 = 0.693_359_4;
+    const LN_2_LOW: f32 = -2.121_944_4e-4;
+
+    // Written as selections, not `clamp`, so that NaN passes through.
+    let x = if x < LOW { LOW } else { x };
+    let x = if x > HIGH { HIGH } else { x };
+    let shifted = x * std::f32::consts::LOG2_E + ROUND;
+    let n = shifted - ROUND;
+    let r = x - n * LN_2_HIGH - n * LN_2_LOW;
+    let p = 1.987_569_1e-4;
+    let p = p * r + 1.398_199_9e-3;
+    let p = p * r + 8.333_452e-3;
+    let p = p * r + 4.166_579_6e-2;
+    let p = p * r + 1.666_666_5e-1;
+    let p = p * r + 0.5;
+    let power = f32::from_bits((shifted.to_bits() << 23).wrapping_add(1.0f32.to_bits()));
+    (p * r * r + r + 1.0) * power
+}

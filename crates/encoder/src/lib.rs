@@ -1,0 +1,54 @@
+//! A BERT that can be trained, on packed token sequences, reading and writing Hugging Face files.
+//!
+//! Bird's-eye view:
+//!
+//! - [`Encoder`] loads a model ([`Encoder::load`]), turns packed tokens into differentiable vectors
+//!   ([`Encoder::encode`]), embeds whole catalogues without a graph ([`Encoder::embed`]), gives its parameters to an
+//!   optimizer ([`Encoder::parameters`]) and saves itself as `sentence-transformers` reads it ([`Encoder::save`]);
+//! - [`Linear`], [`LayerNorm`], [`gelu`] and [`dropout`] are its parts, for networks on top of it;
+//! - `kernels` (private) holds the fused operations with their hand-written backward passes.
+//!
+//! Sequences lie end to end in one `[tokens, hidden]` matrix, with no padding and no mask. Gradients are computed only
+//! for what is trained ([`Trainable`]). Results are the same bits whatever the number of threads.
+//!
+//! The crate knows nothing of items, users, objectives or recommendation, and it makes no tokens: those come from
+//! `paretune-features`.
+//!
+//! ```
+//! use candle_core::Device;
+//! use paretune_encoder::{BertConfig, Encoder, Pooling};
+//! use paretune_features::Packed;
+//!
+//! let encoder = Encoder::random(BertConfig::tiny(), Pooling::Mean, 42, &Device::Cpu)?;
+//! let packed = Packed::from_sequences([&[1, 17, 4, 2][..], &[1, 9, 2]]);
+//! let vectors = encoder.encode(&packed, None)?;
+//! assert_eq!(vectors.dims(), [2, 32]);
+//!
+//! // Training: dropout with a seed of this step, a loss, and gradients by Hub name.
+//! let loss = encoder.encode(&packed, Some(1))?.sqr()?.sum_all()?;
+//! let gradients = loss.backward()?;
+//! for (name, var) in encoder.parameters() {
+//!     assert!(gradients.get(&var).is_some(), "{name}");
+//! }
+//! # Ok::<(), paretune_encoder::EncoderError>(())
+//! ```
+
+mod bert;
+mod config;
+mod encoder;
+mod error;
+mod kernels;
+mod layers;
+mod parameter;
+mod pooling;
+mod save;
+mod weights;
+
+pub use config::BertConfig;
+pub use encoder::{Encoder, LoadOptions, Trainable};
+pub use error::EncoderError;
+pub use kernels::activation::gelu;
+pub use kernels::dropout::dropout;
+pub use layers::{LayerNorm, Linear};
+pub use pooling::Pooling;
+pub use weights::Precision;

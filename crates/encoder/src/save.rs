@@ -1,0 +1,115 @@
+//! Writing a model as the Hub and sentence-transformers expect it.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use candle_core::Tensor;
+use paretune_features::ModelFiles;
+use serde_json::{Value, json};
+
+use crate::encoder::Encoder;
+use crate::error::EncoderError;
+use crate::parameter::Pass;
+use crate::weights::{Precision, to_bytes, write_whole};
+
+/// The file which a model directory must have last of all: whoever sees it sees a whole model.
+const WEIGHTS: &str = "model.safetensors";
+
+impl Encoder {
+    /// Saves the model to `dir` with weights in `f32`; see [`save_as`](Self::save_as).
+    ///
+    /// # Errors
+    /// If a file cannot be written or the tokenizer's files cannot be copied.
+    pub fn save(&self, dir: &Path, files: &ModelFiles) -> Result<(), EncoderError> {
+        self.save_as(dir, files, Precision::F32)
+    }
+
+    /// Saves the model to `dir`, which is made if need be, as `sentence-transformers` loads it: `config.json`,
+    /// `model.safetensors`, the tokenizer's files (copied from `files`), `modules.json`, `1_Pooling/config.json` and
+    /// `sentence_bert_config.json`. A `Normalize` part of the original model is kept.
+    ///
+    /// Each file appears whole or not at all, the weights last.
+    ///
+    /// # Errors
+    /// If a file cannot be written or the tokenizer's files cannot be copied.
+    pub fn save_as(
+        &self,
+        dir: &Path,
+        files: &ModelFiles,
+        precision: Precision,
+    ) -> Result<(), EncoderError> {
+        files.copy_tokenizer_to(dir)?;
+        write_json(&dir.join("config.json"), &self.config_json(precision)?)?;
+        write_json(
+            &dir.join("1_Pooling/config.json"),
+            &self.pooling().to_json(self.hidden_size()),
+        )?;
+        let sentence_config = dir.join("sentence_bert_config.json");
+        if !sentence_config.is_file() {
+            let length = files
+                .max_length()
+                .unwrap_or(self.config.max_position_embeddings);
+            write_json(
+                &sentence_config,
+                &json!({ "max_seq_length": length, "do_lower_case": false }),
+            )?;
+        }
+        write_json(&dir.join("modules.json"), &modules(files.normalizes()))?;
+        let path = dir.join(WEIGHTS);
+        write_whole(&path, &to_bytes(&path, &self.tensors(), precision)?)
+    }
+
+    /// All tensors of the model, trained or not, by their Hub names.
+    pub fn tensors(&self) -> BTreeMap<String, Tensor> {
+        let own = self
+            .parameters
+            .iter()
+            .map(|(name, parameter)| (name.clone(), parameter.get(Pass::INFERENCE)));
+        own.chain(
+            self.unused
+                .iter()
+                .map(|(name, tensor)| (name.clone(), tensor.clone())),
+        )
+        .collect()
+    }
+
+    fn config_json(&self, precision: Precision) -> Result<Value, EncoderError> {
+        let mut value =
+            serde_json::to_value(&self.config).map_err(|error| EncoderError::InvalidConfig {
+                reason: error.to_string(),
+            })?;
+        if let Some(fields) = value.as_object_mut() {
+            fields.insert("model_type".to_owned(), json!("bert"));
+            fields
+                .entry("architectures")
+                .or_insert_with(|| json!(["BertModel"]));
+            // Newer versions of transformers call it `dtype` and read both.
+            let key = if fields.contains_key("dtype") {
+                "dtype"
+            } else {
+                "torch_dtype"
+            };
+            fields.insert(key.to_owned(), json!(precision.name()));
+        }
+        Ok(value)
+    }
+}
+
+fn modules(normalizes: bool) -> Value {
+    let module = |index: usize, path: &str, kind: &str| {
+        let class = format!("sentence_transformers.models.{kind}");
+        json!({ "idx": index, "name": index.to_string(), "path": path, "type": class })
+    };
+    let mut all = vec![
+        module(0, "", "Transformer"),
+        module(1, "1_Pooling", "Pooling"),
+    ];
+    if normalizes {
+        all.push(module(2, "2_Normalize", "Normalize"));
+    }
+    Value::Array(all)
+}
+
+fn write_json(path: &Path, value: &Value) -> Result<(), EncoderError> {
+    write_whole(path, format!("{value:#}\n").as_bytes())
+}

@@ -1,0 +1,360 @@
+//! Where the files of one model lie, and what the small ones among them say.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use sha2::{Digest, Sha256};
+
+use crate::FeatureError;
+use crate::modules::{self, Module};
+
+/// The files of a model in the layout of the Hugging Face Hub and sentence-transformers.
+///
+/// Made by [`ModelFiles::local`] for a directory or by [`ModelSource::fetch`](crate::ModelSource::fetch) for a Hub name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelFiles {
+    /// The model's folder.
+    pub dir: PathBuf,
+    /// `config.json`: the architecture.
+    pub config: PathBuf,
+    /// `tokenizer.json`: the whole tokenizing pipeline.
+    pub tokenizer: PathBuf,
+    /// `model.safetensors` alone, or the shards named by `model.safetensors.index.json` in the order of their names.
+    pub weights: Vec<PathBuf>,
+    /// `1_Pooling/config.json` (or where `modules.json` puts it): how token vectors become one.
+    pub pooling: Option<PathBuf>,
+    /// `modules.json`: the parts of a sentence-transformers model.
+    pub modules: Option<PathBuf>,
+    /// `sentence_bert_config.json`: the length at which sentence-transformers cuts texts.
+    pub sentence_config: Option<PathBuf>,
+}
+
+/// What tokenizing needs beside `tokenizer.json`, in this crate or in Python; those present are copied with a model.
+const TOKENIZER_FILES: &[&str] = &[
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    "sentencepiece.bpe.model",
+    "spiece.model",
+    "tokenizer.model",
+    "sentence_bert_config.json",
+    "config_sentence_transformers.json",
+];
+
+/// Weights that Python opens by running what is in them.
+pub(crate) const PICKLES: &[&str] = &[
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+    "pytorch_model.pt",
+];
+
+impl ModelFiles {
+    /// Finds the files of the model in `dir`.
+    ///
+    /// # Errors
+    /// [`FeatureError::NoDirectory`]; [`FeatureError::MissingFile`] if there is no configuration, tokenizer, weights
+    /// file or shard; [`FeatureError::UnsafeWeights`] if the weights are there only as a pickle;
+    /// [`FeatureError::Malformed`] if `modules.json`, `sentence_bert_config.json` or the index of the shards cannot be read.
+    pub fn local(dir: impl AsRef<Path>) -> Result<Self, FeatureError> {
+        let dir = dir.as_ref();
+        if !dir.is_dir() {
+            return Err(FeatureError::NoDirectory {
+                dir: dir.to_path_buf(),
+            });
+        }
+        let modules_path = existing(dir, "modules.json");
+        let modules = match &modules_path {
+            Some(path) => modules::parse(&read(path)?).map_err(|reason| malformed(path, reason))?,
+            None => Vec::new(),
+        };
+        // Older sentence-transformers models keep the transformer in a folder of its own.
+        let base = match modules.iter().find(|module| module.kind() == "Transformer") {
+            Some(transformer) => dir.join(transformer.path()),
+            None => dir.to_path_buf(),
+        };
+        let sentence_config = existing(&base, "sentence_bert_config.json");
+        if let Some(path) = &sentence_config {
+            read_json::<SentenceConfig>(path)?;
+        }
+        Ok(Self {
+            dir: dir.to_path_buf(),
+            config: required(
+                &base,
+                "config.json",
+                "give a directory in the layout of the Hub: config.json, tokenizer.json and model.safetensors",
+            )?,
+            tokenizer: required(&base, "tokenizer.json", TOKENIZER_ADVICE)?,
+            weights: weights(&base)?,
+            pooling: pooling(dir, &modules)?,
+            modules: modules_path,
+            sentence_config,
+        })
+    }
+
+    /// The greatest number of tokens per text, special ones included: the smaller of `max_seq_length` in
+    /// `sentence_bert_config.json` (without it, `model_max_length` in `tokenizer_config.json`) and
+    /// `max_position_embeddings` in `config.json`. `None` if none of them is given.
+    pub fn max_length(&self) -> Option<usize> {
+        let sentence = self
+            .sentence_config
+            .as_deref()
+            .and_then(|path| read_json::<SentenceConfig>(path).ok());
+        let asked = sentence
+            .and_then(|config| config.max_seq_length)
+            .or_else(|| {
+                let path = self.tokenizer.with_file_name("tokenizer_config.json");
+                let length = read_json::<TokenizerConfig>(&path).ok()?.model_max_length?;
+                // Tokenizers without a limit say 1e30.
+                (length >= 1.0 && length < f64::from(u32::MAX)).then_some(length as usize)
+            });
+        let positions = self
+            .architecture()
+            .and_then(|config| config.max_position_embeddings);
+        asked.into_iter().chain(positions).min()
+    }
+
+    /// How many rows the model's table of word vectors has, by `config.json`.
+    pub(crate) fn vocabulary(&self) -> Option<usize> {
+        self.architecture().and_then(|config| config.vocab_size)
+    }
+
+    /// How many positions the model knows, by `config.json`.
+    pub(crate) fn positions(&self) -> Option<usize> {
+        self.architecture()
+            .and_then(|config| config.max_position_embeddings)
+    }
+
+    fn architecture(&self) -> Option<Architecture> {
+        read_json(&self.config).ok()
+    }
+
+    /// Whether the model ends by scaling its vectors to length 1 (`Normalize` in `modules.json`).
+    pub fn normalizes(&self) -> bool {
+        self.module_kinds().iter().any(|kind| kind == "Normalize")
+    }
+
+    /// The kinds of the model's parts in their order, such as `Transformer`, `Pooling`, `Normalize`, `Dense`; empty
+    /// without `modules.json`. A caller that computes fewer of them does not compute this model's own vectors.
+    pub fn module_kinds(&self) -> Vec<String> {
+        let modules = self
+            .modules
+            .as_deref()
+            .and_then(|path| modules::parse(&read(path).ok()?).ok());
+        modules
+            .unwrap_or_default()
+            .iter()
+            .map(|module| module.kind().to_owned())
+            .collect()
+    }
+
+    /// Identifies what the model computes: 16 hexadecimal digits of the SHA-256 of configuration, tokenizer, pooling
+    /// and weights. Equal for copies of a model wherever they lie; reads every file once.
+    ///
+    /// # Errors
+    /// [`FeatureError::Io`] if a file cannot be read.
+    pub fn hash(&self) -> Result<String, FeatureError> {
+        let mut hasher = Sha256::new();
+        let mut buffer = vec![0; 1 << 16];
+        for path in [&self.config, &self.tokenizer]
+            .into_iter()
+            .chain(&self.pooling)
+            .chain(&self.weights)
+        {
+            let failed = |source| FeatureError::Io {
+                action: "read",
+                path: path.clone(),
+                source,
+            };
+            let mut file = fs::File::open(path).map_err(failed)?;
+            // The length first, so that no byte can move from one file to the next unnoticed.
+            hasher.update(file.metadata().map_err(failed)?.len().to_le_bytes());
+            loop {
+                match file.read(&mut buffer) {
+                    Ok(0) => break,
+                    Ok(read) => hasher.update(&buffer[..read]),
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Err(error) => return Err(failed(error)),
+                }
+            }
+        }
+        Ok(hasher
+            .finalize()
+            .iter()
+            .take(8)
+            .map(|byte| format!("{byte:02x}"))
+            .collect())
+    }
+
+    /// Copies the tokenizer's files, and those that tell sentence-transformers how to use it, into `dir`, which is
+    /// made if need be. Neither weights nor `config.json` are copied. Each file appears whole or not at all.
+    ///
+    /// # Errors
+    /// [`FeatureError::Io`] if a file cannot be read or written.
+    pub fn copy_tokenizer_to(&self, dir: impl AsRef<Path>) -> Result<(), FeatureError> {
+        let dir = dir.as_ref();
+        fs::create_dir_all(dir).map_err(|source| FeatureError::Io {
+            action: "make",
+            path: dir.to_path_buf(),
+            source,
+        })?;
+        for name in TOKENIZER_FILES {
+            let from = [self.tokenizer.with_file_name(name), self.dir.join(name)]
+                .into_iter()
+                .find(|path| path.is_file());
+            if let Some(from) = from {
+                copy_whole(&from, &dir.join(name))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+const TOKENIZER_ADVICE: &str = "the tokenizer is read from this file alone; make it in Python with \
+    `AutoTokenizer.from_pretrained(…, use_fast=True).save_pretrained(…)`";
+
+#[derive(Deserialize)]
+struct SentenceConfig {
+    max_seq_length: Option<usize>,
+}
+
+#[derive(Deserialize)]
+struct TokenizerConfig {
+    model_max_length: Option<f64>,
+}
+
+#[derive(Deserialize)]
+struct Architecture {
+    max_position_embeddings: Option<usize>,
+    vocab_size: Option<usize>,
+}
+
+#[derive(Deserialize)]
+struct ShardIndex {
+    weight_map: std::collections::BTreeMap<String, String>,
+}
+
+fn existing(dir: &Path, name: &str) -> Option<PathBuf> {
+    Some(dir.join(name)).filter(|path| path.is_file())
+}
+
+fn required(dir: &Path, name: &str, advice: &str) -> Result<PathBuf, FeatureError> {
+    existing(dir, name).ok_or_else(|| missing(dir, name, advice))
+}
+
+fn missing(dir: &Path, name: &str, advice: &str) -> FeatureError {
+    FeatureError::MissingFile {
+        model: dir.display().to_string(),
+        file: name.to_owned(),
+        advice: advice.to_owned(),
+    }
+}
+
+fn malformed(path: &Path, reason: impl ToString) -> FeatureError {
+    FeatureError::Malformed {
+        path: path.to_path_buf(),
+        reason: reason.to_string(),
+    }
+}
+
+fn read(path: &Path) -> Result<String, FeatureError> {
+    fs::read_to_string(path).map_err(|source| FeatureError::Io {
+        action: "read",
+        path: path.to_path_buf(),
+        source,
+    })
+}
+
+fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, FeatureError> {
+    serde_json::from_str(&read(path)?).map_err(|error| malformed(path, error))
+}
+
+fn weights(dir: &Path) -> Result<Vec<PathBuf>, FeatureError> {
+    if let Some(single) = existing(dir, "model.safetensors") {
+        return Ok(vec![single]);
+    }
+    if let Some(path) = existing(dir, "model.safetensors.index.json") {
+        let index: ShardIndex = read_json(&path)?;
+        let shards: BTreeSet<&String> = index.weight_map.values().collect();
+        if shards.is_empty() {
+            return Err(malformed(&path, "`weight_map` names no shard"));
+        }
+        return shards
+            .into_iter()
+            .map(|shard| match modules::stays_inside(shard) {
+                true => required(
+                    dir,
+                    shard,
+                    "`model.safetensors.index.json` names it; fetch the model again",
+                ),
+                false => Err(malformed(
+                    &path,
+                    format!("the shard `{shard}` leads out of the model's folder"),
+                )),
+            })
+            .collect();
+    }
+    match PICKLES.iter().find(|name| dir.join(name).is_file()) {
+        Some(file) => Err(FeatureError::UnsafeWeights {
+            model: dir.display().to_string(),
+            file: (*file).to_owned(),
+        }),
+        None => Err(missing(
+            dir,
+            "model.safetensors",
+            "copy the weights there, or give a model that has some",
+        )),
+    }
+}
+
+fn pooling(dir: &Path, modules: &[Module]) -> Result<Option<PathBuf>, FeatureError> {
+    match modules.iter().find(|module| module.kind() == "Pooling") {
+        // Without it the vectors would silently be pooled in another way than the model was trained for.
+        Some(module) => {
+            let name = format!("{}/config.json", module.path());
+            required(
+                dir,
+                name.trim_start_matches('/'),
+                "`modules.json` names it; fetch the model again",
+            )
+            .map(Some)
+        }
+        None => Ok(existing(dir, "1_Pooling/config.json")),
+    }
+}
+
+fn copy_whole(from: &Path, to: &Path) -> Result<(), FeatureError> {
+    if let (Ok(from), Ok(to)) = (from.canonicalize(), to.canonicalize())
+        && from == to
+    {
+        return Ok(());
+    }
+    let contents = fs::read(from).map_err(|source| FeatureError::Io {
+        action: "read",
+        path: from.to_path_buf(),
+        source,
+    })?;
+    let mut beside = to.as_os_str().to_owned();
+    beside.push(".partial");
+    let written = (|| {
+        let mut file = fs::File::create(&beside)?;
+        io::Write::write_all(&mut file, &contents)?;
+        file.sync_all()?;
+        fs::rename(&beside, to)
+    })();
+    written.map_err(|source| FeatureError::Io {
+        action: "write",
+        path: to.to_path_buf(),
+        source,
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,163 @@
+//! Text to token ids.
+
+use rayon::prelude::*;
+use tokenizers::{Tokenizer, TruncationParams};
+
+use crate::{FeatureError, ModelFiles, Tokenized};
+
+/// Texts handed to one task at a time; the result does not depend on it.
+const TEXTS_PER_TASK: usize = 64;
+
+/// A model's tokenizer, which cuts texts at a maximum length and never pads.
+///
+/// ```no_run
+/// use paretune_features::{ModelFiles, TextTokenizer};
+///
+/// let files = ModelFiles::local("models/all-MiniLM-L6-v2")?;
+/// let tokenized = TextTokenizer::load(&files, Some(64))?.encode(&["Toy Story (1995)", "Heat (1995)"])?;
+/// println!("{} texts, {} tokens, {} cut", tokenized.len(), tokenized.tokens(), tokenized.truncated());
+/// # Ok::<(), paretune_features::FeatureError>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct TextTokenizer {
+    tokenizer: Tokenizer,
+    max_length: Option<usize>,
+}
+
+impl TextTokenizer {
+    /// Reads the tokenizer of a model. Texts are cut at `max_length` tokens, special ones included; `None` means what
+    /// the model asks for ([`ModelFiles::max_length`]), and no limit if it asks for none.
+    ///
+    /// # Errors
+    /// [`FeatureError::Malformed`] if `tokenizer.json` cannot be read or adds no special tokens;
+    /// [`FeatureError::MaxLength`] if `max_length` exceeds the model's positions or leaves no room for text;
+    /// [`FeatureError::VocabularyMismatch`] if the tokenizer knows more tokens than the model.
+    pub fn load(files: &ModelFiles, max_length: Option<usize>) -> Result<Self, FeatureError> {
+        let path = &files.tokenizer;
+        let malformed = |reason: String| FeatureError::Malformed {
+            path: path.clone(),
+            reason,
+        };
+        let bytes = std::fs::read(path).map_err(|source| FeatureError::Io {
+            action: "read",
+            path: path.clone(),
+            source,
+        })?;
+        let mut tokenizer =
+            Tokenizer::from_bytes(bytes).map_err(|error| malformed(error.to_string()))?;
+
+        // Published tokenizers often pad and cut as they did when they were made; here the caller decides.
+        let direction = tokenizer
+            .get_truncation()
+            .map(|truncation| truncation.direction)
+            .unwrap_or_default();
+        tokenizer.with_padding(None);
+        tokenizer
+            .with_truncation(None)
+            .map_err(|error| malformed(error.to_string()))?;
+
+        let special = tokenizer
+            .encode_fast("", true)
+            .map_err(|error| malformed(error.to_string()))?
+            .len();
+        if special == 0 {
+            return Err(malformed("it adds no special tokens (`post_processor`), so an empty text would have no tokens".into()));
+        }
+        let highest = tokenizer.get_vocab(true).into_values().max().unwrap_or(0);
+        if let Some(rows) = files.vocabulary()
+            && highest as usize >= rows
+        {
+            return Err(FeatureError::VocabularyMismatch {
+                path: path.clone(),
+                highest,
+                rows,
+            });
+        }
+
+        let refuse = |asked, reason| FeatureError::MaxLength {
+            asked,
+            model: files.dir.clone(),
+            reason,
+        };
+        if let (Some(asked), Some(positions)) = (max_length, files.positions())
+            && asked > positions
+        {
+            let reason =
+                format!("it has {positions} positions (`max_position_embeddings` in config.json)");
+            return Err(refuse(asked, reason));
+        }
+        let max_length = max_length.or_else(|| files.max_length());
+        if let Some(asked) = max_length {
+            if asked <= special {
+                return Err(refuse(
+                    asked,
+                    format!("its {special} special tokens leave no room for text"),
+                ));
+            }
+            let truncation = TruncationParams {
+                max_length: asked,
+                direction,
+                ..TruncationParams::default()
+            };
+            tokenizer
+                .with_truncation(Some(truncation))
+                .map_err(|error| malformed(error.to_string()))?;
+        }
+        Ok(Self {
+            tokenizer,
+            max_length,
+        })
+    }
+
+    /// Tokenizes the texts, in parallel and in their order, each with the model's special tokens and cut at the
+    /// maximum length; [`Tokenized::truncated`] says how many were cut. An empty text has its special tokens only.
+    ///
+    /// # Errors
+    /// [`FeatureError::Tokenizing`] with the first text that fails; [`FeatureError::TooManyTokens`].
+    pub fn encode<S: AsRef<str> + Sync>(&self, texts: &[S]) -> Result<Tokenized, FeatureError> {
+        let parts: Vec<Result<Tokenized, FeatureError>> = texts
+            .par_chunks(TEXTS_PER_TASK)
+            .enumerate()
+            .map(|(part, texts)| self.encode_part(texts, part * TEXTS_PER_TASK))
+            .collect();
+        let mut tokenized = Tokenized::default();
+        for part in parts {
+            let part = part?;
+            if tokenized.tokens() + part.tokens() > u32::MAX as usize {
+                return Err(FeatureError::TooManyTokens);
+            }
+            tokenized.append(&part);
+        }
+        Ok(tokenized)
+    }
+
+    fn encode_part<S: AsRef<str>>(
+        &self,
+        texts: &[S],
+        first: usize,
+    ) -> Result<Tokenized, FeatureError> {
+        let mut tokenized = Tokenized::default();
+        for (place, text) in texts.iter().enumerate() {
+            let text = text.as_ref();
+            let encoding = self.tokenizer.encode_fast(text, true).map_err(|error| {
+                FeatureError::Tokenizing {
+                    index: first + place,
+                    start: text.chars().take(40).collect(),
+                    reason: error.to_string(),
+                }
+            })?;
+            tokenized.push(encoding.get_ids(), !encoding.get_overflowing().is_empty());
+        }
+        Ok(tokenized)
+    }
+
+    /// Number of tokens in the vocabulary, added ones included.
+    pub fn vocab_size(&self) -> usize {
+        self.tokenizer.get_vocab_size(true)
+    }
+
+    /// The length at which texts are cut, in tokens.
+    pub fn max_length(&self) -> Option<usize> {
+        self.max_length
+    }
+}

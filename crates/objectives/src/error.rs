@@ -1,0 +1,117 @@
+//! What can go wrong, and how to mend it.
+
+use thiserror::Error;
+
+/// Errors of this crate.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ObjectiveError {
+    /// Nothing to train for.
+    #[error("no objectives are configured: add at least one [[objectives]] section")]
+    Empty,
+    /// Two objectives share a name.
+    #[error("two objectives are named \"{name}\": give each its own name")]
+    Duplicate {
+        /// The name.
+        name: String,
+    },
+    /// A name that cannot be part of a parameter's name.
+    #[error("\"{name}\" is no name for an objective: use letters, digits, - and _")]
+    Name {
+        /// The name.
+        name: String,
+    },
+    /// An objective asked for by name does not exist.
+    #[error("there is no objective \"{name}\": there are {known}")]
+    Unknown {
+        /// The name asked for.
+        name: String,
+        /// The names that exist.
+        known: String,
+    },
+    /// `given` is missing, superfluous or points at something else than a binary objective.
+    #[error("objective \"{name}\": {reason}")]
+    Given {
+        /// The objective.
+        name: String,
+        /// What is wrong, and what would be right.
+        reason: String,
+    },
+    /// A weight is negative or not finite.
+    #[error("objective \"{name}\": weight {weight} must be finite and not negative")]
+    Weight {
+        /// The objective.
+        name: String,
+        /// Its weight.
+        weight: f64,
+    },
+    /// The data have no such column.
+    #[error(
+        "objective \"{name}\" reads column \"{column}\", which the events do not have: there are {available}; rename the column, or leave the objective out"
+    )]
+    MissingColumn {
+        /// The objective.
+        name: String,
+        /// Its column.
+        column: String,
+        /// The feedback columns that exist.
+        available: String,
+    },
+    /// A label that its objective cannot mean.
+    #[error("objective \"{name}\": label {value} in row {row} of column \"{column}\" {rule}")]
+    Label {
+        /// The objective.
+        name: String,
+        /// Its column.
+        column: String,
+        /// Row in the batch or table given, from 0.
+        row: usize,
+        /// The label.
+        value: f32,
+        /// The rule it breaks.
+        rule: &'static str,
+    },
+    /// Not one entry for each objective, or columns of different lengths.
+    #[error("got {found} {what}, expected {expected}")]
+    Count {
+        /// What was counted.
+        what: String,
+        /// How many there were.
+        found: usize,
+        /// How many there should be.
+        expected: usize,
+    },
+    /// No label from which to learn a scale.
+    #[error(
+        "objective \"{name}\" has no observed label in column \"{column}\" of the training data: leave the objective out, or check the split"
+    )]
+    NoLabels {
+        /// The objective.
+        name: String,
+        /// Its column.
+        column: String,
+    },
+    /// A setting is out of its range.
+    #[error("{setting} = {value} is not allowed: {rule}")]
+    Setting {
+        /// Name of the setting.
+        setting: &'static str,
+        /// Its value.
+        value: String,
+        /// The rule it breaks.
+        rule: &'static str,
+    },
+    /// A saved parameter is missing or has another shape.
+    #[error(
+        "parameter {name} {reason}; load it into towers of the configuration that it was saved from"
+    )]
+    Parameter {
+        /// Name of the parameter.
+        name: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Candle refused an operation.
+    #[error("tensor operation failed in the task towers: {0}")]
+    Tensor(#[from] candle_core::Error),
+}

@@ -1,0 +1,188 @@
+//! One batch of labels.
+
+use candle_core::{Device, Tensor};
+
+use crate::scaler::check_labels;
+use crate::{Kind, ObjectiveError, Objectives, Result, Scaler};
+
+/// The labels of one batch, as the losses need them: for every objective the rows that were observed and their targets.
+///
+/// What was not observed is not stored at all, and so cannot reach a loss.
+#[derive(Debug, Clone)]
+pub struct Labels {
+    rows: usize,
+    targets: Vec<Observed>,
+}
+
+/// The observed labels of one objective.
+#[derive(Debug, Clone)]
+pub(crate) struct Observed {
+    /// How many.
+    pub(crate) count: usize,
+    /// Their rows `[count]`, `u32`; `None` when every row is observed.
+    pub(crate) rows: Option<Tensor>,
+    /// Their targets `[count]`, `f32`, regressions in standard units.
+    pub(crate) targets: Tensor,
+}
+
+impl Labels {
+    /// From one column for each objective, in their order; `NaN` is not observed. `B` rows.
+    ///
+    /// The target of a conditional objective is "both happened": 0 wherever the objective it depends on is 0, whatever its own
+    /// column holds there (many logs leave it empty), and its own column elsewhere.
+    ///
+    /// # Errors
+    /// Not one column and one scaler for each objective, columns of different lengths, or a label its objective cannot mean
+    /// (the message names row and column).
+    pub fn new(
+        objectives: &Objectives,
+        scalers: &[Scaler],
+        columns: &[Vec<f32>],
+        device: &Device,
+    ) -> Result<Self> {
+        let targets = targets(objectives, scalers, columns)?;
+        let rows = columns.first().map_or(0, Vec::len);
+        let targets = targets
+            .iter()
+            .map(|t| Observed::new(t, device))
+            .collect::<Result<_>>()?;
+        Ok(Self { rows, targets })
+    }
+
+    /// Rows of the batch, `B`.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// How many labels every objective has, in order.
+    pub fn observed(&self) -> Vec<usize> {
+        self.targets.iter().map(|t| t.count).collect()
+    }
+
+    pub(crate) fn targets(&self) -> &[Observed] {
+        &self.targets
+    }
+}
+
+impl Observed {
+    fn new(targets: &[f32], device: &Device) -> Result<Self> {
+        let (rows, seen): (Vec<u32>, Vec<f32>) = (0_u32..)
+            .zip(targets)
+            .filter(|(_, t)| !t.is_nan())
+            .map(|(row, t)| (row, *t))
+            .unzip();
+        let count = seen.len();
+        let rows = if count == targets.len() {
+            None
+        } else {
+            Some(Tensor::from_vec(rows, count, device)?)
+        };
+        Ok(Self {
+            count,
+            rows,
+            targets: Tensor::from_vec(seen, count, device)?,
+        })
+    }
+}
+
+/// Targets of every objective, checked; `NaN` where not observed.
+pub(crate) fn targets(
+    objectives: &Objectives,
+    scalers: &[Scaler],
+    columns: &[Vec<f32>],
+) -> Result<Vec<Vec<f32>>> {
+    objectives.check_count("label columns", columns.len())?;
+    objectives.check_count("scalers", scalers.len())?;
+    let rows = columns.first().map_or(0, Vec::len);
+    let mut targets = Vec::with_capacity(columns.len());
+    for (i, (objective, column)) in objectives.iter().zip(columns).enumerate() {
+        if column.len() != rows {
+            let what = format!("labels in column \"{}\"", objective.column);
+            return Err(ObjectiveError::Count {
+                what,
+                found: column.len(),
+                expected: rows,
+            });
+        }
+        check_labels(objective, column)?;
+        targets.push(match (objective.kind, objectives.given_index(i)) {
+            (Kind::Conditional, Some(given)) => {
+                let both = |(own, given): (&f32, &f32)| if *given == 0.0 { 0.0 } else { *own };
+                column.iter().zip(&columns[given]).map(both).collect()
+            }
+            (Kind::Binary | Kind::Conditional, _) => column.clone(),
+            (Kind::Regression | Kind::LogRegression, _) => {
+                column.iter().map(|v| scalers[i].transform(*v)).collect()
+            }
+        });
+    }
+    Ok(targets)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Objective;
+
+    const NO: f32 = f32::NAN;
+
+    fn set() -> Objectives {
+        Objectives::new(vec![
+            Objective::new("conversion", Kind::Conditional, "bought").given("click"),
+            Objective::new("click", Kind::Binary, "click"),
+            Objective::new("rating", Kind::Regression, "stars"),
+        ])
+        .unwrap()
+    }
+
+    #[test]
+    fn a_conversion_needs_its_click() {
+        let scalers = [
+            Scaler::default(),
+            Scaler::default(),
+            Scaler {
+                mean: 3.0,
+                std: 2.0,
+                log: false,
+            },
+        ];
+        let columns = [
+            vec![1.0, NO, 1.0, NO, 0.0, NO],
+            vec![1.0, 0.0, 0.0, 1.0, NO, NO],
+            vec![5.0, NO, NO, NO, 1.0, NO],
+        ];
+        let labels = Labels::new(&set(), &scalers, &columns, &Device::Cpu).unwrap();
+        assert_eq!((labels.rows(), labels.observed()), (6, vec![4, 4, 2]));
+        let own = &labels.targets()[0];
+        assert_eq!(
+            own.rows.as_ref().unwrap().to_vec1::<u32>().unwrap(),
+            [0, 1, 2, 4]
+        );
+        assert_eq!(own.targets.to_vec1::<f32>().unwrap(), [1.0, 0.0, 0.0, 0.0]);
+        assert_eq!(
+            labels.targets()[2].targets.to_vec1::<f32>().unwrap(),
+            [1.0, -1.0]
+        );
+        let rates = set().base_rates(&scalers, &columns).unwrap();
+        assert_eq!(rates, [0.25, 0.5, 3.0]);
+    }
+
+    #[test]
+    fn wrong_columns_are_named() {
+        let scalers = [Scaler::default(); 3];
+        let refused = |columns: &[Vec<f32>]| {
+            Labels::new(&set(), &scalers, columns, &Device::Cpu)
+                .unwrap_err()
+                .to_string()
+        };
+        assert!(
+            refused(&[vec![0.0], vec![0.0]])
+                .contains("got 2 label columns for objectives conversion, click, rating")
+        );
+        assert!(refused(&[vec![0.0], vec![0.0], vec![]]).contains("labels in column \"stars\""));
+        assert!(
+            refused(&[vec![0.0], vec![2.0], vec![1.0]])
+                .contains("label 2 in row 0 of column \"click\"")
+        );
+    }
+}

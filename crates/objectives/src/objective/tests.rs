@@ -1,0 +1,105 @@
+use super::*;
+
+fn refused(all: Vec<Objective>) -> String {
+    Objectives::new(all).unwrap_err().to_string()
+}
+
+fn click() -> Objective {
+    Objective::new("click", Kind::Binary, "click")
+}
+
+#[test]
+fn reads_from_configuration() {
+    let text = r#"[{"name": "click", "kind": "binary", "column": "clicked"},
+        {"name": "conversion", "kind": "conditional", "column": "bought", "given": "click", "weight": 2},
+        {"name": "dwell", "kind": "log-regression", "column": "dwell_seconds"}]"#;
+    let set: Objectives = serde_json::from_str(text).unwrap();
+    assert_eq!(
+        set.names().collect::<Vec<_>>(),
+        ["click", "conversion", "dwell"]
+    );
+    assert_eq!(
+        (set.as_slice()[0].weight, set.as_slice()[1].weight),
+        (1.0, 2.0)
+    );
+    assert_eq!(set.as_slice()[2].kind, Kind::LogRegression);
+    assert_eq!(
+        serde_json::from_str::<Objectives>(&serde_json::to_string(&set).unwrap()).unwrap(),
+        set
+    );
+    let unknown = r#"[{"name": "click", "kind": "binary", "column": "c", "wieght": 2}]"#;
+    assert!(
+        serde_json::from_str::<Objectives>(unknown)
+            .unwrap_err()
+            .to_string()
+            .contains("wieght")
+    );
+    let alone =
+        r#"[{"name": "conversion", "kind": "conditional", "column": "c", "given": "click"}]"#;
+    assert!(
+        serde_json::from_str::<Objectives>(alone)
+            .unwrap_err()
+            .to_string()
+            .contains("click")
+    );
+}
+
+#[test]
+fn wrong_sets_are_refused_with_the_way_out() {
+    assert!(refused(vec![]).contains("at least one"));
+    assert!(refused(vec![click(), click()]).contains("two objectives are named \"click\""));
+    assert!(refused(vec![Objective::new("a.b", Kind::Binary, "x")]).contains("letters, digits"));
+    assert!(refused(vec![click().weight(-1.0)]).contains("weight -1"));
+    assert!(refused(vec![click().weight(f64::NAN)]).contains("NaN"));
+    let conversion = || Objective::new("conversion", Kind::Conditional, "conversion");
+    assert!(refused(vec![click(), conversion()]).contains("needs `given`"));
+    assert!(refused(vec![click(), conversion().given("clik")]).contains("there are click"));
+    assert!(
+        refused(vec![conversion().given("conversion")])
+            .contains("must be a binary objective (there is none)")
+    );
+    assert!(refused(vec![click().given("click")]).contains("remove it"));
+}
+
+#[test]
+fn a_missing_column_is_named_with_those_that_exist() {
+    let set = Objectives::new(vec![
+        click(),
+        Objective::new("dwell", Kind::LogRegression, "dwell_seconds"),
+    ])
+    .unwrap();
+    let error = set
+        .check_columns(&["click", "rating"])
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("\"dwell_seconds\"") && error.contains("click, rating"),
+        "{error}"
+    );
+    set.check_columns(&["dwell_seconds", "click"]).unwrap();
+}
+
+#[test]
+fn a_subset_keeps_the_order_and_needs_its_conditions() {
+    let conversion = Objective::new("conversion", Kind::Conditional, "conversion").given("click");
+    let set = Objectives::new(vec![
+        click(),
+        conversion,
+        Objective::new("rating", Kind::Regression, "rating"),
+    ])
+    .unwrap();
+    assert_eq!(
+        set.select(&["rating", "click"])
+            .unwrap()
+            .names()
+            .collect::<Vec<_>>(),
+        ["click", "rating"]
+    );
+    assert!(
+        set.select(&["ratings"])
+            .unwrap_err()
+            .to_string()
+            .contains("click, conversion, rating")
+    );
+    assert!(set.select(&["conversion"]).is_err());
+}

@@ -1,0 +1,150 @@
+//! What the towers say about one batch.
+
+use std::sync::Arc;
+
+use candle_core::{DType, Tensor};
+
+use crate::{Kind, Labels, ObjectiveError, Objectives, Result, Scaler, losses};
+
+/// Logits of one batch, `[B]` for each objective: of the probability (for a conditional objective: *given* its condition), or
+/// the regression in standard units.
+#[derive(Debug, Clone)]
+pub struct Outputs {
+    objectives: Arc<Objectives>,
+    scalers: Vec<Scaler>,
+    logits: Vec<Tensor>,
+}
+
+/// One objective's loss on one batch.
+#[derive(Debug, Clone)]
+pub struct TaskLoss {
+    /// Mean over the observed labels, a scalar that can be differentiated; exactly 0 and without gradient where there are none.
+    pub loss: Tensor,
+    /// Number of labels.
+    pub observed: usize,
+}
+
+impl Outputs {
+    pub(crate) fn new(
+        objectives: Arc<Objectives>,
+        scalers: Vec<Scaler>,
+        logits: Vec<Tensor>,
+    ) -> Self {
+        Self {
+            objectives,
+            scalers,
+            logits,
+        }
+    }
+
+    /// The logits, `[B]` each, in the objectives' order; for explanations and tests.
+    pub fn logits(&self) -> &[Tensor] {
+        &self.logits
+    }
+
+    /// The loss of every objective, unweighted, in order.
+    ///
+    /// Only observed rows enter a loss at all. Regressions are in squared standard units, so that 1 is the loss of predicting the
+    /// training mean; a log-regression's loss is of logarithms.
+    ///
+    /// # Errors
+    /// The labels are of another batch size or of other objectives.
+    pub fn losses(&self, labels: &Labels) -> Result<Vec<TaskLoss>> {
+        self.objectives
+            .check_count("labels", labels.targets().len())?;
+        let rows = self.logits.first().map_or(Ok(0), |t| t.dim(0))?;
+        if labels.rows() != rows {
+            return Err(ObjectiveError::Count {
+                what: "rows of labels".into(),
+                found: labels.rows(),
+                expected: rows,
+            });
+        }
+        (0..self.logits.len())
+            .map(|i| self.loss(i, labels))
+            .collect()
+    }
+
+    fn loss(&self, i: usize, labels: &Labels) -> Result<TaskLoss> {
+        let target = &labels.targets()[i];
+        if target.count == 0 {
+            let loss = Tensor::zeros((), DType::F32, self.logits[i].device())?;
+            return Ok(TaskLoss { loss, observed: 0 });
+        }
+        let seen = |logits: &Tensor| match &target.rows {
+            Some(rows) => logits.index_select(rows, 0),
+            None => Ok(logits.clone()),
+        };
+        let own = seen(&self.logits[i])?;
+        let each = match (
+            self.objectives.as_slice()[i].kind,
+            self.objectives.given_index(i),
+        ) {
+            (Kind::Conditional, Some(given)) => {
+                losses::joint(&seen(&self.logits[given])?, &own, &target.targets)?
+            }
+            (Kind::Binary | Kind::Conditional, _) => losses::binary(&own, &target.targets)?,
+            (Kind::Regression | Kind::LogRegression, _) => losses::squared(&own, &target.targets)?,
+        };
+        Ok(TaskLoss {
+            loss: each.mean_all()?,
+            observed: target.count,
+        })
+    }
+
+    /// Predictions in natural units, `[objectives][B]`: probabilities for binary objectives; for conditional ones the
+    /// probability that both happen (ESMM's CTCVR), never above that of the condition; rating units and seconds for regressions.
+    ///
+    /// # Errors
+    /// Candle could not bring the logits to the CPU.
+    pub fn predictions(&self) -> Result<Vec<Vec<f32>>> {
+        let logits = self.logits.iter().map(host).collect::<Result<Vec<_>>>()?;
+        let predict = |i: usize| -> Vec<f32> {
+            match (
+                self.objectives.as_slice()[i].kind,
+                self.objectives.given_index(i),
+            ) {
+                (Kind::Conditional, Some(given)) => {
+                    let both = |(a, b): (&f32, &f32)| (sigmoid(*a) * sigmoid(*b)) as f32;
+                    logits[given].iter().zip(&logits[i]).map(both).collect()
+                }
+                (Kind::Binary | Kind::Conditional, _) => {
+                    logits[i].iter().map(|z| sigmoid(*z) as f32).collect()
+                }
+                (Kind::Regression | Kind::LogRegression, _) => logits[i]
+                    .iter()
+                    .map(|z| self.scalers[i].inverse(*z))
+                    .collect(),
+            }
+        };
+        Ok((0..logits.len()).map(predict).collect())
+    }
+
+    /// Of a conditional objective, the probability *given* its condition (ESMM's CVR) `[B]`.
+    ///
+    /// # Errors
+    /// There is no conditional objective of that name.
+    pub fn conditional_rate(&self, name: &str) -> Result<Vec<f32>> {
+        let i = self.objectives.index_of(name)?;
+        if self.objectives.as_slice()[i].kind != Kind::Conditional {
+            let reason = "it is not conditional; its rate is among the predictions".to_string();
+            return Err(ObjectiveError::Given {
+                name: name.to_string(),
+                reason,
+            });
+        }
+        Ok(host(&self.logits[i])?
+            .into_iter()
+            .map(|z| sigmoid(z) as f32)
+            .collect())
+    }
+}
+
+fn host(logits: &Tensor) -> Result<Vec<f32>> {
+    Ok(logits.to_dtype(DType::F32)?.to_vec1::<f32>()?)
+}
+
+/// In `f64`, so that the product of two is rounded once and stays below both.
+fn sigmoid(logit: f32) -> f64 {
+    1.0 / (1.0 + (-f64::from(logit)).exp())
+}

@@ -1,0 +1,224 @@
+//! A small network for each objective over one shared representation.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use candle_core::{Device, Tensor, Var};
+use serde::{Deserialize, Serialize};
+
+use crate::layers::{dropout, named_rng};
+use crate::{Kind, Linear, ObjectiveError, Objectives, Outputs, Result, Scaler};
+
+#[cfg(test)]
+mod tests;
+
+/// Size of the towers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TowerConfig {
+    /// Width `D` of the shared representation.
+    pub input: usize,
+    /// Width of each tower's hidden layer; 0 for towers of one linear layer.
+    pub hidden: usize,
+    /// Dropout on the hidden layer, in `[0, 1)`.
+    pub dropout: f32,
+    /// Seed of the initial weights.
+    pub seed: u64,
+}
+
+impl Default for TowerConfig {
+    fn default() -> Self {
+        Self {
+            input: 128,
+            hidden: 64,
+            dropout: 0.1,
+            seed: 0,
+        }
+    }
+}
+
+/// Shared-bottom towers (Caruana 1997): for each objective `Linear → SiLU → dropout → Linear`, `[B, D]` to a logit `[B]`.
+///
+/// A tower's initial weights and dropout come from the seed and the objective's name, so they are the same whichever other
+/// objectives are trained beside it.
+#[derive(Debug, Clone)]
+pub struct TaskTowers {
+    objectives: Arc<Objectives>,
+    scalers: Vec<Scaler>,
+    dropout: f32,
+    towers: Vec<Tower>,
+}
+
+#[derive(Debug, Clone)]
+struct Tower {
+    hidden: Option<Linear>,
+    output: Linear,
+}
+
+impl TaskTowers {
+    /// Freshly initialized towers with scalers that do nothing.
+    ///
+    /// # Errors
+    /// `input` is 0, `dropout` is outside `[0, 1)`, or Candle could not make the tensors.
+    pub fn new(objectives: &Objectives, config: &TowerConfig, device: &Device) -> Result<Self> {
+        if config.input == 0 {
+            let rule = "the shared representation has at least one dimension";
+            return Err(ObjectiveError::Setting {
+                setting: "input",
+                value: "0".into(),
+                rule,
+            });
+        }
+        if !(0.0..1.0).contains(&config.dropout) {
+            let (value, rule) = (
+                config.dropout.to_string(),
+                "it is a share, at least 0 and below 1",
+            );
+            return Err(ObjectiveError::Setting {
+                setting: "dropout",
+                value,
+                rule,
+            });
+        }
+        let tower = |name: &str| -> Result<Tower> {
+            let layer = |k: usize, from, to| {
+                Linear::new(&format!("towers.{name}.{k}"), from, to, config.seed, device)
+            };
+            if config.hidden == 0 {
+                return Ok(Tower {
+                    hidden: None,
+                    output: layer(0, config.input, 1)?,
+                });
+            }
+            let hidden = Some(layer(0, config.input, config.hidden)?);
+            Ok(Tower {
+                hidden,
+                output: layer(1, config.hidden, 1)?,
+            })
+        };
+        Ok(Self {
+            objectives: Arc::new(objectives.clone()),
+            scalers: vec![Scaler::default(); objectives.len()],
+            dropout: config.dropout,
+            towers: objectives.names().map(tower).collect::<Result<_>>()?,
+        })
+    }
+
+    /// What the towers are for, in order.
+    pub fn objectives(&self) -> &Objectives {
+        &self.objectives
+    }
+
+    /// The scalers that predictions go through, in order.
+    pub fn scalers(&self) -> &[Scaler] {
+        &self.scalers
+    }
+
+    /// Predictions come back in the units of these scalers; the same must have made the labels.
+    ///
+    /// # Errors
+    /// Not one scaler for each objective.
+    pub fn set_scalers(&mut self, scalers: Vec<Scaler>) -> Result<()> {
+        self.objectives.check_count("scalers", scalers.len())?;
+        self.scalers = scalers;
+        Ok(())
+    }
+
+    /// Sets the output biases so that an average sample gets the average prediction, in natural units
+    /// ([`Objectives::base_rates`]); after [`TaskTowers::set_scalers`]. Training then need not first learn how rare a click is.
+    ///
+    /// Rates are kept within `[1e-4, 1 - 1e-4]`; a conditional objective's rate is that of both happening.
+    ///
+    /// # Errors
+    /// Not one value for each objective, or one that is not finite.
+    pub fn set_prior(&self, rates: &[f32]) -> Result<()> {
+        self.objectives.check_count("base rates", rates.len())?;
+        if let Some(wrong) = rates.iter().find(|r| !r.is_finite()) {
+            return Err(ObjectiveError::Setting {
+                setting: "base rate",
+                value: wrong.to_string(),
+                rule: "it is finite",
+            });
+        }
+        let logit = |p: f32| {
+            let p = p.clamp(1e-4, 1.0 - 1e-4);
+            (p / (1.0 - p)).ln()
+        };
+        for (i, tower) in self.towers.iter().enumerate() {
+            let bias = match (
+                self.objectives.as_slice()[i].kind,
+                self.objectives.given_index(i),
+            ) {
+                (Kind::Conditional, Some(given)) => logit(rates[i] / rates[given].max(1e-4)),
+                (Kind::Binary | Kind::Conditional, _) => logit(rates[i]),
+                (Kind::Regression | Kind::LogRegression, _) => self.scalers[i].transform(rates[i]),
+            };
+            let bias = if bias.is_finite() { bias } else { 0.0 };
+            tower
+                .output
+                .bias()
+                .set(&Tensor::new(&[bias], tower.output.bias().device())?)?;
+        }
+        Ok(())
+    }
+
+    /// Logits for a shared representation `[B, D]`. With `dropout_seed` the towers drop hidden values, by a mask that the seed
+    /// and the objective's name decide; without, they are deterministic.
+    ///
+    /// # Errors
+    /// `shared` is not `[B, D]`.
+    pub fn forward(&self, shared: &Tensor, dropout_seed: Option<u64>) -> Result<Outputs> {
+        let mut logits = Vec::with_capacity(self.towers.len());
+        for (tower, name) in self.towers.iter().zip(self.objectives.names()) {
+            let mut x = shared.clone();
+            if let Some(hidden) = &tower.hidden {
+                x = hidden.forward(&x)?.silu()?;
+                if let Some(seed) = dropout_seed {
+                    x = dropout(&x, self.dropout, named_rng(seed, name))?;
+                }
+            }
+            logits.push(tower.output.forward(&x)?.squeeze(1)?);
+        }
+        Ok(Outputs::new(
+            self.objectives.clone(),
+            self.scalers.clone(),
+            logits,
+        ))
+    }
+
+    /// All variables in a fixed order: `towers.OBJECTIVE.LAYER.weight` `[out, in]` and `….bias` `[out]`.
+    pub fn parameters(&self) -> Vec<(String, Var)> {
+        let layers = self
+            .towers
+            .iter()
+            .flat_map(|t| t.hidden.iter().chain([&t.output]));
+        layers.flat_map(Linear::parameters).collect()
+    }
+
+    /// Takes the values of [`TaskTowers::parameters`] from a file's tensors; others are ignored.
+    ///
+    /// # Errors
+    /// One is missing or has another shape; nothing has changed then.
+    pub fn load(&self, tensors: &BTreeMap<String, Tensor>) -> Result<()> {
+        let parameters = self.parameters();
+        for (name, var) in &parameters {
+            let reason = match tensors.get(name) {
+                None => "is missing".to_string(),
+                Some(t) if t.shape() != var.shape() => {
+                    format!("has shape {:?}, expected {:?}", t.dims(), var.dims())
+                }
+                Some(_) => continue,
+            };
+            return Err(ObjectiveError::Parameter {
+                name: name.clone(),
+                reason,
+            });
+        }
+        for (name, var) in &parameters {
+            if let Some(tensor) = tensors.get(name) {
+                var.set(&tensor.to_dtype(var.dtype())?.to_device(var.device())?)?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,71 @@
+//! Balancing several objectives in one training step, and the optimizer that takes the step.
+//!
+//! # Bird's-eye view
+//!
+//! A model with `m` objectives has `m` losses and, at its shared parameters (or at its shared representation), `m` gradients
+//! `g_1 … g_m`. Every balancing method here turns what those have to say into `m` weights; the training loop then descends along
+//! `Σ w_i g_i`.
+//!
+//! - [`Gramian`]: the `m × m` matrix of dot products `g_i · g_j`, all that the gradient-based methods need to see;
+//! - [`min_norm`]: the exact shortest vector in the convex hull of the gradients;
+//! - [`Weighting`]: one balancing method, with its state. [`WeightedSum`], [`UncertaintyWeighting`], [`Mgda`]; [`BalanceConfig`]
+//!   names them in a configuration file and builds them;
+//! - [`Schedule`]: the learning rate's multiplier over a run;
+//! - behind the feature `candle` (on by default): [`AdamW`] with state that can be saved, [`clip_global_norm`],
+//!   [`accumulate`], [`combine`] and [`Gramian::from_gradients`].
+//!
+//! The core is plain `f64` arithmetic on small matrices. This crate knows nothing of items, users, losses' formulas or
+//! networks, and nothing of files: states are plain values that the caller stores.
+//!
+//! # Example
+//!
+//! ```
+//! use paretune_optim::{BalanceConfig, Gramian, Method, Normalization, Preference, Signals};
+//!
+//! // Two objectives that pull apart, one ten times as hard as the other.
+//! let gramian = Gramian::from_rows(&[vec![1.0, 0.0], vec![-6.0, 8.0]])?;
+//! let config = BalanceConfig { method: Method::Mgda, normalize: Normalization::None, ..BalanceConfig::default() };
+//! let mut mgda = config.build(&[Preference::new("click", 1.0), Preference::new("conversion", 1.0)])?;
+//!
+//! let weights = mgda.weights(&Signals { losses: &[0.7, 2.1], observed: &[32, 8], gramian: Some(&gramian) })?;
+//! assert!((weights.iter().sum::<f64>() - 1.0).abs() < 1e-12);
+//! // The combined direction does not hurt either objective: its product with both gradients is positive.
+//! for i in 0..2 {
+//!     let product: f64 = (0..2).map(|j| weights[j] * gramian.get(i, j)).sum();
+//!     assert!(product > 0.0);
+//! }
+//! # Ok::<(), paretune_optim::OptimError>(())
+//! ```
+
+mod balance;
+mod error;
+mod gramian;
+mod mgda;
+mod min_norm;
+mod schedule;
+mod uncertainty;
+mod weighted_sum;
+mod weighting;
+
+#[cfg(feature = "candle")]
+mod adamw;
+#[cfg(feature = "candle")]
+mod gradients;
+
+pub use balance::{BalanceConfig, Method};
+pub use error::OptimError;
+pub use gramian::Gramian;
+pub use mgda::{Mgda, Normalization};
+pub use min_norm::min_norm;
+pub use schedule::{Decay, Schedule};
+pub use uncertainty::UncertaintyWeighting;
+pub use weighted_sum::WeightedSum;
+pub use weighting::{Preference, Signals, Weighting, WeightingState};
+
+#[cfg(feature = "candle")]
+pub use adamw::{AdamW, AdamWConfig, ParameterGroup};
+#[cfg(feature = "candle")]
+pub use gradients::{Gradients, accumulate, clip_global_norm, collect, combine};
+
+/// Result of this crate's fallible functions.
+pub type Result<T> = std::result::Result<T, OptimError>;

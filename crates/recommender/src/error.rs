@@ -1,0 +1,65 @@
+//! What can go wrong, and how to mend it.
+
+use std::path::PathBuf;
+
+/// An error of the recommender.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RecommenderError {
+    /// The tables could not be used.
+    #[error(transparent)]
+    Data(#[from] paretune_data::DataError),
+    /// Text or model files could not be used.
+    #[error(transparent)]
+    Features(#[from] paretune_features::FeatureError),
+    /// The text encoder failed.
+    #[error(transparent)]
+    Encoder(#[from] paretune_encoder::EncoderError),
+    /// The objectives do not fit.
+    #[error(transparent)]
+    Objectives(#[from] paretune_objectives::ObjectiveError),
+    /// A tensor operation failed.
+    #[error("tensor operation failed: {0}")]
+    Tensor(#[from] candle_core::Error),
+    /// A model file could not be read or written.
+    #[error("{path}: {source}", path = path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A saved model is not what this version writes.
+    #[error("{path}: {problem}; train again or point at another run", path = path.display())]
+    BadFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A size that does not fit the others.
+    #[error("model.{field} = {value} {problem}")]
+    Shape {
+        /// Field of the configuration.
+        field: &'static str,
+        /// Its value.
+        value: usize,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// New items cannot be scored by a model that knows ids only.
+    #[error("this model knows items by id only and cannot score a new one; train with items = \"text\"")]
+    NeedsText,
+    /// An item or user that is not in the tables.
+    #[error("no {kind} `{id}` in this data set; it has {known} of them, for example {examples}")]
+    Unknown {
+        /// `user` or `item`.
+        kind: &'static str,
+        /// The id that was asked for.
+        id: String,
+        /// How many there are.
+        known: usize,
+        /// A few of them.
+        examples: String,
+    },
+}

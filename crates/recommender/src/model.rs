@@ -1,0 +1,242 @@
+//! The composed model.
+
+use candle_core::{D, Device, Tensor, Var};
+use paretune_features::Tokenized;
+use paretune_objectives::{Labels, Objectives, Outputs, TaskTowers, TowerConfig};
+use serde::{Deserialize, Serialize};
+
+use crate::{Batch, Encode, ItemTower, ItemVectors, RecommenderError, UserTower};
+
+/// Sizes of everything above the item vectors.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RecommenderConfig {
+    /// Width of the shared representation.
+    pub dim: usize,
+    /// Attention heads of the user tower; divides `dim`.
+    pub heads: usize,
+    /// Width of the hidden layer of each task tower.
+    pub tower: usize,
+    /// Dropout in the task towers.
+    pub dropout: f64,
+    /// Item features, from [`crate::Corpus::item_width`].
+    pub item_features: usize,
+    /// User and context features, from [`crate::Corpus::user_width`].
+    pub user_features: usize,
+    /// Features of a past event, from [`crate::Corpus::event_width`].
+    pub event_features: usize,
+}
+
+/// The representation all objectives share: where a multi-objective step cuts the graph.
+#[derive(Debug, Clone)]
+pub struct Shared {
+    /// `[samples, dim]`.
+    pub items: Tensor,
+    /// `[requests, dim]`.
+    pub users: Tensor,
+}
+
+/// Trainable parameters by their part in the model, each in a fixed order.
+pub struct Parameters {
+    /// The text encoder, or the id table.
+    pub backbone: Vec<(String, Var)>,
+    /// Item tower and user tower.
+    pub shared: Vec<(String, Var)>,
+    /// Task towers.
+    pub towers: Vec<(String, Var)>,
+}
+
+impl Parameters {
+    /// All of them: backbone, shared, towers.
+    pub fn all(&self) -> Vec<(String, Var)> {
+        [&self.backbone, &self.shared, &self.towers].into_iter().flatten().cloned().collect()
+    }
+}
+
+/// Item vectors, towers, task towers.
+pub struct Recommender {
+    pub(crate) config: RecommenderConfig,
+    pub(crate) vectors: ItemVectors,
+    pub(crate) item_tower: ItemTower,
+    pub(crate) user_tower: UserTower,
+    pub(crate) towers: TaskTowers,
+    pub(crate) device: Device,
+}
+
+impl Recommender {
+    /// A model with fresh towers over the given item vectors; the same `seed` gives the same weights.
+    ///
+    /// # Errors
+    /// When `heads` does not divide `dim`, or the device is out of memory.
+    pub fn new(
+        config: RecommenderConfig,
+        vectors: ItemVectors,
+        objectives: &Objectives,
+        seed: u64,
+        device: &Device,
+    ) -> Result<Self, RecommenderError> {
+        if config.heads == 0 || config.dim == 0 || config.dim % config.heads != 0 {
+            return Err(RecommenderError::Shape {
+                field: "heads",
+                value: config.heads,
+                problem: format!("must divide dim, which is {}", config.dim),
+            });
+        }
+        let width = vectors.width();
+        let item_tower = ItemTower::new(width, config.item_features, config.dim, seed.wrapping_add(100), device)?;
+        let user_tower = UserTower::new(
+            width,
+            config.event_features,
+            config.user_features,
+            config.dim,
+            config.heads,
+            seed.wrapping_add(200),
+            device,
+        )?;
+        let tower = TowerConfig {
+            input: 3 * config.dim + 1,
+            hidden: config.tower,
+            dropout: config.dropout as f32,
+            seed: seed.wrapping_add(300),
+        };
+        let towers = TaskTowers::new(objectives, &tower, device)?;
+        Ok(Self { config, vectors, item_tower, user_tower, towers, device: device.clone() })
+    }
+
+    /// The sizes it was built with.
+    pub fn config(&self) -> &RecommenderConfig {
+        &self.config
+    }
+
+    /// What maps items to vectors.
+    pub fn vectors(&self) -> &ItemVectors {
+        &self.vectors
+    }
+
+    /// The objectives it predicts, in order.
+    pub fn objectives(&self) -> &Objectives {
+        self.towers.objectives()
+    }
+
+    /// Fits scales and base rates on training labels, one column for each objective with `NaN` where not observed: regressions
+    /// then train in standard units, and an average sample starts at the average prediction.
+    ///
+    /// # Errors
+    /// A regression without labels, or a label its objective cannot mean.
+    pub fn fit(&mut self, columns: &[Vec<f32>]) -> Result<(), RecommenderError> {
+        let scalers = self.objectives().fit_scalers(columns)?;
+        let rates = self.objectives().base_rates(&scalers, columns)?;
+        self.towers.set_scalers(scalers)?;
+        Ok(self.towers.set_prior(&rates)?)
+    }
+
+    /// The labels of a batch, as the losses need them.
+    ///
+    /// # Errors
+    /// A label its objective cannot mean.
+    pub fn labels(&self, batch: &Batch) -> Result<Labels, RecommenderError> {
+        Ok(Labels::new(self.objectives(), self.towers.scalers(), &batch.labels, &self.device)?)
+    }
+
+    /// The device its tensors live on.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// Every trainable parameter.
+    pub fn parameters(&self) -> Parameters {
+        let mut shared = self.item_tower.parameters();
+        shared.extend(self.user_tower.parameters());
+        Parameters { backbone: self.vectors.parameters(), shared, towers: self.towers.parameters() }
+    }
+
+    /// Vectors of the whole catalogue `[items, width]`, without a graph: what histories look up and what serving scores.
+    ///
+    /// # Errors
+    /// When the encoder fails.
+    pub fn embed(&self, tokens: &Tokenized, progress: Option<&dyn Fn(usize)>) -> Result<Tensor, RecommenderError> {
+        match &self.vectors {
+            ItemVectors::Text(encoder) => {
+                let values = encoder.embed(tokens, TOKEN_BUDGET, progress)?;
+                Ok(Tensor::from_vec(values, (tokens.len(), encoder.hidden_size()), &self.device)?)
+            }
+            ItemVectors::Ids(table) => Ok(table.as_tensor().detach().copy()?),
+        }
+    }
+
+    /// From a batch to the shared representation. `known` are the catalogue's vectors `[items, width]` (see [`Self::embed`]),
+    /// looked up for whatever the batch does not encode; not read with [`Encode::ShownAndHistory`].
+    /// `dropout` is the seed of this step's dropout; `None` for evaluation.
+    ///
+    /// # Errors
+    /// When shapes do not fit.
+    pub fn represent(&self, batch: &Batch, known: &Tensor, dropout: Option<u64>) -> Result<Shared, RecommenderError> {
+        let vectors = match batch.encode {
+            Encode::Nothing => known.index_select(&Tensor::new(batch.items.as_slice(), &self.device)?, 0)?,
+            Encode::Shown | Encode::ShownAndHistory => self.vectors.forward(&batch.items, &batch.packed, dropout)?,
+        };
+        let projected = self.item_tower.project(&vectors)?;
+        let slots = Tensor::new(batch.slots.as_slice(), &self.device)?;
+        let features = self.rows(&batch.item_features, batch.len(), self.config.item_features)?;
+        let items = self.item_tower.forward(&projected.index_select(&slots, 0)?, &features)?;
+        let users = self.users(batch, if batch.encode == Encode::ShownAndHistory { &vectors } else { known })?;
+        Ok(Shared { items, users })
+    }
+
+    /// The requests of a batch `[requests, dim]`, histories looked up in `vectors`.
+    ///
+    /// # Errors
+    /// When shapes do not fit.
+    pub fn users(&self, batch: &Batch, vectors: &Tensor) -> Result<Tensor, RecommenderError> {
+        let shape = (batch.viewers, batch.length);
+        let width = vectors.dim(D::Minus1)?;
+        let features = self.rows(&batch.user_features, batch.viewers, self.config.user_features)?;
+        let (history, events, mask) = if batch.length == 0 {
+            let empty = Tensor::zeros((batch.viewers, 0, 1), candle_core::DType::F32, &self.device)?;
+            (empty.clone(), empty.clone(), empty)
+        } else {
+            let ids = Tensor::new(batch.history.as_slice(), &self.device)?;
+            let events = (shape.0, shape.1, self.config.event_features);
+            (
+                vectors.index_select(&ids, 0)?.reshape((shape.0, shape.1, width))?,
+                Tensor::from_slice(&batch.events, events, &self.device)?,
+                Tensor::from_slice(&batch.mask, shape, &self.device)?,
+            )
+        };
+        self.user_tower.forward(&history, &events, &mask, &features)
+    }
+
+    /// From the shared representation to one output for each objective and sample.
+    ///
+    /// # Errors
+    /// When shapes do not fit.
+    pub fn outputs(&self, shared: &Shared, batch: &Batch, dropout: Option<u64>) -> Result<Outputs, RecommenderError> {
+        let requests = Tensor::new(batch.requests.as_slice(), &self.device)?;
+        let users = shared.users.index_select(&requests, 0)?;
+        let positions = Tensor::from_slice(&batch.positions, (batch.len(), 1), &self.device)?;
+        self.head(&shared.items, &users, &positions, dropout)
+    }
+
+    /// `[u; i; u∘i; position]` through the task towers.
+    pub(crate) fn head(
+        &self,
+        items: &Tensor,
+        users: &Tensor,
+        positions: &Tensor,
+        dropout: Option<u64>,
+    ) -> Result<Outputs, RecommenderError> {
+        let joint = Tensor::cat(&[users, items, &(users * items)?, positions], 1)?;
+        Ok(self.towers.forward(&joint, dropout)?)
+    }
+
+    /// A feature matrix; a data set without features gets one column of zeros, so that every tower keeps its shape.
+    pub(crate) fn rows(&self, values: &[f32], rows: usize, width: usize) -> Result<Tensor, RecommenderError> {
+        Ok(match width {
+            0 => Tensor::zeros((rows, 1), candle_core::DType::F32, &self.device)?,
+            _ => Tensor::from_slice(values, (rows, width), &self.device)?,
+        })
+    }
+}
+
+/// Tokens of one inference batch: enough to keep the matrix products busy, small enough to stay near the caches.
+const TOKEN_BUDGET: usize = 4096;

@@ -1,0 +1,98 @@
+//! Scoring every item for a user.
+
+use candle_core::{D, DType, Tensor};
+use paretune_data::NewItem;
+use paretune_features::Tokenized;
+use rayon::prelude::*;
+
+use crate::{Batch, Corpus, Recommender, RecommenderError};
+
+/// Every item as the item tower sees it at one moment.
+pub struct Catalogue {
+    /// `[items, dim]`.
+    items: Tensor,
+    /// `[items, width]`, before the tower: what histories look up and what diversity is measured on.
+    vectors: Tensor,
+}
+
+impl Catalogue {
+    /// Number of items.
+    pub fn len(&self) -> usize {
+        self.items.dims().first().copied().unwrap_or(0)
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The item vectors `[items, width]`.
+    pub fn vectors(&self) -> &Tensor {
+        &self.vectors
+    }
+
+    /// The item vectors, row by row, each of length one (or zero).
+    ///
+    /// # Errors
+    /// When the tensor cannot be read.
+    pub fn unit_vectors(&self) -> Result<Vec<Vec<f32>>, RecommenderError> {
+        let mut rows = self.vectors.to_dtype(DType::F32)?.to_vec2::<f32>()?;
+        for row in &mut rows {
+            let norm = row.iter().map(|x| x * x).sum::<f32>().sqrt().max(1e-12);
+            row.iter_mut().for_each(|x| *x /= norm);
+        }
+        Ok(rows)
+    }
+}
+
+impl Recommender {
+    /// The catalogue with features as of `clock`, from item vectors computed by [`Recommender::embed`].
+    ///
+    /// # Errors
+    /// When shapes do not fit.
+    pub fn catalogue(&self, corpus: &Corpus, vectors: &Tensor, clock: i64) -> Result<Catalogue, RecommenderError> {
+        let mut features = Vec::new();
+        for item in 0..corpus.dataset.items.len() as u32 {
+            corpus.behaviour.item(item, clock, &mut features);
+        }
+        self.with_features(vectors, &features)
+    }
+
+    /// Items nobody has seen, by their tokens alone.
+    ///
+    /// # Errors
+    /// When the encoder fails, or the model knows items by id only.
+    pub fn new_items(&self, corpus: &Corpus, tokens: &Tokenized) -> Result<Catalogue, RecommenderError> {
+        if matches!(self.vectors, crate::ItemVectors::Ids(_)) {
+            return Err(RecommenderError::NeedsText);
+        }
+        let mut features = Vec::new();
+        (0..tokens.len()).for_each(|_| corpus.behaviour.new_item(&NewItem::default(), &mut features));
+        self.with_features(&self.embed(tokens, None)?, &features)
+    }
+
+    fn with_features(&self, vectors: &Tensor, features: &[f32]) -> Result<Catalogue, RecommenderError> {
+        let features = self.rows(features, vectors.dim(0)?, self.config.item_features)?;
+        let items = self.item_tower.forward(&self.item_tower.project(vectors)?, &features)?.detach();
+        Ok(Catalogue { items, vectors: vectors.clone() })
+    }
+
+    /// Predictions of every objective for every item of the catalogue and every request of the batch:
+    /// `result[request][objective][item]`, in natural units (probability, rating, seconds).
+    /// Histories are looked up in `known`, the vectors of the whole corpus.
+    ///
+    /// # Errors
+    /// When shapes do not fit.
+    pub fn score(&self, catalogue: &Catalogue, batch: &Batch, known: &Tensor) -> Result<Vec<Vec<Vec<f32>>>, RecommenderError> {
+        let users = self.users(batch, known)?.detach();
+        let n = catalogue.len();
+        let positions = Tensor::zeros((n, 1), DType::F32, &self.device)?;
+        (0..batch.viewers)
+            .into_par_iter()
+            .map(|request| {
+                let user = users.narrow(0, request, 1)?.broadcast_as((n, users.dim(D::Minus1)?))?.contiguous()?;
+                Ok(self.head(&catalogue.items, &user, &positions, None)?.predictions()?)
+            })
+            .collect()
+    }
+}

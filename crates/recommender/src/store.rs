@@ -1,0 +1,115 @@
+//! Saving and loading.
+//!
+//! A saved model is a folder in Hub layout (the text encoder, which `sentence-transformers` loads) with two more files:
+//! `recommender.safetensors`, the towers (and the id table, where there is one), and `recommender.json`, what is not a tensor.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fs::{self, File},
+    io::Write,
+    path::Path,
+};
+
+use candle_core::{Device, Tensor};
+use paretune_features::ModelFiles;
+use paretune_objectives::{Objective, Objectives, Scaler};
+use serde::{Deserialize, Serialize};
+
+use crate::{ItemVectors, Recommender, RecommenderConfig, RecommenderError};
+
+/// Towers and id table.
+const TENSORS: &str = "recommender.safetensors";
+/// Sizes, objectives, scalers.
+const DESCRIPTION: &str = "recommender.json";
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Description {
+    format: u32,
+    config: RecommenderConfig,
+    objectives: Vec<Objective>,
+    scalers: Vec<Scaler>,
+}
+
+/// Number of the layout this version writes.
+const FORMAT: u32 = 1;
+
+impl Recommender {
+    /// Saves everything into `dir`; tokenizer files are copied from `files`. Each file appears whole or not at all.
+    ///
+    /// # Errors
+    /// A disk that is full or not writable.
+    pub fn save(&self, dir: &Path, files: &ModelFiles) -> Result<(), RecommenderError> {
+        fs::create_dir_all(dir).map_err(|source| RecommenderError::Io { path: dir.into(), source })?;
+        if let ItemVectors::Text(encoder) = &self.vectors {
+            encoder.save(dir, files)?;
+        }
+        let tensors: HashMap<String, Tensor> =
+            self.own_parameters().into_iter().map(|(name, var)| (name, var.as_tensor().clone())).collect();
+        let path = dir.join(TENSORS);
+        let beside = dir.join(format!("{TENSORS}.writing"));
+        candle_core::safetensors::save(&tensors, &beside)?;
+        rename(&beside, &path)?;
+        let description = Description {
+            format: FORMAT,
+            config: self.config.clone(),
+            objectives: self.objectives().as_slice().to_vec(),
+            scalers: self.towers.scalers().to_vec(),
+        };
+        let path = dir.join(DESCRIPTION);
+        let text = serde_json::to_string_pretty(&description)
+            .map_err(|error| RecommenderError::BadFile { path: path.clone(), problem: error.to_string() })?;
+        let beside = dir.join(format!("{DESCRIPTION}.writing"));
+        File::create(&beside)
+            .and_then(|mut file| file.write_all(text.as_bytes()))
+            .map_err(|source| RecommenderError::Io { path: beside.clone(), source })?;
+        rename(&beside, &path)
+    }
+
+    /// Loads a model saved by [`Recommender::save`] around item vectors that are loaded already (for text: the encoder in the same
+    /// folder; for ids: a table of the right size, whose values are replaced).
+    ///
+    /// # Errors
+    /// A folder without a saved model, a truncated file, tensors of another shape.
+    pub fn load(dir: &Path, vectors: ItemVectors, device: &Device) -> Result<Self, RecommenderError> {
+        let path = dir.join(DESCRIPTION);
+        let text = fs::read_to_string(&path).map_err(|source| RecommenderError::Io { path: path.clone(), source })?;
+        let bad = |problem: String| RecommenderError::BadFile { path: path.clone(), problem };
+        let description: Description = serde_json::from_str(&text).map_err(|error| bad(error.to_string()))?;
+        if description.format != FORMAT {
+            return Err(bad(format!("has format {}, this version reads {FORMAT}", description.format)));
+        }
+        let objectives = Objectives::new(description.objectives)?;
+        let mut model = Self::new(description.config, vectors, &objectives, 0, device)?;
+        model.towers.set_scalers(description.scalers)?;
+        let path = dir.join(TENSORS);
+        let bad = |problem: String| RecommenderError::BadFile { path: path.clone(), problem };
+        let tensors: BTreeMap<String, Tensor> =
+            candle_core::safetensors::load(&path, device).map_err(|error| bad(error.to_string()))?.into_iter().collect();
+        for (name, var) in model.own_parameters() {
+            let value = tensors.get(&name).ok_or_else(|| bad(format!("has no tensor `{name}`")))?;
+            if value.shape() != var.shape() {
+                return Err(bad(format!("`{name}` is {:?}, expected {:?}", value.shape(), var.shape())));
+            }
+            var.set(value)?;
+        }
+        Ok(model)
+    }
+
+    /// What the encoder's own files do not hold.
+    fn own_parameters(&self) -> Vec<(String, candle_core::Var)> {
+        let parameters = self.parameters();
+        let table = match &self.vectors {
+            ItemVectors::Ids(_) => parameters.backbone,
+            ItemVectors::Text(_) => Vec::new(),
+        };
+        table.into_iter().chain(parameters.shared).chain(parameters.towers).collect()
+    }
+}
+
+/// Syncs what was written beside and puts it in place.
+fn rename(beside: &Path, path: &Path) -> Result<(), RecommenderError> {
+    File::open(beside)
+        .and_then(|file| file.sync_all())
+        .and_then(|()| fs::rename(beside, path))
+        .map_err(|source| RecommenderError::Io { path: path.into(), source })
+}

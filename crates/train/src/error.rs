@@ -1,0 +1,91 @@
+//! What can go wrong, and how to mend it.
+
+use std::path::PathBuf;
+
+/// An error of training or evaluation.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TrainError {
+    /// The model failed.
+    #[error(transparent)]
+    Recommender(#[from] paretune_recommender::RecommenderError),
+    /// The tables could not be used.
+    #[error(transparent)]
+    Data(#[from] paretune_data::DataError),
+    /// Balancing or optimizing failed.
+    #[error(transparent)]
+    Optim(#[from] paretune_optim::OptimError),
+    /// The objectives do not fit.
+    #[error(transparent)]
+    Objectives(#[from] paretune_objectives::ObjectiveError),
+    /// The encoder failed.
+    #[error(transparent)]
+    Encoder(#[from] paretune_encoder::EncoderError),
+    /// A report could not be made.
+    #[error(transparent)]
+    Eval(#[from] paretune_eval::EvalError),
+    /// A tensor operation failed.
+    #[error("tensor operation failed: {0}")]
+    Tensor(#[from] candle_core::Error),
+    /// A file could not be read or written.
+    #[error("{path}: {source}", path = path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A checkpoint that this run cannot use.
+    #[error("{path}: {problem}; delete it to go on from the one before", path = path.display())]
+    BadCheckpoint {
+        /// The checkpoint.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A loss stopped being a number.
+    #[error(
+        "{what} of `{objective}` became {value} at step {step}; the batch held {samples} samples, the first of them {examples}. \
+         Lower training.learning_rate or training.backbone_learning_rate, or look at those rows"
+    )]
+    NotFinite {
+        /// What it was: the loss or a gradient.
+        what: &'static str,
+        /// Which objective.
+        objective: String,
+        /// The value.
+        value: f64,
+        /// Step at which it happened.
+        step: usize,
+        /// Samples of the batch.
+        samples: usize,
+        /// Users, items and labels of the first of them.
+        examples: String,
+    },
+    /// A part of the split has no row that can be used.
+    #[error("the {part} part has no usable row: {why}")]
+    Empty {
+        /// Which part.
+        part: &'static str,
+        /// What would help.
+        why: String,
+    },
+    /// A metric that is asked for and does not exist.
+    #[error("training.monitor names `{name}`, which is not measured here; there are {known}")]
+    UnknownMetric {
+        /// The name.
+        name: String,
+        /// What there is.
+        known: String,
+    },
+    /// A value of the configuration that makes no sense.
+    #[error("training.{field} = {value}: {problem}")]
+    BadConfig {
+        /// The field.
+        field: &'static str,
+        /// Its value.
+        value: String,
+        /// What is wrong.
+        problem: &'static str,
+    },
+}

@@ -1,0 +1,122 @@
+//! What early stopping looks at.
+
+use std::collections::BTreeMap;
+
+use candle_core::Tensor;
+use paretune_data::Part;
+use paretune_eval::better_is_higher;
+use paretune_objectives::{Kind, Objectives};
+use paretune_recommender::{Corpus, Recommender};
+
+use super::{Ranking, Rows, predict, primary_metric, value_metrics};
+use crate::TrainError;
+
+/// Validation scores at most this many rows and ranks for at most this many users: enough to compare weights of one run.
+const ROWS: usize = 20_000;
+const USERS: usize = 300;
+
+/// Measures the validation part and combines the metrics into the one number that chooses the best weights.
+pub struct Monitor<'a> {
+    weights: BTreeMap<String, f64>,
+    rows: Rows,
+    ranking: Option<Ranking<'a>>,
+    /// Variance of each regression target, for R².
+    variances: Vec<Option<f64>>,
+}
+
+impl<'a> Monitor<'a> {
+    /// `weights` maps metrics (`click.auc`, `satisfaction.rmse`, `ndcg@10`) to weights; empty for the default.
+    ///
+    /// # Errors
+    /// An empty validation part.
+    pub fn new(
+        corpus: &'a Corpus,
+        objectives: &Objectives,
+        weights: &BTreeMap<String, f64>,
+        negatives: usize,
+        seed: u64,
+    ) -> Result<Self, TrainError> {
+        let rows = Rows::new(corpus, objectives, Part::Valid, negatives, ROWS, seed)?;
+        let ranks = weights.keys().any(|name| name.contains('@'));
+        let variances = objectives.iter().zip(&rows.labels).map(|(objective, labels)| variance(objective.kind, labels)).collect();
+        let ranking = ranks.then(|| Ranking::new(corpus, Part::Valid, USERS, &[10, 20]));
+        Ok(Self { weights: weights.clone(), rows, ranking, variances })
+    }
+
+    /// Every metric of the validation part: `objective.metric`, and ranking metrics where the combination asks for one.
+    ///
+    /// # Errors
+    /// When the model fails.
+    pub fn measure(
+        &self,
+        model: &Recommender,
+        corpus: &Corpus,
+        objectives: &Objectives,
+        known: &Tensor,
+    ) -> Result<BTreeMap<String, f64>, TrainError> {
+        let predictions = predict(model, corpus, known, &self.rows)?;
+        let mut metrics = BTreeMap::new();
+        for (k, objective) in objectives.iter().enumerate() {
+            for (name, value) in value_metrics(objective, &predictions[k], &self.rows.labels[k], &self.rows.users) {
+                if let (true, Some(variance)) = (name.starts_with("rmse"), self.variances[k]) {
+                    metrics.insert(format!("{}.r2", objective.name), 1.0 - value * value / variance);
+                }
+                metrics.insert(format!("{}.{name}", objective.name), value);
+            }
+        }
+        if let Some(ranking) = &self.ranking {
+            let mut weights = vec![0.0; objectives.len()];
+            weights[0] = 1.0;
+            metrics.extend(ranking.model(model, objectives, known, &weights, &[])?.ranking);
+        }
+        Ok(metrics)
+    }
+
+    /// The combination, higher is better.
+    ///
+    /// # Errors
+    /// A name in the combination that was not measured.
+    pub fn combine(&self, metrics: &BTreeMap<String, f64>, objectives: &Objectives, wanted: &[bool]) -> Result<f64, TrainError> {
+        if self.weights.is_empty() {
+            let trained = objectives.iter().zip(wanted).filter(|(_, wanted)| **wanted);
+            let skills: Vec<f64> = trained
+                .filter_map(|(objective, _)| {
+                    let metric = match objective.kind {
+                        Kind::Binary | Kind::Conditional => primary_metric(objective),
+                        Kind::Regression | Kind::LogRegression => "r2",
+                    };
+                    metrics.get(&format!("{}.{metric}", objective.name)).copied()
+                })
+                .collect();
+            return Ok(skills.iter().sum::<f64>() / skills.len().max(1) as f64);
+        }
+        self.weights
+            .iter()
+            .map(|(name, weight)| {
+                let value = metrics.get(name).ok_or_else(|| TrainError::UnknownMetric {
+                    name: name.clone(),
+                    known: metrics.keys().cloned().collect::<Vec<_>>().join(", "),
+                })?;
+                let metric = name.rsplit('.').next().unwrap_or(name);
+                Ok(if better_is_higher(metric) { weight * value } else { -weight * value })
+            })
+            .sum()
+    }
+}
+
+fn variance(kind: Kind, labels: &[f32]) -> Option<f64> {
+    let log = match kind {
+        Kind::Binary | Kind::Conditional => return None,
+        Kind::Regression => false,
+        Kind::LogRegression => true,
+    };
+    let values: Vec<f64> = labels
+        .iter()
+        .filter(|label| label.is_finite())
+        .map(|&label| if log { f64::from(label.max(0.0)).ln_1p() } else { f64::from(label) })
+        .collect();
+    let n = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / n;
+    let variance = values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / n;
+    (variance > 1e-12).then_some(variance)
+}

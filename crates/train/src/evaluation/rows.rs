@@ -1,0 +1,172 @@
+//! Rows to predict, and a model's predictions for them.
+
+use candle_core::Tensor;
+use paretune_data::{NegativeSampler, NegativeSampling, Part};
+use paretune_objectives::{Kind, Objectives};
+use paretune_recommender::{Batch, BatchBuilder, Corpus, Encode, Recommender, Viewer};
+use rayon::prelude::*;
+
+use crate::{TrainError, plan::LabelColumn};
+
+/// Rows of one part of the split: who met what, and what came of it.
+#[derive(Debug, Clone)]
+pub struct Rows {
+    /// User of each row.
+    pub users: Vec<u32>,
+    /// Item of each row.
+    pub items: Vec<u32>,
+    /// Clock of each row.
+    pub clocks: Vec<i64>,
+    /// For each objective the label of each row, `NaN` where not observed.
+    pub labels: Vec<Vec<f32>>,
+    /// Whether the item has no engagement in training.
+    pub cold: Vec<bool>,
+    train: bool,
+}
+
+/// Rows of a request are predicted together, this many requests at a time.
+const REQUESTS: usize = 256;
+
+impl Rows {
+    /// The rows of `part`, at most about `limit` of them (evenly thinned, whole requests), each positive followed by `negatives`
+    /// sampled items that the user did not engage with in training.
+    ///
+    /// # Errors
+    /// A part without rows, an engagement column that does not exist.
+    pub fn new(
+        corpus: &Corpus,
+        objectives: &Objectives,
+        part: Part,
+        negatives: usize,
+        limit: usize,
+        seed: u64,
+    ) -> Result<Self, TrainError> {
+        let columns = LabelColumn::all(objectives);
+        let events = &corpus.dataset.events;
+        let sampler =
+            NegativeSampler::new(&corpus.dataset, &corpus.split, &corpus.config.engaged, NegativeSampling::Uniform, seed)?;
+        let engaged = engagement(corpus);
+        let all = corpus.split.rows(part);
+        let every = (all.len() * (1 + negatives)).div_ceil(limit.max(1)).max(1);
+        let mut rows = Self {
+            users: Vec::new(),
+            items: Vec::new(),
+            clocks: Vec::new(),
+            labels: vec![Vec::new(); columns.len()],
+            cold: Vec::new(),
+            train: part == Part::Train,
+        };
+        let mut drawn = Vec::new();
+        let (mut request, mut last) = (0usize, None);
+        for row in all {
+            let (user, clock) = (events.user[row as usize], corpus.split.clock[row as usize]);
+            if last != Some((user, clock)) {
+                last = Some((user, clock));
+                request += 1;
+            }
+            if !request.is_multiple_of(every) {
+                continue;
+            }
+            rows.push(user, events.item[row as usize], clock, &engaged, columns.iter().map(|column| column.value(corpus, row)));
+            drawn.clear();
+            if negatives > 0 {
+                sampler.sample(user, 1 << 62 | u64::from(row), negatives, &mut drawn);
+            }
+            for &item in &drawn {
+                rows.push(user, item, clock, &engaged, columns.iter().map(|column| column.negative));
+            }
+        }
+        if rows.users.is_empty() {
+            let why = "choose another split or larger shares, or import more data".into();
+            return Err(TrainError::Empty { part: part.name(), why });
+        }
+        // Without the first there is no second: an impression that was not clicked did not convert, whatever the log left empty.
+        for (k, objective) in objectives.iter().enumerate() {
+            let given = objective.given.as_ref().and_then(|given| objectives.index_of(given).ok());
+            if let (Kind::Conditional, Some(given)) = (objective.kind, given) {
+                for at in 0..rows.len() {
+                    if rows.labels[given][at] == 0.0 {
+                        rows.labels[k][at] = 0.0;
+                    }
+                }
+            }
+        }
+        Ok(rows)
+    }
+
+    fn push(&mut self, user: u32, item: u32, clock: i64, engaged: &[u32], labels: impl Iterator<Item = f32>) {
+        self.users.push(user);
+        self.items.push(item);
+        self.clocks.push(clock);
+        self.cold.push(engaged[item as usize] == 0);
+        self.labels.iter_mut().zip(labels).for_each(|(column, label)| column.push(label));
+    }
+
+    /// Number of rows.
+    pub fn len(&self) -> usize {
+        self.users.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.users.is_empty()
+    }
+
+    /// Batches over all rows, in order, rows of one request sharing it.
+    fn batches(&self, corpus: &Corpus) -> Vec<Batch> {
+        let mut starts = Vec::new();
+        let mut requests = 0usize;
+        for at in 0..self.len() {
+            let new = at == 0 || (self.users[at], self.clocks[at]) != (self.users[at - 1], self.clocks[at - 1]);
+            if new {
+                if requests.is_multiple_of(REQUESTS) {
+                    starts.push(at);
+                }
+                requests += 1;
+            }
+        }
+        let ends = starts.iter().skip(1).copied().chain([self.len()]);
+        let ranges: Vec<(usize, usize)> = starts.iter().copied().zip(ends).collect();
+        ranges.into_par_iter().map(|(start, end)| self.batch(corpus, start, end)).collect()
+    }
+
+    fn batch(&self, corpus: &Corpus, start: usize, end: usize) -> Batch {
+        let mut builder = BatchBuilder::new(corpus, 0);
+        let mut request = 0;
+        for at in start..end {
+            let key = (self.users[at], self.clocks[at]);
+            if at == start || key != (self.users[at - 1], self.clocks[at - 1]) {
+                request = builder.request(&Viewer::Known { user: key.0, clock: key.1, train_only: self.train });
+            }
+            builder.sample(request, self.items[at], 0, []);
+        }
+        builder.build(Encode::Nothing)
+    }
+}
+
+/// How often each item was engaged with in training.
+pub(crate) fn engagement(corpus: &Corpus) -> Vec<u32> {
+    let events = &corpus.dataset.events;
+    let mut counts = vec![0; corpus.dataset.items.len()];
+    let column = events.feedback.get(&corpus.config.engaged);
+    for row in corpus.split.rows(Part::Train) {
+        if column.is_some_and(|column| column[row as usize] > 0.0) {
+            counts[events.item[row as usize] as usize] += 1;
+        }
+    }
+    counts
+}
+
+/// A model's predictions `[objective][row]` in natural units. `known` are the catalogue's vectors.
+///
+/// # Errors
+/// When the model fails.
+pub fn predict(model: &Recommender, corpus: &Corpus, known: &Tensor, rows: &Rows) -> Result<Vec<Vec<f32>>, TrainError> {
+    let mut all: Vec<Vec<f32>> = vec![Vec::with_capacity(rows.len()); rows.labels.len()];
+    for batch in rows.batches(corpus) {
+        let shared = model.represent(&batch, known, None)?;
+        let predictions = model.outputs(&shared, &batch, None)?.predictions()?;
+        all.iter_mut().zip(predictions).for_each(|(column, part)| column.extend(part));
+    }
+    Ok(all)
+}

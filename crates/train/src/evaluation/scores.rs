@@ -1,0 +1,83 @@
+//! From predictions to metrics, and the table that `metrics.json` holds.
+
+use std::collections::BTreeMap;
+
+use paretune_eval::{auc, gauc, log_loss, mae, rmse};
+use paretune_objectives::{Kind, Objective, Objectives};
+use serde::{Deserialize, Serialize};
+
+use super::Rows;
+
+/// Metric → method (`model`, `untrained`, `popularity`, …) → value.
+pub type MetricTable = BTreeMap<String, BTreeMap<String, f64>>;
+
+/// Everything measured on the test part.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Metrics {
+    /// Objective → metric → method → value.
+    pub objectives: BTreeMap<String, MetricTable>,
+    /// The same on rows whose item nobody engaged with in training.
+    pub cold: BTreeMap<String, MetricTable>,
+    /// Full ranking of the catalogue.
+    pub ranking: MetricTable,
+    /// The lists as lists.
+    pub list: MetricTable,
+}
+
+impl Metrics {
+    /// Adds the value metrics of one method's predictions `[objective][row]`; an absent prediction is left out.
+    pub fn add(&mut self, method: &str, objectives: &Objectives, rows: &Rows, predictions: &[Option<Vec<f32>>]) {
+        for (k, (objective, prediction)) in objectives.iter().zip(predictions).enumerate() {
+            let Some(prediction) = prediction else { continue };
+            put(&mut self.objectives, objective, method, value_metrics(objective, prediction, &rows.labels[k], &rows.users));
+            let labels: Vec<f32> =
+                rows.labels[k].iter().zip(&rows.cold).map(|(label, cold)| if *cold { *label } else { f32::NAN }).collect();
+            put(&mut self.cold, objective, method, value_metrics(objective, prediction, &labels, &rows.users));
+        }
+    }
+
+    /// Adds ranking or list metrics of one method.
+    pub fn add_to(table: &mut MetricTable, method: &str, values: BTreeMap<String, f64>) {
+        for (metric, value) in values {
+            table.entry(metric).or_default().insert(method.into(), value);
+        }
+    }
+
+    /// The value of a method on an objective's primary metric.
+    pub fn primary(&self, objective: &Objective, method: &str) -> Option<f64> {
+        self.objectives.get(&objective.name)?.get(primary_metric(objective))?.get(method).copied()
+    }
+}
+
+fn put(table: &mut BTreeMap<String, MetricTable>, objective: &Objective, method: &str, values: BTreeMap<String, f64>) {
+    if !values.is_empty() {
+        Metrics::add_to(table.entry(objective.name.clone()).or_default(), method, values);
+    }
+}
+
+/// The metric an objective is judged by: AUC for yes-or-no, RMSE for ratings, RMSE of `ln(1 + seconds)` for times.
+pub fn primary_metric(objective: &Objective) -> &'static str {
+    match objective.kind {
+        Kind::Binary | Kind::Conditional => "auc",
+        Kind::Regression => "rmse",
+        Kind::LogRegression => "rmse_log",
+    }
+}
+
+/// The value metrics of one objective; those that are not defined on these labels are left out.
+pub fn value_metrics(objective: &Objective, predictions: &[f32], labels: &[f32], users: &[u32]) -> BTreeMap<String, f64> {
+    let values: Vec<(&str, Option<f64>)> = match objective.kind {
+        Kind::Binary | Kind::Conditional => vec![
+            ("auc", auc(predictions, labels)),
+            ("gauc", gauc(predictions, labels, users)),
+            ("log_loss", log_loss(predictions, labels)),
+        ],
+        Kind::Regression => vec![("rmse", rmse(predictions, labels)), ("mae", mae(predictions, labels))],
+        Kind::LogRegression => {
+            let log = |values: &[f32]| values.iter().map(|value| value.max(0.0).ln_1p()).collect::<Vec<f32>>();
+            let observed: Vec<f32> = labels.iter().map(|label| if label.is_finite() { label.ln_1p() } else { f32::NAN }).collect();
+            vec![("rmse_log", rmse(&log(predictions), &observed)), ("mae", mae(predictions, labels))]
+        }
+    };
+    values.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
+}

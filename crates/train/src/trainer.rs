@@ -1,0 +1,249 @@
+//! The loop.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use candle_core::Tensor;
+use paretune_objectives::Objectives;
+use paretune_optim::{AdamW, AdamWConfig, Gradients, OptimError, Schedule, accumulate, clip_global_norm};
+use paretune_recommender::{Batch, Corpus, Parameters, Recommender};
+
+use crate::{
+    Balancer, HistoryMode, Observer, Plan, TrainError, TrainEvent, TrainingConfig,
+    checkpoint::{self, Checkpoint, State, Tensors},
+    evaluation::Monitor,
+    step,
+};
+
+/// How a training run ended.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outcome {
+    /// Steps done.
+    pub steps: usize,
+    /// Best value of the monitored combination, if there was a validation.
+    pub best: Option<f64>,
+    /// Whether early stopping ended it.
+    pub stopped_early: bool,
+}
+
+/// Trains one model; see the crate's documentation for what a step does.
+pub struct Trainer<'a> {
+    model: &'a Recommender,
+    corpus: &'a Corpus,
+    objectives: &'a Objectives,
+    config: &'a TrainingConfig,
+    plan: Arc<Plan<'a>>,
+    parameters: Parameters,
+    backbone: AdamW,
+    heads: AdamW,
+    balancer: Balancer,
+    monitor: Monitor<'a>,
+    checkpoints: Option<PathBuf>,
+    seed: u64,
+    state: State,
+    best: Option<Tensors>,
+}
+
+impl<'a> Trainer<'a> {
+    /// Prepares a run. With `checkpoints`, the state is saved there and a run that was cut off goes on from the newest one.
+    ///
+    /// # Errors
+    /// A configuration that makes no sense, an empty training part, a checkpoint that does not fit.
+    pub fn new(
+        model: &'a Recommender,
+        corpus: &'a Corpus,
+        objectives: &'a Objectives,
+        config: &'a TrainingConfig,
+        balancer: Balancer,
+        checkpoints: Option<&Path>,
+        seed: u64,
+    ) -> Result<Self, TrainError> {
+        let plan = Arc::new(Plan::new(corpus, objectives, config, seed)?);
+        let parameters = model.parameters();
+        let adam = AdamWConfig { weight_decay: config.weight_decay, ..AdamWConfig::default() };
+        let heads = parameters.shared.iter().chain(&parameters.towers).cloned().collect();
+        let mut trainer = Self {
+            monitor: Monitor::new(corpus, objectives, &config.monitor, config.negatives, seed)?,
+            backbone: AdamW::new(adam.clone(), parameters.backbone.clone())?,
+            heads: AdamW::new(adam, heads)?,
+            model,
+            corpus,
+            objectives,
+            config,
+            plan,
+            parameters,
+            balancer,
+            checkpoints: checkpoints.map(Path::to_path_buf),
+            seed,
+            state: State { step: 0, best: None, since_best: 0, balancer: None, finished: false, stopped_early: false },
+            best: None,
+        };
+        if let Some(path) = checkpoints.and_then(checkpoint::latest) {
+            trainer.restore(&path)?;
+        }
+        Ok(trainer)
+    }
+
+    /// Steps already done by the checkpoint that was found.
+    pub fn done(&self) -> usize {
+        self.state.step
+    }
+
+    /// Trains to the end and leaves the best weights in the model.
+    ///
+    /// # Errors
+    /// A loss that is not finite, a disk that is full, a failing tensor operation.
+    pub fn run(mut self, observer: &mut dyn Observer) -> Result<Outcome, TrainError> {
+        let steps = self.plan.steps();
+        observer.observe(&TrainEvent::Start { step: self.state.step, steps });
+        if !self.state.finished {
+            self.train(steps, observer)?;
+            self.state.finished = true;
+            self.save(observer)?;
+        }
+        if let Some(best) = &self.best {
+            checkpoint::restore(&self.parameters.all(), best, Path::new("best weights"))?;
+        }
+        observer.observe(&TrainEvent::End { step: self.state.step, stopped_early: self.state.stopped_early });
+        Ok(Outcome { steps: self.state.step, best: self.state.best, stopped_early: self.state.stopped_early })
+    }
+
+    fn train(&mut self, steps: usize, observer: &mut dyn Observer) -> Result<(), TrainError> {
+        let schedule = Schedule { warmup: self.config.warmup, ..Schedule::default() };
+        let moves = steps.div_ceil(self.config.accumulate);
+        let validate_every = self.whole_moves(self.plan.steps_per_epoch().div_ceil(self.config.validations.max(1)));
+        let save_every = self.whole_moves(self.config.checkpoint_every);
+        let mut known = self.model.embed(&self.corpus.tokens, None)?;
+        let mut sum = Gradients::new();
+        while self.state.step < steps && !self.state.stopped_early {
+            let plan = Arc::clone(&self.plan);
+            for batch in plan.epoch_from(self.state.step) {
+                let step = self.state.step;
+                let multiplier = schedule.at(step / self.config.accumulate, moves);
+                let result = self.gradients(&batch, &known)?;
+                accumulate(&mut sum, &result.gradients, 1.0 / self.config.accumulate as f64)?;
+                self.state.step += 1;
+                let mut norm = 0.0;
+                if self.state.step % self.config.accumulate == 0 || self.state.step == steps {
+                    norm = self.move_parameters(std::mem::take(&mut sum), multiplier)?;
+                }
+                let named = |values: &[f64]| {
+                    let finite = self.objectives.iter().zip(values).filter(|(_, value)| value.is_finite());
+                    finite.map(|(objective, value)| (objective.name.clone(), *value)).collect()
+                };
+                observer.observe(&TrainEvent::Step {
+                    step: self.state.step,
+                    steps,
+                    losses: named(&result.losses),
+                    weights: named(&result.weights),
+                    gradient_norm: norm,
+                    learning_rate: self.config.learning_rate * multiplier,
+                    samples: batch.len(),
+                });
+                let last = self.state.step == steps;
+                let validates = last || self.state.step % validate_every == 0;
+                let saves = validates || (save_every > 0 && self.state.step % save_every == 0);
+                let refreshes = self.config.history == HistoryMode::Cached
+                    && self.config.refresh_every > 0
+                    && self.state.step % self.config.refresh_every == 0;
+                // A resumed run embeds the catalogue when it starts, so a run that was not cut off must do so wherever it saves.
+                if saves || refreshes {
+                    known = self.model.embed(&self.corpus.tokens, None)?;
+                }
+                if validates {
+                    self.validate(&known, observer)?;
+                }
+                if saves && !last && !self.state.stopped_early {
+                    self.save(observer)?;
+                }
+                if last || self.state.stopped_early {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Rounds a number of steps up to whole moves of the parameters, since a half-accumulated gradient is not saved.
+    fn whole_moves(&self, steps: usize) -> usize {
+        steps.div_ceil(self.config.accumulate) * self.config.accumulate
+    }
+
+    fn gradients(&mut self, batch: &Batch, known: &Tensor) -> Result<step::StepGradients, TrainError> {
+        let dropout = self.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(self.state.step as u64);
+        step::balanced_gradients(self.model, &self.parameters, batch, known, &mut self.balancer, dropout).map_err(|error| match error {
+            TrainError::Optim(OptimError::NotFinite { what, objective, value }) => TrainError::NotFinite {
+                what,
+                value,
+                step: self.state.step,
+                samples: batch.len(),
+                examples: self.describe(batch, &objective),
+                objective,
+            },
+            other => other,
+        })
+    }
+
+    /// The first samples of a batch that carry a label of the objective.
+    fn describe(&self, batch: &Batch, objective: &str) -> String {
+        let ids = &self.corpus.dataset.items.ids;
+        let Some(k) = self.objectives.iter().position(|known| known.name == objective) else { return String::new() };
+        let samples = batch.slots.iter().zip(&batch.labels[k]).filter(|(_, label)| !label.is_nan());
+        let named = samples.take(5).map(|(slot, label)| format!("{}={label}", ids[batch.items[*slot as usize] as usize]));
+        named.collect::<Vec<_>>().join(", ")
+    }
+
+    fn move_parameters(&mut self, mut gradients: Gradients, multiplier: f64) -> Result<f64, TrainError> {
+        let norm = clip_global_norm(&mut gradients, self.config.clip)?;
+        self.backbone.step(&gradients, self.config.backbone_learning_rate * multiplier)?;
+        self.heads.step(&gradients, self.config.learning_rate * multiplier)?;
+        Ok(norm)
+    }
+
+    fn validate(&mut self, known: &Tensor, observer: &mut dyn Observer) -> Result<(), TrainError> {
+        let metrics = self.monitor.measure(self.model, self.corpus, self.objectives, known)?;
+        let value = self.monitor.combine(&metrics, self.objectives, self.balancer.wanted())?;
+        let best = self.state.best.is_none_or(|best| value > best);
+        if best {
+            self.state.best = Some(value);
+            self.state.since_best = 0;
+            self.best = Some(checkpoint::snapshot(&self.parameters.all())?);
+        } else {
+            self.state.since_best += 1;
+            self.state.stopped_early = self.config.patience > 0 && self.state.since_best >= self.config.patience;
+        }
+        observer.observe(&TrainEvent::Validation { step: self.state.step, metrics, monitor: value, best });
+        Ok(())
+    }
+
+    fn save(&mut self, observer: &mut dyn Observer) -> Result<(), TrainError> {
+        let Some(folder) = self.checkpoints.clone() else { return Ok(()) };
+        // Told before it is there: a log cut back to a checkpoint then holds the same lines whenever the run was cut off.
+        observer.observe(&TrainEvent::Checkpoint { step: self.state.step });
+        self.state.balancer = Some(self.balancer.state());
+        let mut optimizer = Tensors::new();
+        for (group, adam) in [("backbone", &self.backbone), ("heads", &self.heads)] {
+            optimizer.extend(adam.state()?.into_iter().map(|(name, tensor)| (format!("{group}.{name}"), tensor)));
+        }
+        let model = checkpoint::snapshot(&self.parameters.all())?;
+        Checkpoint { state: self.state.clone(), model, optimizer, best: self.best.clone() }.write(&folder)?;
+        Ok(())
+    }
+
+    fn restore(&mut self, path: &Path) -> Result<(), TrainError> {
+        let Checkpoint { state, model, optimizer, best } = Checkpoint::read(path, self.model.device())?;
+        checkpoint::restore(&self.parameters.all(), &model, path)?;
+        for (group, adam) in [("backbone.", &mut self.backbone), ("heads.", &mut self.heads)] {
+            let own = optimizer.iter().filter_map(|(name, tensor)| Some((name.strip_prefix(group)?.to_owned(), tensor.clone())));
+            adam.restore(own)?;
+        }
+        if let Some(balancer) = &state.balancer {
+            self.balancer.restore(balancer)?;
+        }
+        self.state = state;
+        self.best = best;
+        Ok(())
+    }
+}

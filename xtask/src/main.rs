@@ -1,0 +1,84 @@
+//! Chores of the workspace: `cargo xtask --help`.
+//!
+//! User commands run the `paretune` binary in release mode, built on demand; the others keep the workspace in order.
+
+mod bench;
+mod fixtures;
+mod process;
+mod test;
+
+use std::{ffi::OsString, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+
+/// Runs Paretune and the workspace's chores.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", max_term_width = 110, disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(Debug, Subcommand)]
+enum Chore {
+    /// Train a model, measure it against baselines, and write a run directory with a report.
+    #[command(disable_help_flag = true)]
+    Finetune(Rest),
+    /// Turn raw files into clean tables, by a descriptor.
+    #[command(disable_help_flag = true)]
+    Import(Rest),
+    /// Measure a run's model again on its test part.
+    #[command(disable_help_flag = true)]
+    Evaluate(Rest),
+    /// Recommend items to a user, with a score for each objective.
+    #[command(disable_help_flag = true)]
+    Recommend(Rest),
+    /// Train a set of balances and show which are worth choosing.
+    #[command(disable_help_flag = true)]
+    Front(Rest),
+    /// Write the simulated marketplace.
+    #[command(disable_help_flag = true)]
+    Simulate(Rest),
+    /// Make the small built-in text encoder from a larger one.
+    #[command(disable_help_flag = true)]
+    Distill(Rest),
+    /// Print a completion script for a shell.
+    #[command(disable_help_flag = true)]
+    Completions(Rest),
+    /// Format, lints, every test, documentation and its examples.
+    Test,
+    /// Fetch the real model that some tests use, and make the stored fixtures again with Python.
+    Fixtures(fixtures::Args),
+    /// Time the parts that have to be fast.
+    Bench(bench::Args),
+}
+
+/// Arguments of a user command, passed on as they are.
+#[derive(Debug, clap::Args)]
+struct Rest {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    args: Vec<OsString>,
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().chore {
+        Chore::Finetune(rest) => process::paretune("finetune", rest.args),
+        Chore::Import(rest) => process::paretune("import", rest.args),
+        Chore::Evaluate(rest) => process::paretune("evaluate", rest.args),
+        Chore::Recommend(rest) => process::paretune("recommend", rest.args),
+        Chore::Front(rest) => process::paretune("front", rest.args),
+        Chore::Simulate(rest) => process::paretune("simulate", rest.args),
+        Chore::Distill(rest) => process::paretune("distill", rest.args),
+        Chore::Completions(rest) => process::paretune("completions", rest.args),
+        Chore::Test => test::run().map(|()| 0),
+        Chore::Fixtures(args) => fixtures::run(&args).map(|()| 0),
+        Chore::Bench(args) => bench::run(&args).map(|()| 0),
+    };
+    match done {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
