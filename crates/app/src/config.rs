@@ -157,9 +157,14 @@ impl RunConfig {
         };
         let named = file.get("data").and_then(|data| data.get("dataset")).and_then(Value::as_str);
         let dataset = job.dataset.as_deref().or(named).unwrap_or(embedded::DATASET).to_owned();
-        let mut merged = suggestions(&embedded::suggestions(&dataset)?)?;
-        let own_file = merge_check(&file);
-        merge(&mut merged, own_file);
+        // A file that says everything (a run's config.toml does) needs no suggestion.
+        let complete = file.contains_key("objectives") && file.get("data").is_some_and(|data| data.get("split").is_some());
+        let mut merged = if complete && job.dataset.is_none() {
+            Table::new()
+        } else {
+            suggestions(&embedded::suggestions(&dataset)?)
+        };
+        merge(&mut merged, file);
         merge(&mut merged, flags(job, &dataset)?);
         let mut config: Self =
             Value::Table(merged).try_into().map_err(|error| wrong_input(format!("the configuration does not fit: {error}")))?;
@@ -203,13 +208,9 @@ impl RunConfig {
     }
 }
 
-fn merge_check(file: &Table) -> Table {
-    file.clone()
-}
-
 /// A descriptor's `[finetune]` table in the shape of a run's configuration: `template`, `split` and `engaged` belong to the data,
 /// `negatives` to training.
-fn suggestions(table: &Table) -> anyhow::Result<Table> {
+fn suggestions(table: &Table) -> Table {
     let mut result = Table::new();
     let mut data = Table::new();
     let mut training = Table::new();
@@ -225,7 +226,7 @@ fn suggestions(table: &Table) -> anyhow::Result<Table> {
         whole.insert(name.into(), Value::Table(part));
         merge(&mut result, whole);
     }
-    Ok(result)
+    result
 }
 
 fn flags(job: &cli::Job, dataset: &str) -> anyhow::Result<Table> {

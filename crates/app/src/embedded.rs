@@ -7,7 +7,7 @@ use paretune_data::{Dataset, Descriptor};
 use paretune_features::ModelFiles;
 use toml::Table;
 
-use crate::{failure::wrong_input, run_dir::write_atomically};
+use crate::{failure::wrong_input, run_dir::write_atomically, suggest};
 
 /// Name of the embedded data set.
 pub(crate) const DATASET: &str = "marketplace";
@@ -48,9 +48,12 @@ pub(crate) fn descriptor(dataset: &str) -> anyhow::Result<Option<Descriptor>> {
     Err(wrong_input(format!("no data set `{dataset}`: known are {known}; or give a descriptor file or a folder of Parquet tables")))
 }
 
-/// What a data set suggests for training on it; empty for a plain folder of tables.
+/// What a data set suggests for training on it; for a plain folder of tables, what the names of its columns suggest.
 pub(crate) fn suggestions(dataset: &str) -> anyhow::Result<Table> {
-    Ok(descriptor(dataset)?.map(|descriptor| descriptor.finetune).unwrap_or_default())
+    match descriptor(dataset)? {
+        Some(descriptor) => Ok(descriptor.finetune),
+        None => suggest::for_tables(&Dataset::read(Path::new(dataset))?),
+    }
 }
 
 /// The embedded marketplace.

@@ -7,9 +7,11 @@ mod embedded;
 mod failure;
 mod job;
 mod measure;
+mod meter;
 mod page;
 mod progress;
 mod run_dir;
+mod suggest;
 
 use std::process::ExitCode;
 

@@ -24,11 +24,7 @@ impl Replacement {
         let name = target.file_name().unwrap_or_default().to_string_lossy();
         let beside = target.with_file_name(format!(".{name}.{}.partial", std::process::id()));
         let file = File::create(&beside).map_err(DataError::io("create", &beside))?;
-        Ok(Self {
-            target: target.to_owned(),
-            beside,
-            writer: Some(BufWriter::new(file)),
-        })
+        Ok(Self { target: target.to_owned(), beside, writer: Some(BufWriter::new(file)) })
     }
 
     /// Where the file will be.

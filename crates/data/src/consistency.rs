@@ -10,23 +10,12 @@ pub(crate) fn check(dataset: &Dataset) -> Result<(), DataError> {
         column: column.to_owned(),
         fault,
     };
-    let lengths = |table, rows: usize, columns: Vec<(&str, usize)>| match columns
-        .into_iter()
-        .find(|(_, len)| *len != rows)
-    {
-        None => Ok(()),
-        Some((column, len)) => Err(wrong(
-            table,
-            column,
-            format!("has {len} entries for {rows} rows"),
-        )),
-    };
-    let Dataset {
-        items,
-        users,
-        events,
-        ..
-    } = dataset;
+    let lengths =
+        |table, rows: usize, columns: Vec<(&str, usize)>| match columns.into_iter().find(|(_, len)| *len != rows) {
+            None => Ok(()),
+            Some((column, len)) => Err(wrong(table, column, format!("has {len} entries for {rows} rows"))),
+        };
+    let Dataset { items, users, events, .. } = dataset;
 
     let mut columns = named(items.text.iter(), Vec::len);
     columns.extend(length("provider", &items.provider));
@@ -50,17 +39,15 @@ pub(crate) fn check(dataset: &Dataset) -> Result<(), DataError> {
     columns.extend(length("query", &events.query));
     lengths("events", events.len(), columns)?;
 
-    let pointers = |column: &str, values: &[u32], rows: usize| match values
-        .iter()
-        .position(|&value| value as usize >= rows)
-    {
-        None => Ok(()),
-        Some(row) => {
-            let value = values[row];
-            let fault = format!("points at {column} {value} in row {row}, but there are {rows}");
-            Err(wrong("events", column, fault))
-        }
-    };
+    let pointers =
+        |column: &str, values: &[u32], rows: usize| match values.iter().position(|&value| value as usize >= rows) {
+            None => Ok(()),
+            Some(row) => {
+                let value = values[row];
+                let fault = format!("points at {column} {value} in row {row}, but there are {rows}");
+                Err(wrong("events", column, fault))
+            }
+        };
     pointers("user", &events.user, users.len())?;
     pointers("item", &events.item, items.len())
 }
@@ -71,11 +58,7 @@ pub(crate) fn check_with(dataset: &Dataset, split: &Split) -> Result<(), DataErr
     let events = dataset.events.len();
     for rows in [split.part.len(), split.clock.len()] {
         if rows != events {
-            return Err(DataError::SplitMismatch {
-                split: rows,
-                events,
-                dataset: dataset.name.clone(),
-            });
+            return Err(DataError::SplitMismatch { split: rows, events, dataset: dataset.name.clone() });
         }
     }
     Ok(())
@@ -84,23 +67,18 @@ pub(crate) fn check_with(dataset: &Dataset, split: &Split) -> Result<(), DataErr
 /// One feedback column, or an error that lists those there are.
 pub(crate) fn feedback<'a>(dataset: &'a Dataset, column: &str) -> Result<&'a [f32], DataError> {
     let feedback = &dataset.events.feedback;
-    feedback
-        .get(column)
-        .map(Vec::as_slice)
-        .ok_or_else(|| DataError::UnknownFeedback {
-            column: column.to_owned(),
-            dataset: dataset.name.clone(),
-            known: feedback.keys().cloned().collect(),
-        })
+    feedback.get(column).map(Vec::as_slice).ok_or_else(|| DataError::UnknownFeedback {
+        column: column.to_owned(),
+        dataset: dataset.name.clone(),
+        known: feedback.keys().cloned().collect(),
+    })
 }
 
 fn named<'a, T: 'a>(
     columns: impl Iterator<Item = (&'a String, &'a T)>,
     len: impl Fn(&T) -> usize,
 ) -> Vec<(&'a str, usize)> {
-    columns
-        .map(|(name, column)| (name.as_str(), len(column)))
-        .collect()
+    columns.map(|(name, column)| (name.as_str(), len(column))).collect()
 }
 
 fn length<'a, T>(name: &'a str, column: &Option<Vec<T>>) -> Option<(&'a str, usize)> {

@@ -21,9 +21,7 @@ pub enum DataError {
     },
 
     /// A table lacks a column that is needed.
-    #[error(
-        "{file} has no column `{column}`; its columns are {found}. Rename one of them, or name the right one"
-    )]
+    #[error("{file} has no column `{column}`; its columns are {found}. Rename one of them, or name the right one")]
     MissingColumn {
         /// The file, or the table where it came from memory.
         file: String,
@@ -34,9 +32,7 @@ pub enum DataError {
     },
 
     /// A column holds something else than what is needed.
-    #[error(
-        "{file}: column `{column}` holds {found}, but {expected} is needed; cast it or leave it out"
-    )]
+    #[error("{file}: column `{column}` holds {found}, but {expected} is needed; cast it or leave it out")]
     WrongType {
         /// The file, or the table where it came from memory.
         file: String,
@@ -79,9 +75,7 @@ pub enum DataError {
     },
 
     /// A file is not Parquet, or only part of it.
-    #[error(
-        "{file} is not a whole Parquet file ({problem}); it may have been cut short: copy or write it again"
-    )]
+    #[error("{file} is not a whole Parquet file ({problem}); it may have been cut short: copy or write it again")]
     Parquet {
         /// The file, or the table where it came from memory.
         file: String,
@@ -235,31 +229,16 @@ impl DataError {
     /// Wraps an I/O error: `map_err(DataError::io("read", path))`.
     pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self + use<> {
         let path = path.to_owned();
-        move |source| Self::Io {
-            action,
-            path,
-            source,
-        }
+        move |source| Self::Io { action, path, source }
     }
 
     /// A column is missing; `found` are the names there are.
-    pub(crate) fn missing_column<S: AsRef<str>>(
-        file: &str,
-        column: &str,
-        found: impl IntoIterator<Item = S>,
-    ) -> Self {
-        let found: Vec<String> = found
-            .into_iter()
-            .map(|name| format!("`{}`", name.as_ref()))
-            .collect();
+    pub(crate) fn missing_column<S: AsRef<str>>(file: &str, column: &str, found: impl IntoIterator<Item = S>) -> Self {
+        let found: Vec<String> = found.into_iter().map(|name| format!("`{}`", name.as_ref())).collect();
         Self::MissingColumn {
             file: file.to_owned(),
             column: column.to_owned(),
-            found: if found.is_empty() {
-                "none at all".to_owned()
-            } else {
-                found.join(", ")
-            },
+            found: if found.is_empty() { "none at all".to_owned() } else { found.join(", ") },
         }
     }
 }

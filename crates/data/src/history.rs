@@ -42,9 +42,7 @@ impl Histories {
         consistency::check_with(dataset, split)?;
         let value = consistency::feedback(dataset, engaged)?;
         let events = &dataset.events;
-        let mut rows: Vec<u32> = (0..events.len() as u32)
-            .filter(|&row| value[row as usize] > 0.0)
-            .collect();
+        let mut rows: Vec<u32> = (0..events.len() as u32).filter(|&row| value[row as usize] > 0.0).collect();
         rows.sort_by_key(|&row| (events.user[row as usize], split.clock[row as usize], row));
         let mut starts = vec![0; dataset.users.len() + 1];
         for &row in &rows {
@@ -59,10 +57,7 @@ impl Histories {
             item: events.item[row as usize],
             train: split.part[row as usize] == Part::Train,
         });
-        Ok(Self {
-            starts,
-            entries: entries.collect(),
-        })
+        Ok(Self { starts, entries: entries.collect() })
     }
 
     /// The newest `max` engaged rows with a clock strictly before `clock`, newest first; with `train_only`, only rows of the train part.
@@ -71,21 +66,13 @@ impl Histories {
     pub fn before(&self, user: u32, clock: i64, max: usize, train_only: bool) -> Vec<u32> {
         let entries = self.of(user);
         let past = &entries[..entries.partition_point(|entry| entry.clock < clock)];
-        past.iter()
-            .rev()
-            .filter(|entry| entry.train || !train_only)
-            .take(max)
-            .map(|entry| entry.row)
-            .collect()
+        past.iter().rev().filter(|entry| entry.train || !train_only).take(max).map(|entry| entry.row).collect()
     }
 
     /// The distinct items a user engaged with at any time, ascending; with `train_only`, in rows of the train part.
     pub fn engaged_items(&self, user: u32, train_only: bool) -> Vec<u32> {
         let entries = self.of(user).iter();
-        let mut items: Vec<u32> = entries
-            .filter(|entry| entry.train || !train_only)
-            .map(|entry| entry.item)
-            .collect();
+        let mut items: Vec<u32> = entries.filter(|entry| entry.train || !train_only).map(|entry| entry.item).collect();
         items.sort_unstable();
         items.dedup();
         items

@@ -78,15 +78,8 @@ impl NegativeSampler {
                 cumulative.push(total);
             }
         }
-        let engaged = (0..dataset.users.len() as u32)
-            .map(|user| histories.engaged_items(user, true))
-            .collect();
-        Ok(Self {
-            items,
-            cumulative,
-            engaged,
-            seed,
-        })
+        let engaged = (0..dataset.users.len() as u32).map(|user| histories.engaged_items(user, true)).collect();
+        Ok(Self { items, cumulative, engaged, seed })
     }
 
     /// Appends `n` distinct negatives of `user` to `out`: fewer only if the user engaged with nearly everything.
@@ -120,14 +113,7 @@ impl NegativeSampler {
     }
 
     /// Completes a draw by listing what is left: weighted, without replacement.
-    fn sample_from_list(
-        &self,
-        engaged: &[u32],
-        rng: &mut ChaCha8Rng,
-        first: usize,
-        n: usize,
-        out: &mut Vec<u32>,
-    ) {
+    fn sample_from_list(&self, engaged: &[u32], rng: &mut ChaCha8Rng, first: usize, n: usize, out: &mut Vec<u32>) {
         let weight = |place: usize| match place {
             0 => self.cumulative[0],
             _ => self.cumulative[place] - self.cumulative[place - 1],

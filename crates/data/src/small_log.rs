@@ -33,42 +33,19 @@ pub(crate) fn dataset(rows: &[Row]) -> Dataset {
         name: "small".to_owned(),
         items: Items {
             ids: items.clone().map(|i| format!("i{i}")).collect(),
-            provider: Some(
-                items
-                    .clone()
-                    .map(|i| (i > 0).then(|| format!("p{}", i % 2)))
-                    .collect(),
-            ),
-            price: Some(
-                items
-                    .clone()
-                    .map(|i| (i != 3).then_some(f64::from(i)))
-                    .collect(),
-            ),
-            created_at: Some(
-                items
-                    .map(|i| (i != 2).then_some(NOON - i64::from(i) * 86_400))
-                    .collect(),
-            ),
+            provider: Some(items.clone().map(|i| (i > 0).then(|| format!("p{}", i % 2))).collect()),
+            price: Some(items.clone().map(|i| (i != 3).then_some(f64::from(i))).collect()),
+            created_at: Some(items.map(|i| (i != 2).then_some(NOON - i64::from(i) * 86_400)).collect()),
             ..Items::default()
         },
-        users: Users {
-            ids: (0..USERS).map(|u| format!("u{u}")).collect(),
-            ..Users::default()
-        },
+        users: Users { ids: (0..USERS).map(|u| format!("u{u}")).collect(), ..Users::default() },
         events: Events {
             user: rows.iter().map(|row| row.0).collect(),
             item: rows.iter().map(|row| row.1).collect(),
             timestamp: Some(rows.iter().map(|row| NOON + row.2).collect()),
             feedback: BTreeMap::from([
-                (
-                    "click".to_owned(),
-                    rows.iter().map(|row| f32::from(u8::from(row.3))).collect(),
-                ),
-                (
-                    "rating".to_owned(),
-                    rows.iter().map(|row| rating(row.4)).collect(),
-                ),
+                ("click".to_owned(), rows.iter().map(|row| f32::from(u8::from(row.3))).collect()),
+                ("rating".to_owned(), rows.iter().map(|row| rating(row.4)).collect()),
             ]),
             ..Events::default()
         },
@@ -76,9 +53,5 @@ pub(crate) fn dataset(rows: &[Row]) -> Dataset {
 }
 
 pub(crate) fn rating(stars: u8) -> f32 {
-    if stars == 0 {
-        f32::NAN
-    } else {
-        f32::from(stars)
-    }
+    if stars == 0 { f32::NAN } else { f32::from(stars) }
 }

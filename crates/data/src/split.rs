@@ -70,9 +70,9 @@ impl SplitStrategy {
     fn shares(&self) -> Option<(f64, f64)> {
         match *self {
             Self::LeaveLast => None,
-            Self::Time { valid, test }
-            | Self::Random { valid, test, .. }
-            | Self::ColdItems { valid, test, .. } => Some((valid, test)),
+            Self::Time { valid, test } | Self::Random { valid, test, .. } | Self::ColdItems { valid, test, .. } => {
+                Some((valid, test))
+            }
         }
     }
 
@@ -139,15 +139,9 @@ impl Split {
         }
         let events = &dataset.events;
         let timed = events.timestamp.is_some();
-        let needs_times = matches!(
-            strategy,
-            SplitStrategy::Time { .. } | SplitStrategy::LeaveLast
-        );
+        let needs_times = matches!(strategy, SplitStrategy::Time { .. } | SplitStrategy::LeaveLast);
         if needs_times && !timed {
-            return Err(DataError::SplitWithoutTimes {
-                strategy: strategy.name(),
-                dataset: dataset.name.clone(),
-            });
+            return Err(DataError::SplitWithoutTimes { strategy: strategy.name(), dataset: dataset.name.clone() });
         }
         let groups = Groups::of(dataset);
         let mut rng = ChaCha8Rng::seed_from_u64(strategy.seed());
@@ -161,12 +155,7 @@ impl Split {
             SplitStrategy::LeaveLast => leave_last(&events.user, &clock),
             SplitStrategy::Random { valid, test, .. } => {
                 let parts = cut(groups.count, valid, test);
-                groups.spread(
-                    &shuffled
-                        .iter()
-                        .map(|&place| parts[place as usize])
-                        .collect::<Vec<_>>(),
-                )
+                groups.spread(&shuffled.iter().map(|&place| parts[place as usize]).collect::<Vec<_>>())
             }
             SplitStrategy::ColdItems { valid, test, .. } => {
                 cold_items(&events.item, dataset.items.len(), valid, test, &mut rng)
@@ -174,11 +163,7 @@ impl Split {
         };
         let train_times = part.iter().zip(&clock).filter(|(p, _)| **p == Part::Train);
         let split = Self {
-            real_times: timed
-                && train_times
-                    .map(|(_, c)| *c)
-                    .min()
-                    .is_some_and(|earliest| earliest >= REAL_TIMES_FROM),
+            real_times: timed && train_times.map(|(_, c)| *c).min().is_some_and(|earliest| earliest >= REAL_TIMES_FROM),
             part,
             clock,
             strategy: strategy.clone(),
@@ -190,9 +175,7 @@ impl Split {
     /// The rows of one part, ascending.
     pub fn rows(&self, part: Part) -> Vec<u32> {
         let rows = self.part.iter().enumerate();
-        rows.filter(|(_, p)| **p == part)
-            .map(|(row, _)| row as u32)
-            .collect()
+        rows.filter(|(_, p)| **p == part).map(|(row, _)| row as u32).collect()
     }
 
     /// The clock at which the test part starts: the smallest clock of a test row.
@@ -201,18 +184,12 @@ impl Split {
     /// train or validation; elsewhere parts overlap in time.
     pub fn boundary(&self) -> i64 {
         let rows = self.part.iter().zip(&self.clock);
-        rows.filter(|(part, _)| **part == Part::Test)
-            .map(|(_, clock)| *clock)
-            .min()
-            .unwrap_or_else(|| self.end())
+        rows.filter(|(part, _)| **part == Part::Test).map(|(_, clock)| *clock).min().unwrap_or_else(|| self.end())
     }
 
     /// One past the largest clock of the log.
     pub fn end(&self) -> i64 {
-        self.clock
-            .iter()
-            .max()
-            .map_or(0, |last| last.saturating_add(1))
+        self.clock.iter().max().map_or(0, |last| last.saturating_add(1))
     }
 
     /// The strategy that made it.
@@ -237,15 +214,11 @@ impl Split {
                         SplitStrategy::Time { .. } => {
                             "too few distinct times to cut there: raise the share, or use strategy = \"random\""
                         }
-                        SplitStrategy::LeaveLast => {
-                            "no user has 3 events: use strategy = \"random\""
-                        }
+                        SplitStrategy::LeaveLast => "no user has 3 events: use strategy = \"random\"",
                         SplitStrategy::Random { .. } => {
                             "raise its share, or bring more events (rows of one request stay together)"
                         }
-                        SplitStrategy::ColdItems { .. } => {
-                            "raise its share, or bring more items with events"
-                        }
+                        SplitStrategy::ColdItems { .. } => "raise its share, or bring more items with events",
                     },
                 });
             }
@@ -264,10 +237,7 @@ impl Groups {
     fn of(dataset: &Dataset) -> Self {
         let rows = dataset.events.len();
         match &dataset.events.request {
-            None => Self {
-                of_row: (0..rows as u32).collect(),
-                count: rows,
-            },
+            None => Self { of_row: (0..rows as u32).collect(), count: rows },
             Some(requests) => {
                 let mut known = BTreeMap::new();
                 let of_row: Vec<u32> = requests
@@ -372,13 +342,7 @@ fn leave_last(user: &[u32], clock: &[i64]) -> Vec<Part> {
     part
 }
 
-fn cold_items(
-    item: &[u32],
-    items: usize,
-    valid: f64,
-    test: f64,
-    rng: &mut ChaCha8Rng,
-) -> Vec<Part> {
+fn cold_items(item: &[u32], items: usize, valid: f64, test: f64, rng: &mut ChaCha8Rng) -> Vec<Part> {
     let mut met = vec![false; items];
     for &i in item {
         met[i as usize] = true;

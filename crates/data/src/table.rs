@@ -54,11 +54,7 @@ impl Items {
             "category" => self.category.as_ref(),
             _ => None,
         };
-        self.text
-            .get(name)
-            .or(column)?
-            .get(item as usize)?
-            .as_deref()
+        self.text.get(name).or(column)?.get(item as usize)?.as_deref()
     }
 }
 
@@ -154,12 +150,7 @@ impl Events {
 
     /// Puts the rows in their order: by user, then time where there is time, then as they came.
     pub(crate) fn sort(&mut self) {
-        let key = |row: usize| {
-            (
-                self.user[row],
-                self.timestamp.as_ref().map(|times| times[row]),
-            )
-        };
+        let key = |row: usize| (self.user[row], self.timestamp.as_ref().map(|times| times[row]));
         let mut order: Vec<usize> = (0..self.len()).collect();
         order.sort_by_key(|row| key(*row));
         if order.iter().enumerate().all(|(new, old)| new == *old) {
@@ -167,24 +158,12 @@ impl Events {
         }
         reorder(&mut self.user, &order);
         reorder(&mut self.item, &order);
-        self.timestamp
-            .iter_mut()
-            .for_each(|column| reorder(column, &order));
-        self.request
-            .iter_mut()
-            .for_each(|column| reorder(column, &order));
-        self.position
-            .iter_mut()
-            .for_each(|column| reorder(column, &order));
-        self.propensity
-            .iter_mut()
-            .for_each(|column| reorder(column, &order));
-        self.query
-            .iter_mut()
-            .for_each(|column| reorder(column, &order));
-        self.feedback
-            .values_mut()
-            .for_each(|column| reorder(column, &order));
+        self.timestamp.iter_mut().for_each(|column| reorder(column, &order));
+        self.request.iter_mut().for_each(|column| reorder(column, &order));
+        self.position.iter_mut().for_each(|column| reorder(column, &order));
+        self.propensity.iter_mut().for_each(|column| reorder(column, &order));
+        self.query.iter_mut().for_each(|column| reorder(column, &order));
+        self.feedback.values_mut().for_each(|column| reorder(column, &order));
     }
 }
 

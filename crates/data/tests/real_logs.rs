@@ -3,8 +3,7 @@
 use std::path::Path;
 
 use paretune_data::{
-    Behaviour, BehaviourConfig, Dataset, Descriptor, Histories, ImportOptions, Part, Split,
-    SplitStrategy, import,
+    Behaviour, BehaviourConfig, Dataset, Descriptor, Histories, ImportOptions, Part, Split, SplitStrategy, import,
 };
 
 /// Imports a known data set and splits it as its descriptor says; `None` where its files are not at hand.
@@ -17,23 +16,17 @@ fn known(name: &str) -> Option<(Dataset, Split)> {
     }
     let descriptor = root.join(format!("datasets/{name}.toml"));
     let descriptor = Descriptor::read(&descriptor).expect("the descriptor is well formed");
-    let (dataset, _) =
-        import(&descriptor, &from, ImportOptions::default()).expect("the data is clean");
-    let strategy: SplitStrategy = descriptor.finetune["split"]
-        .clone()
-        .try_into()
-        .expect("the descriptor names a split");
+    let (dataset, _) = import(&descriptor, &from, ImportOptions::default()).expect("the data is clean");
+    let strategy: SplitStrategy =
+        descriptor.finetune["split"].clone().try_into().expect("the descriptor names a split");
     let split = Split::new(&dataset, &strategy).expect("there is enough data for every part");
     Some((dataset, split))
 }
 
 fn correlation(pairs: &[(f64, f64)]) -> f64 {
     let n = pairs.len() as f64;
-    let (a, b) = pairs
-        .iter()
-        .fold((0.0, 0.0), |(a, b), p| (a + p.0 / n, b + p.1 / n));
-    let moment =
-        |f: &dyn Fn(f64, f64) -> f64| -> f64 { pairs.iter().map(|p| f(p.0 - a, p.1 - b)).sum() };
+    let (a, b) = pairs.iter().fold((0.0, 0.0), |(a, b), p| (a + p.0 / n, b + p.1 / n));
+    let moment = |f: &dyn Fn(f64, f64) -> f64| -> f64 { pairs.iter().map(|p| f(p.0 - a, p.1 - b)).sum() };
     moment(&|a, b| a * b) / (moment(&|a, _| a * a) * moment(&|_, b| b * b)).sqrt()
 }
 
@@ -47,10 +40,7 @@ fn past_ratings_foretell_later_ones_of_movielens() {
     let share = test.len() as f64 / dataset.events.len() as f64;
     assert!((0.09..0.11).contains(&share), "{share}");
 
-    let config = BehaviourConfig {
-        engaged: "click".to_owned(),
-        feedback: vec!["rating".to_owned()],
-    };
+    let config = BehaviourConfig { engaged: "click".to_owned(), feedback: vec!["rating".to_owned()] };
     let behaviour = Behaviour::fit(&dataset, &split, config).expect("the columns are there");
     let feature = |names: &[String], name: &str| names.iter().position(|n| n == name);
     let of_item = feature(behaviour.item_names(), "item.rating.mean").expect("a rating feature");

@@ -19,10 +19,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         other => return Err(format!("unknown precision `{other}`; use f32, f16 or bf16").into()),
     };
     let files = ModelFiles::local(source)?;
-    Encoder::load(&files, &LoadOptions::default())?.save_as(
-        Path::new(target),
-        &files,
-        precision,
-    )?;
+    Encoder::load(&files, &LoadOptions::default())?.save_as(Path::new(target), &files, precision)?;
     Ok(())
 }

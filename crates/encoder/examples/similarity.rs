@@ -7,20 +7,12 @@ use paretune_features::{ModelFiles, TextTokenizer};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
-    let dir = arguments
-        .next()
-        .ok_or("usage: similarity MODEL_DIR TEXT TEXT…")?;
+    let dir = arguments.next().ok_or("usage: similarity MODEL_DIR TEXT TEXT…")?;
     let texts: Vec<String> = arguments.collect();
 
     let files = ModelFiles::local(dir)?;
     let tokenizer = TextTokenizer::load(&files, None)?;
-    let encoder = Encoder::load(
-        &files,
-        &LoadOptions {
-            trainable: Trainable::Nothing,
-            ..LoadOptions::default()
-        },
-    )?;
+    let encoder = Encoder::load(&files, &LoadOptions { trainable: Trainable::Nothing, ..LoadOptions::default() })?;
     let vectors = encoder.embed(&tokenizer.encode(&texts)?, 8192, None)?;
 
     let rows: Vec<&[f32]> = vectors.chunks_exact(encoder.hidden_size()).collect();

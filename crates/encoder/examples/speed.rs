@@ -26,37 +26,19 @@ fn median_ms(
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let files = ModelFiles::local(std::env::args().nth(1).ok_or("usage: speed MODEL_DIR")?)?;
-    let words = |sequence: u32| {
-        (0..64)
-            .map(move |i| 1000 + ((sequence * 64 + i) * 7919) % 20_000)
-            .collect::<Vec<u32>>()
-    };
+    let words =
+        |sequence: u32| (0..64).map(move |i| 1000 + ((sequence * 64 + i) * 7919) % 20_000).collect::<Vec<u32>>();
     let sequences: Vec<Vec<u32>> = (0..32).map(words).collect();
-    let (texts, packed) = (
-        Tokenized::from_sequences(&sequences),
-        Packed::from_sequences(&sequences),
-    );
+    let (texts, packed) = (Tokenized::from_sequences(&sequences), Packed::from_sequences(&sequences));
 
-    let load = |trainable| {
-        Encoder::load(
-            &files,
-            &LoadOptions {
-                trainable,
-                ..LoadOptions::default()
-            },
-        )
-    };
+    let load = |trainable| Encoder::load(&files, &LoadOptions { trainable, ..LoadOptions::default() });
     for trainable in [Trainable::All, Trainable::LastLayers(2)] {
         let encoder = load(trainable)?;
         let forward = median_ms(|| Ok(encoder.embed(&texts, 4096, None).map(drop)?))?;
         let mut seed = 0;
         let step = median_ms(|| {
             seed += 1;
-            encoder
-                .encode(&packed, Some(seed))?
-                .sqr()?
-                .sum_all()?
-                .backward()?;
+            encoder.encode(&packed, Some(seed))?.sqr()?.sum_all()?.backward()?;
             Ok(())
         })?;
         println!("{trainable:?}: forward {forward:.0} ms, training step {step:.0} ms");

@@ -55,29 +55,18 @@ fn take(parameters: &Parameters, name: &str) -> Result<Parameter> {
 }
 
 fn take_linear(parameters: &Parameters, name: &str) -> Result<Linear> {
-    Linear::from_parameters(
-        take(parameters, &format!("{name}.weight"))?,
-        take(parameters, &format!("{name}.bias"))?,
-    )
+    Linear::from_parameters(take(parameters, &format!("{name}.weight"))?, take(parameters, &format!("{name}.bias"))?)
 }
 
 fn take_norm(parameters: &Parameters, name: &str, epsilon: f64) -> Result<LayerNorm> {
     let scale = take(parameters, &format!("{name}.LayerNorm.weight"))?;
-    Ok(LayerNorm::from_parameters(
-        scale,
-        take(parameters, &format!("{name}.LayerNorm.bias"))?,
-        epsilon,
-    ))
+    Ok(LayerNorm::from_parameters(scale, take(parameters, &format!("{name}.LayerNorm.bias"))?, epsilon))
 }
 
 impl Bert {
     /// Builds the network from the tensors that [`BertConfig::tensors`] lists; `rates` are those of hidden and
     /// attention dropout.
-    pub(crate) fn new(
-        config: &BertConfig,
-        parameters: &Parameters,
-        rates: (f64, f64),
-    ) -> Result<Self> {
+    pub(crate) fn new(config: &BertConfig, parameters: &Parameters, rates: (f64, f64)) -> Result<Self> {
         let activation = config.activation().map_err(candle_core::Error::msg)?;
         let layers = (0..config.num_hidden_layers)
             .map(|index| {
@@ -87,11 +76,7 @@ impl Bert {
                     key: take_linear(parameters, &name("attention.self.key"))?,
                     value: take_linear(parameters, &name("attention.self.value"))?,
                     attention_output: take_linear(parameters, &name("attention.output.dense"))?,
-                    attention_norm: take_norm(
-                        parameters,
-                        &name("attention.output"),
-                        config.layer_norm_eps,
-                    )?,
+                    attention_norm: take_norm(parameters, &name("attention.output"), config.layer_norm_eps)?,
                     wide: take_linear(parameters, &name("intermediate.dense"))?,
                     output: take_linear(parameters, &name("output.dense"))?,
                     norm: take_norm(parameters, &name("output"), config.layer_norm_eps)?,
@@ -113,28 +98,10 @@ impl Bert {
     }
 
     /// `[T, hidden]` vectors of all tokens. The tokens have been checked.
-    pub(crate) fn forward(
-        &self,
-        packed: &Packed,
-        offsets: &Arc<[u32]>,
-        pass: Pass,
-    ) -> Result<Tensor> {
-        let (words, positions, segments) = (
-            self.words.get(pass),
-            self.positions.get(pass),
-            self.segments.get(pass),
-        );
-        let sum = embedding(
-            &words,
-            &positions,
-            &segments,
-            &packed.ids,
-            &packed.positions,
-        )?;
-        let mut x = dropout::apply(
-            &self.norm.run(&sum, None, None, pass)?,
-            pass.mask(self.hidden_dropout, 0)?,
-        )?;
+    pub(crate) fn forward(&self, packed: &Packed, offsets: &Arc<[u32]>, pass: Pass) -> Result<Tensor> {
+        let (words, positions, segments) = (self.words.get(pass), self.positions.get(pass), self.segments.get(pass));
+        let sum = embedding(&words, &positions, &segments, &packed.ids, &packed.positions)?;
+        let mut x = dropout::apply(&self.norm.run(&sum, None, None, pass)?, pass.mask(self.hidden_dropout, 0)?)?;
         for (index, layer) in self.layers.iter().enumerate() {
             x = layer.forward(&x, offsets, 1 + PLACES * index as u64, pass)?;
         }
@@ -150,12 +117,7 @@ impl Layer {
         let bias = Tensor::cat(&parts.each_ref().map(|(_, bias)| bias), 0)?;
         let qkv = linear(x, &weight, &bias, None)?;
 
-        let attended = attention(
-            &qkv,
-            offsets,
-            self.heads,
-            pass.mask(self.attention_dropout, place)?,
-        )?;
+        let attended = attention(&qkv, offsets, self.heads, pass.mask(self.attention_dropout, place)?)?;
         let attended = self.attention_output.run(&attended, None, pass)?;
         let mask = pass.mask(self.hidden_dropout, place + 1)?;
         let x = self.attention_norm.run(&attended, Some(x), mask, pass)?;

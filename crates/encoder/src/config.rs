@@ -78,28 +78,18 @@ impl BertConfig {
     /// [`EncoderError::Read`] if there is no such file, [`EncoderError::UnsupportedModel`] if its `model_type` is not
     /// `bert`, [`EncoderError::Config`] if a field is missing its sense.
     pub fn read(path: &Path) -> Result<Self, EncoderError> {
-        let text = std::fs::read_to_string(path).map_err(|source| EncoderError::Read {
-            path: path.to_owned(),
-            source,
-        })?;
-        let invalid = |reason: String| EncoderError::Config {
-            path: path.to_owned(),
-            reason,
-        };
-        let value: Value = serde_json::from_str(&text)
-            .map_err(|error| invalid(format!("not valid JSON: {error}")))?;
+        let text =
+            std::fs::read_to_string(path).map_err(|source| EncoderError::Read { path: path.to_owned(), source })?;
+        let invalid = |reason: String| EncoderError::Config { path: path.to_owned(), reason };
+        let value: Value = serde_json::from_str(&text).map_err(|error| invalid(format!("not valid JSON: {error}")))?;
         match value.get("model_type").and_then(Value::as_str) {
             Some("bert") => {}
             model_type => {
                 let model_type = model_type.unwrap_or("(missing)").to_owned();
-                return Err(EncoderError::UnsupportedModel {
-                    path: path.to_owned(),
-                    model_type,
-                });
+                return Err(EncoderError::UnsupportedModel { path: path.to_owned(), model_type });
             }
         }
-        let config: Self =
-            serde_json::from_value(value).map_err(|error| invalid(error.to_string()))?;
+        let config: Self = serde_json::from_value(value).map_err(|error| invalid(error.to_string()))?;
         config.check().map_err(invalid)?;
         Ok(config)
     }
@@ -110,9 +100,7 @@ impl BertConfig {
             "gelu" => Ok(Activation::Gelu),
             "gelu_new" | "gelu_pytorch_tanh" => Ok(Activation::GeluTanh),
             "relu" => Ok(Activation::Relu),
-            other => Err(format!(
-                "hidden_act is `{other}`; supported: gelu, gelu_new, gelu_pytorch_tanh, relu"
-            )),
+            other => Err(format!("hidden_act is `{other}`; supported: gelu, gelu_new, gelu_pytorch_tanh, relu")),
         }
     }
 
@@ -138,31 +126,17 @@ impl BertConfig {
         }
         let rates = [
             ("hidden_dropout_prob", self.hidden_dropout_prob),
-            (
-                "attention_probs_dropout_prob",
-                self.attention_probs_dropout_prob,
-            ),
+            ("attention_probs_dropout_prob", self.attention_probs_dropout_prob),
         ];
         if let Some((name, rate)) = rates.iter().find(|(_, rate)| !(0.0..1.0).contains(rate)) {
-            return Err(format!(
-                "{name} is {rate}; it must be at least 0 and below 1"
-            ));
+            return Err(format!("{name} is {rate}; it must be at least 0 and below 1"));
         }
         if !(self.layer_norm_eps > 0.0 && self.layer_norm_eps.is_finite()) {
-            return Err(format!(
-                "layer_norm_eps is {}; it must be positive",
-                self.layer_norm_eps
-            ));
+            return Err(format!("layer_norm_eps is {}; it must be positive", self.layer_norm_eps));
         }
-        match self
-            .other
-            .get("position_embedding_type")
-            .and_then(Value::as_str)
-        {
+        match self.other.get("position_embedding_type").and_then(Value::as_str) {
             None | Some("absolute") => Ok(()),
-            Some(other) => Err(format!(
-                "position_embedding_type is `{other}`; supported: absolute"
-            )),
+            Some(other) => Err(format!("position_embedding_type is `{other}`; supported: absolute")),
         }
     }
 
@@ -170,37 +144,21 @@ impl BertConfig {
     pub(crate) fn tensors(&self) -> Vec<(String, Vec<usize>)> {
         let (hidden, wide) = (self.hidden_size, self.intermediate_size);
         let mut all = vec![
-            (
-                "embeddings.word_embeddings.weight".to_owned(),
-                vec![self.vocab_size, hidden],
-            ),
-            (
-                "embeddings.position_embeddings.weight".to_owned(),
-                vec![self.max_position_embeddings, hidden],
-            ),
-            (
-                "embeddings.token_type_embeddings.weight".to_owned(),
-                vec![self.type_vocab_size, hidden],
-            ),
+            ("embeddings.word_embeddings.weight".to_owned(), vec![self.vocab_size, hidden]),
+            ("embeddings.position_embeddings.weight".to_owned(), vec![self.max_position_embeddings, hidden]),
+            ("embeddings.token_type_embeddings.weight".to_owned(), vec![self.type_vocab_size, hidden]),
             ("embeddings.LayerNorm.weight".to_owned(), vec![hidden]),
             ("embeddings.LayerNorm.bias".to_owned(), vec![hidden]),
         ];
         for layer in 0..self.num_hidden_layers {
-            let mut add = |name: &str, shape: Vec<usize>| {
-                all.push((format!("encoder.layer.{layer}.{name}"), shape))
-            };
+            let mut add = |name: &str, shape: Vec<usize>| all.push((format!("encoder.layer.{layer}.{name}"), shape));
             for part in ["query", "key", "value"] {
-                add(
-                    &format!("attention.self.{part}.weight"),
-                    vec![hidden, hidden],
-                );
+                add(&format!("attention.self.{part}.weight"), vec![hidden, hidden]);
                 add(&format!("attention.self.{part}.bias"), vec![hidden]);
             }
-            for (part, outputs, inputs) in [
-                ("attention.output", hidden, hidden),
-                ("intermediate", wide, hidden),
-                ("output", hidden, wide),
-            ] {
+            for (part, outputs, inputs) in
+                [("attention.output", hidden, hidden), ("intermediate", wide, hidden), ("output", hidden, wide)]
+            {
                 add(&format!("{part}.dense.weight"), vec![outputs, inputs]);
                 add(&format!("{part}.dense.bias"), vec![outputs]);
             }

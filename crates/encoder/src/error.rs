@@ -128,9 +128,7 @@ pub enum EncoderError {
         limit: usize,
     },
     /// A token is not in the model's vocabulary.
-    #[error(
-        "token id {id} is not in the vocabulary of {vocabulary}; tokenizer and weights belong to different models"
-    )]
+    #[error("token id {id} is not in the vocabulary of {vocabulary}; tokenizer and weights belong to different models")]
     UnknownToken {
         /// The token.
         id: u32,
@@ -160,12 +158,7 @@ pub enum EncoderError {
 /// The first few of many names.
 fn first(names: &[String]) -> String {
     const SHOWN: usize = 5;
-    let mut shown = names
-        .iter()
-        .take(SHOWN)
-        .map(String::as_str)
-        .collect::<Vec<_>>()
-        .join(", ");
+    let mut shown = names.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
     if names.len() > SHOWN {
         shown.push_str(", …");
     }

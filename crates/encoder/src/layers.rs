@@ -46,11 +46,7 @@ impl Linear {
         let mut random = ChaCha8Rng::seed_from_u64(seed);
         let bound = 1.0 / (inputs as f32).sqrt();
         let uniform = Uniform::new_inclusive(-bound, bound).map_err(candle_core::Error::wrap)?;
-        let mut draw = |count: usize| {
-            (0..count)
-                .map(|_| uniform.sample(&mut random))
-                .collect::<Vec<f32>>()
-        };
+        let mut draw = |count: usize| (0..count).map(|_| uniform.sample(&mut random)).collect::<Vec<f32>>();
         let weight = Tensor::from_vec(draw(inputs * outputs), (outputs, inputs), device)?;
         let bias = Tensor::from_vec(draw(outputs), outputs, device)?;
         Self::from_weights(weight, bias, true)
@@ -60,19 +56,8 @@ impl Linear {
     ///
     /// # Errors
     /// If a size is 0, `deviation` is negative or not finite, or the tensors cannot be made.
-    pub fn normal(
-        inputs: usize,
-        outputs: usize,
-        deviation: f64,
-        seed: u64,
-        device: &Device,
-    ) -> Result<Self> {
-        let weight = normal_tensor(
-            &[outputs, inputs],
-            deviation,
-            &mut ChaCha8Rng::seed_from_u64(seed),
-            device,
-        )?;
+    pub fn normal(inputs: usize, outputs: usize, deviation: f64, seed: u64, device: &Device) -> Result<Self> {
+        let weight = normal_tensor(&[outputs, inputs], deviation, &mut ChaCha8Rng::seed_from_u64(seed), device)?;
         Self::from_weights(weight, Tensor::zeros(outputs, DType::F32, device)?, true)
     }
 
@@ -95,12 +80,7 @@ impl Linear {
                 bias_shape.dims()
             )
         }
-        Ok(Self {
-            weight,
-            bias,
-            inputs,
-            outputs,
-        })
+        Ok(Self { weight, bias, inputs, outputs })
     }
 
     /// Width of the input.
@@ -121,12 +101,7 @@ impl Linear {
         self.run(x, None, Pass::TRACKED)
     }
 
-    pub(crate) fn run(
-        &self,
-        x: &Tensor,
-        activation: Option<Activation>,
-        pass: Pass,
-    ) -> Result<Tensor> {
+    pub(crate) fn run(&self, x: &Tensor, activation: Option<Activation>, pass: Pass) -> Result<Tensor> {
         linear(x, &self.weight.get(pass), &self.bias.get(pass), activation)
     }
 
@@ -161,45 +136,23 @@ impl LayerNorm {
     /// If the tensors cannot be made.
     pub fn new(width: usize, epsilon: f64, device: &Device) -> Result<Self> {
         let scale = Tensor::ones(width, DType::F32, device)?;
-        Self::from_weights(
-            scale,
-            Tensor::zeros(width, DType::F32, device)?,
-            epsilon,
-            true,
-        )
+        Self::from_weights(scale, Tensor::zeros(width, DType::F32, device)?, epsilon, true)
     }
 
     /// A layer norm with the given `[width]` scale and shift. If not `trainable`, they are constants.
     ///
     /// # Errors
     /// If the shapes differ.
-    pub fn from_weights(
-        scale: Tensor,
-        shift: Tensor,
-        epsilon: f64,
-        trainable: bool,
-    ) -> Result<Self> {
+    pub fn from_weights(scale: Tensor, shift: Tensor, epsilon: f64, trainable: bool) -> Result<Self> {
         if scale.dims().len() != 1 || scale.dims() != shift.dims() {
-            bail!(
-                "a layer norm needs scale and shift of one width, got {:?} and {:?}",
-                scale.dims(),
-                shift.dims()
-            )
+            bail!("a layer norm needs scale and shift of one width, got {:?} and {:?}", scale.dims(), shift.dims())
         }
         let scale = Parameter::new(scale.contiguous()?, trainable)?;
-        Ok(Self {
-            scale,
-            shift: Parameter::new(shift.contiguous()?, trainable)?,
-            epsilon,
-        })
+        Ok(Self { scale, shift: Parameter::new(shift.contiguous()?, trainable)?, epsilon })
     }
 
     pub(crate) fn from_parameters(scale: Parameter, shift: Parameter, epsilon: f64) -> Self {
-        Self {
-            scale,
-            shift,
-            epsilon,
-        }
+        Self { scale, shift, epsilon }
     }
 
     /// `[n, width]` to `[n, width]`.
@@ -211,13 +164,7 @@ impl LayerNorm {
     }
 
     /// Normalizes `dropout(x) + residual`.
-    pub(crate) fn run(
-        &self,
-        x: &Tensor,
-        residual: Option<&Tensor>,
-        mask: Option<Mask>,
-        pass: Pass,
-    ) -> Result<Tensor> {
+    pub(crate) fn run(&self, x: &Tensor, residual: Option<&Tensor>, mask: Option<Mask>, pass: Pass) -> Result<Tensor> {
         let affine = Tensor::stack(&[self.scale.get(pass), self.shift.get(pass)], 0)?;
         add_norm(x, residual, &affine, self.epsilon, mask)
     }
@@ -235,12 +182,8 @@ impl Module for LayerNorm {
 }
 
 fn named<const N: usize>(prefix: &str, parameters: [(&str, &Parameter); N]) -> Vec<(String, Var)> {
-    let named = parameters
-        .into_iter()
-        .map(|(name, parameter)| (name, parameter.var()));
-    named
-        .filter_map(|(name, var)| Some((format!("{prefix}.{name}"), var?.clone())))
-        .collect()
+    let named = parameters.into_iter().map(|(name, parameter)| (name, parameter.var()));
+    named.filter_map(|(name, var)| Some((format!("{prefix}.{name}"), var?.clone()))).collect()
 }
 
 /// Normally distributed numbers of mean 0.
@@ -251,9 +194,6 @@ pub(crate) fn normal_tensor(
     device: &Device,
 ) -> Result<Tensor> {
     let normal = Normal::new(0.0, deviation as f32).map_err(candle_core::Error::wrap)?;
-    let values: Vec<f32> = normal
-        .sample_iter(random)
-        .take(shape.iter().product())
-        .collect();
+    let values: Vec<f32> = normal.sample_iter(random).take(shape.iter().product()).collect();
     Tensor::from_vec(values, shape, device)
 }

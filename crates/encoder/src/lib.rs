@@ -34,21 +34,24 @@
 //! ```
 
 mod bert;
+mod checkpoint;
 mod config;
 mod encoder;
 mod error;
 mod kernels;
 mod layers;
+mod load;
 mod parameter;
 mod pooling;
 mod save;
 mod weights;
 
 pub use config::BertConfig;
-pub use encoder::{Encoder, LoadOptions, Trainable};
+pub use encoder::Encoder;
 pub use error::EncoderError;
 pub use kernels::activation::gelu;
 pub use kernels::dropout::dropout;
 pub use layers::{LayerNorm, Linear};
+pub use load::{LoadOptions, Trainable};
 pub use pooling::Pooling;
 pub use weights::Precision;

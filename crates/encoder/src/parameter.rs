@@ -14,11 +14,7 @@ pub(crate) enum Parameter {
 impl Parameter {
     /// Wraps `tensor`, which must be contiguous.
     pub(crate) fn new(tensor: Tensor, trained: bool) -> Result<Self> {
-        Ok(if trained {
-            Self::Trained(Var::from_tensor(&tensor)?)
-        } else {
-            Self::Frozen(tensor)
-        })
+        Ok(if trained { Self::Trained(Var::from_tensor(&tensor)?) } else { Self::Frozen(tensor) })
     }
 
     /// The weight as the given pass uses it.
@@ -50,15 +46,9 @@ pub(crate) struct Pass {
 
 impl Pass {
     /// A pass that builds the graph and drops nothing.
-    pub(crate) const TRACKED: Self = Self {
-        track: true,
-        dropout: None,
-    };
+    pub(crate) const TRACKED: Self = Self { track: true, dropout: None };
     /// A pass that builds no graph.
-    pub(crate) const INFERENCE: Self = Self {
-        track: false,
-        dropout: None,
-    };
+    pub(crate) const INFERENCE: Self = Self { track: false, dropout: None };
 
     /// The mask for one place of the network, which has a number of its own.
     pub(crate) fn mask(self, p: f64, place: u64) -> Result<Option<Mask>> {

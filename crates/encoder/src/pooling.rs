@@ -26,19 +26,13 @@ impl Pooling {
     /// [`EncoderError::Read`] if there is no such file, [`EncoderError::Config`] unless it names exactly one of the
     /// modes of this type.
     pub fn read(path: &Path) -> Result<Self, EncoderError> {
-        let text = std::fs::read_to_string(path).map_err(|source| EncoderError::Read {
-            path: path.to_owned(),
-            source,
-        })?;
-        Self::parse(&text).map_err(|reason| EncoderError::Config {
-            path: path.to_owned(),
-            reason,
-        })
+        let text =
+            std::fs::read_to_string(path).map_err(|source| EncoderError::Read { path: path.to_owned(), source })?;
+        Self::parse(&text).map_err(|reason| EncoderError::Config { path: path.to_owned(), reason })
     }
 
     fn parse(text: &str) -> Result<Self, String> {
-        let value: Value =
-            serde_json::from_str(text).map_err(|error| format!("not valid JSON: {error}"))?;
+        let value: Value = serde_json::from_str(text).map_err(|error| format!("not valid JSON: {error}"))?;
         let fields = value.as_object().ok_or("expected a JSON object")?;
         let modes: Vec<&str> = match fields.get("pooling_mode") {
             Some(Value::String(mode)) => vec![mode],
@@ -50,19 +44,14 @@ impl Pooling {
                 .map(|name| name.trim_end_matches("_tokens").trim_end_matches("_token"))
                 .collect(),
             Some(other) => {
-                return Err(format!(
-                    "pooling_mode is {other}; expected a string such as \"mean\""
-                ));
+                return Err(format!("pooling_mode is {other}; expected a string such as \"mean\""));
             }
         };
         match modes.as_slice() {
             ["mean"] => Ok(Self::Mean),
             ["cls"] => Ok(Self::Cls),
             ["max"] => Ok(Self::Max),
-            other => Err(format!(
-                "the pooling mode is [{}]; supported: one of mean, cls, max",
-                other.join(", ")
-            )),
+            other => Err(format!("the pooling mode is [{}]; supported: one of mean, cls, max", other.join(", "))),
         }
     }
 
@@ -85,22 +74,10 @@ mod tests {
     #[test]
     fn both_spellings_are_read() {
         for (text, expected) in [
-            (
-                r#"{"pooling_mode_mean_tokens": true, "pooling_mode_cls_token": false}"#,
-                Pooling::Mean,
-            ),
-            (
-                r#"{"pooling_mode_mean_tokens": false, "pooling_mode_cls_token": true}"#,
-                Pooling::Cls,
-            ),
-            (
-                r#"{"pooling_mode_max_tokens": true, "include_prompt": true}"#,
-                Pooling::Max,
-            ),
-            (
-                r#"{"embedding_dimension": 3, "pooling_mode": "cls"}"#,
-                Pooling::Cls,
-            ),
+            (r#"{"pooling_mode_mean_tokens": true, "pooling_mode_cls_token": false}"#, Pooling::Mean),
+            (r#"{"pooling_mode_mean_tokens": false, "pooling_mode_cls_token": true}"#, Pooling::Cls),
+            (r#"{"pooling_mode_max_tokens": true, "include_prompt": true}"#, Pooling::Max),
+            (r#"{"embedding_dimension": 3, "pooling_mode": "cls"}"#, Pooling::Cls),
             (r#"{"pooling_mode": ["max"]}"#, Pooling::Max),
         ] {
             assert_eq!(Pooling::parse(text), Ok(expected), "{text}");
@@ -118,14 +95,8 @@ mod tests {
     fn other_modes_are_refused_by_name() {
         for (text, part) in [
             (r#"{"pooling_mode": "lasttoken"}"#, "lasttoken"),
-            (
-                r#"{"pooling_mode_mean_tokens": true, "pooling_mode_cls_token": true}"#,
-                "cls, mean",
-            ),
-            (
-                r#"{"pooling_mode_mean_sqrt_len_tokens": true}"#,
-                "mean_sqrt_len",
-            ),
+            (r#"{"pooling_mode_mean_tokens": true, "pooling_mode_cls_token": true}"#, "cls, mean"),
+            (r#"{"pooling_mode_mean_sqrt_len_tokens": true}"#, "mean_sqrt_len"),
             (r#"{}"#, "supported"),
             (r#"[]"#, "object"),
             (r#"{"pooling_mode": 3}"#, "3"),

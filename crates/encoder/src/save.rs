@@ -32,27 +32,14 @@ impl Encoder {
     ///
     /// # Errors
     /// If a file cannot be written or the tokenizer's files cannot be copied.
-    pub fn save_as(
-        &self,
-        dir: &Path,
-        files: &ModelFiles,
-        precision: Precision,
-    ) -> Result<(), EncoderError> {
+    pub fn save_as(&self, dir: &Path, files: &ModelFiles, precision: Precision) -> Result<(), EncoderError> {
         files.copy_tokenizer_to(dir)?;
         write_json(&dir.join("config.json"), &self.config_json(precision)?)?;
-        write_json(
-            &dir.join("1_Pooling/config.json"),
-            &self.pooling().to_json(self.hidden_size()),
-        )?;
+        write_json(&dir.join("1_Pooling/config.json"), &self.pooling().to_json(self.hidden_size()))?;
         let sentence_config = dir.join("sentence_bert_config.json");
         if !sentence_config.is_file() {
-            let length = files
-                .max_length()
-                .unwrap_or(self.config.max_position_embeddings);
-            write_json(
-                &sentence_config,
-                &json!({ "max_seq_length": length, "do_lower_case": false }),
-            )?;
+            let length = files.max_length().unwrap_or(self.config.max_position_embeddings);
+            write_json(&sentence_config, &json!({ "max_seq_length": length, "do_lower_case": false }))?;
         }
         write_json(&dir.join("modules.json"), &modules(files.normalizes()))?;
         let path = dir.join(WEIGHTS);
@@ -61,34 +48,18 @@ impl Encoder {
 
     /// All tensors of the model, trained or not, by their Hub names.
     pub fn tensors(&self) -> BTreeMap<String, Tensor> {
-        let own = self
-            .parameters
-            .iter()
-            .map(|(name, parameter)| (name.clone(), parameter.get(Pass::INFERENCE)));
-        own.chain(
-            self.unused
-                .iter()
-                .map(|(name, tensor)| (name.clone(), tensor.clone())),
-        )
-        .collect()
+        let own = self.parameters.iter().map(|(name, parameter)| (name.clone(), parameter.get(Pass::INFERENCE)));
+        own.chain(self.unused.iter().map(|(name, tensor)| (name.clone(), tensor.clone()))).collect()
     }
 
     fn config_json(&self, precision: Precision) -> Result<Value, EncoderError> {
-        let mut value =
-            serde_json::to_value(&self.config).map_err(|error| EncoderError::InvalidConfig {
-                reason: error.to_string(),
-            })?;
+        let mut value = serde_json::to_value(&self.config)
+            .map_err(|error| EncoderError::InvalidConfig { reason: error.to_string() })?;
         if let Some(fields) = value.as_object_mut() {
             fields.insert("model_type".to_owned(), json!("bert"));
-            fields
-                .entry("architectures")
-                .or_insert_with(|| json!(["BertModel"]));
+            fields.entry("architectures").or_insert_with(|| json!(["BertModel"]));
             // Newer versions of transformers call it `dtype` and read both.
-            let key = if fields.contains_key("dtype") {
-                "dtype"
-            } else {
-                "torch_dtype"
-            };
+            let key = if fields.contains_key("dtype") { "dtype" } else { "torch_dtype" };
             fields.insert(key.to_owned(), json!(precision.name()));
         }
         Ok(value)
@@ -100,10 +71,7 @@ fn modules(normalizes: bool) -> Value {
         let class = format!("sentence_transformers.models.{kind}");
         json!({ "idx": index, "name": index.to_string(), "path": path, "type": class })
     };
-    let mut all = vec![
-        module(0, "", "Transformer"),
-        module(1, "1_Pooling", "Pooling"),
-    ];
+    let mut all = vec![module(0, "", "Transformer"), module(1, "1_Pooling", "Pooling")];
     if normalizes {
         all.push(module(2, "2_Normalize", "Normalize"));
     }

@@ -43,14 +43,8 @@ pub(crate) fn read(
 ) -> Result<BTreeMap<String, Tensor>, EncoderError> {
     let mut tensors = BTreeMap::new();
     for path in paths {
-        let bytes = std::fs::read(path).map_err(|source| EncoderError::Read {
-            path: path.clone(),
-            source,
-        })?;
-        let broken = |reason: String| EncoderError::BrokenWeights {
-            path: path.clone(),
-            reason,
-        };
+        let bytes = std::fs::read(path).map_err(|source| EncoderError::Read { path: path.clone(), source })?;
+        let broken = |reason: String| EncoderError::BrokenWeights { path: path.clone(), reason };
         let file = SafeTensors::deserialize(&bytes).map_err(|error| broken(error.to_string()))?;
         for (name, view) in file.iter() {
             let hub_name = hub_name(name);
@@ -77,31 +71,12 @@ fn hub_name(name: &str) -> String {
 fn to_f32(path: &Path, name: &str, view: &TensorView<'_>) -> Result<Vec<f32>, EncoderError> {
     let bytes = view.data();
     let values = match view.dtype() {
-        Dtype::F32 => bytes
-            .as_chunks()
-            .0
-            .iter()
-            .map(|&bytes| f32::from_le_bytes(bytes))
-            .collect(),
-        Dtype::F16 => bytes
-            .as_chunks()
-            .0
-            .iter()
-            .map(|&bytes| f16::from_le_bytes(bytes).to_f32())
-            .collect(),
-        Dtype::BF16 => bytes
-            .as_chunks()
-            .0
-            .iter()
-            .map(|&bytes| bf16::from_le_bytes(bytes).to_f32())
-            .collect(),
+        Dtype::F32 => bytes.as_chunks().0.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect(),
+        Dtype::F16 => bytes.as_chunks().0.iter().map(|&bytes| f16::from_le_bytes(bytes).to_f32()).collect(),
+        Dtype::BF16 => bytes.as_chunks().0.iter().map(|&bytes| bf16::from_le_bytes(bytes).to_f32()).collect(),
         other => {
             let (path, name) = (path.to_owned(), name.to_owned());
-            return Err(EncoderError::UnsupportedType {
-                path,
-                name,
-                dtype: format!("{other:?}"),
-            });
+            return Err(EncoderError::UnsupportedType { path, name, dtype: format!("{other:?}") });
         }
     };
     Ok(values)
@@ -115,32 +90,15 @@ pub(crate) fn to_bytes(
 ) -> Result<Vec<u8>, EncoderError> {
     let mut data = Vec::with_capacity(tensors.len());
     for (name, tensor) in tensors {
-        let values = tensor
-            .to_dtype(DType::F32)?
-            .flatten_all()?
-            .to_vec1::<f32>()?;
+        let values = tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
         let (dtype, bytes): (_, Vec<u8>) = match precision {
-            Precision::F32 => (
-                Dtype::F32,
-                values
-                    .iter()
-                    .flat_map(|value| value.to_le_bytes())
-                    .collect(),
-            ),
-            Precision::F16 => (
-                Dtype::F16,
-                values
-                    .iter()
-                    .flat_map(|&value| f16::from_f32(value).to_le_bytes())
-                    .collect(),
-            ),
-            Precision::Bf16 => (
-                Dtype::BF16,
-                values
-                    .iter()
-                    .flat_map(|&value| bf16::from_f32(value).to_le_bytes())
-                    .collect(),
-            ),
+            Precision::F32 => (Dtype::F32, values.iter().flat_map(|value| value.to_le_bytes()).collect()),
+            Precision::F16 => {
+                (Dtype::F16, values.iter().flat_map(|&value| f16::from_f32(value).to_le_bytes()).collect())
+            }
+            Precision::Bf16 => {
+                (Dtype::BF16, values.iter().flat_map(|&value| bf16::from_f32(value).to_le_bytes()).collect())
+            }
         };
         data.push((name, dtype, tensor.dims().to_vec(), bytes));
     }
@@ -150,12 +108,7 @@ pub(crate) fn to_bytes(
     };
     let views = data
         .iter()
-        .map(|(name, dtype, shape, bytes)| {
-            Ok((
-                name,
-                TensorView::new(*dtype, shape.clone(), bytes).map_err(failed)?,
-            ))
-        })
+        .map(|(name, dtype, shape, bytes)| Ok((name, TensorView::new(*dtype, shape.clone(), bytes).map_err(failed)?)))
         .collect::<Result<Vec<_>, EncoderError>>()?;
     let metadata = [("format".to_owned(), "pt".to_owned())].into();
     safetensors::serialize(views, Some(metadata)).map_err(failed)
@@ -178,9 +131,6 @@ pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), EncoderError>
     write().map_err(|source| {
         // Best effort: the error that matters is the one reported.
         let _ = std::fs::remove_file(&beside);
-        EncoderError::Write {
-            path: path.to_owned(),
-            source,
-        }
+        EncoderError::Write { path: path.to_owned(), source }
     })
 }

@@ -21,6 +21,7 @@ pub struct PrunedTokenizer {
 
 /// Keeps the special tokens, the single characters (so that any word can still be spelled), the pieces that `counts` (by old id)
 /// has most of, and then the lowest ids, which BERT's vocabulary orders by frequency; `size` pieces in all, in their old order.
+/// The special tokens and single characters are kept even where `size` is smaller.
 ///
 /// # Errors
 /// A file that cannot be read, or that is no WordPiece tokenizer.
@@ -50,7 +51,8 @@ pub fn prune_vocabulary(tokenizer: &Path, counts: &[u64], size: usize) -> Result
         })
         .collect();
     order.sort_unstable();
-    let mut kept: Vec<u32> = order.into_iter().take(size).map(|(_, _, id)| id).collect();
+    let indispensable = order.iter().filter(|(rank, _, _)| *rank < 2).count();
+    let mut kept: Vec<u32> = order.into_iter().take(size.max(indispensable)).map(|(_, _, id)| id).collect();
     kept.sort_unstable();
 
     let new_ids: BTreeMap<u32, u32> = kept.iter().copied().zip(0..).collect();
@@ -81,5 +83,62 @@ fn renumber(id: Option<&mut Value>, new_ids: &BTreeMap<u32, u32>) {
         if let Some(new) = new {
             *value = (*new).into();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::{ModelFiles, TextTokenizer};
+
+    fn tiny() -> ModelFiles {
+        let dir = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fixtures/tiny");
+        ModelFiles {
+            // The sizes in it are those of the whole vocabulary.
+            config: dir.join("config.json"),
+            tokenizer: dir.join("tokenizer.json"),
+            weights: Vec::new(),
+            pooling: None,
+            modules: None,
+            sentence_config: None,
+            dir,
+        }
+    }
+
+    /// The tokenizer that pruning to `size` pieces gives, and the old ids of its pieces.
+    fn pruned(size: usize, counts: &[u64]) -> (TextTokenizer, Vec<u32>) {
+        let files = tiny();
+        let pruned = prune_vocabulary(&files.tokenizer, counts, size).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let tokenizer = folder.path().join("tokenizer.json");
+        fs::write(&tokenizer, &pruned.json).unwrap();
+        (TextTokenizer::load(&ModelFiles { tokenizer, ..files }, None).unwrap(), pruned.kept)
+    }
+
+    #[test]
+    fn texts_of_kept_pieces_read_the_same() {
+        let full = TextTokenizer::load(&tiny(), None).unwrap();
+        let texts = ["the", "a movie"];
+        let before = full.encode(&texts).unwrap();
+        let mut counts = vec![0; full.vocab_size()];
+        (0..texts.len()).flat_map(|text| before.sequence(text)).for_each(|&id| counts[id as usize] += 1);
+        let (small, kept) = pruned(0, &counts);
+        let (larger, kept_more) = pruned(kept.len() + 10, &counts);
+        assert!(small.vocab_size() < full.vocab_size() && kept_more.len() == kept.len() + 10);
+        let after = larger.encode(&texts).unwrap();
+        for text in 0..texts.len() {
+            let old: Vec<u32> = after.sequence(text).iter().map(|&id| kept_more[id as usize]).collect();
+            assert_eq!(old, before.sequence(text));
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_no_tokenizer_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tokenizer.json");
+        fs::write(&path, "{}").unwrap();
+        assert!(prune_vocabulary(&path, &[], 10).unwrap_err().to_string().contains("model.vocab"));
     }
 }

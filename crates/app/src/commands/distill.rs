@@ -3,14 +3,13 @@
 use std::{collections::BTreeSet, fs, path::Path, str::FromStr};
 
 use anyhow::Context;
-use indicatif::{ProgressBar, ProgressStyle};
 use paretune_data::Dataset;
 use paretune_encoder::{Encoder, LoadOptions, Precision, Trainable};
 use paretune_features::{FetchOptions, ModelFiles, ModelSource, TextTokenizer, prune_vocabulary};
 use paretune_train::distill::{DistillConfig, agreement, distill};
 use serde_json::json;
 
-use crate::{cli, failure::wrong_input, run_dir::write_atomically};
+use crate::{cli, failure::wrong_input, meter::Meter, run_dir::write_atomically};
 
 /// Tokens a text is cut to.
 const MAX_LENGTH: usize = 64;
@@ -46,14 +45,10 @@ pub(super) fn run(args: &cli::Distill) -> anyhow::Result<()> {
         .to_string()
         .as_bytes(),
     )?;
-    let bar = |length: usize, what: &str| -> anyhow::Result<ProgressBar> {
-        let style = ProgressStyle::with_template(&format!("{what} {{bar:28}} {{pos}}/{{len}} {{elapsed}}<{{eta}} {{msg}}"))?;
-        Ok(ProgressBar::new(length as u64).with_style(style))
-    };
     let embed = |encoder: &Encoder, tokenizer: &TextTokenizer, texts: &[String], what: &str| -> anyhow::Result<Vec<f32>> {
-        let bar = bar(texts.len(), what)?;
-        let vectors = encoder.embed(&tokenizer.encode(texts)?, BUDGET, Some(&|done| bar.set_position(done as u64)))?;
-        bar.finish_and_clear();
+        let meter = Meter::new(what, texts.len() as u64);
+        let vectors = encoder.embed(&tokenizer.encode(texts)?, BUDGET, Some(&|done| meter.set(done as u64)))?;
+        meter.finish();
         Ok(vectors)
     };
     let targets = embed(&teacher, &tokenizer, &learned, "teacher reads")?;
@@ -69,15 +64,11 @@ pub(super) fn run(args: &cli::Distill) -> anyhow::Result<()> {
         learning_rate: 1e-3,
         seed: args.seed,
     };
-    let training = bar(0, "student learns")?;
+    let meter = Meter::new("student learns", 0);
     let student = distill(&teacher, &pruned.kept, &student_tokenizer.encode(&learned)?, &targets, &config, &mut |step| {
-        training.set_length(step.steps as u64);
-        training.set_position(step.step as u64);
-        if step.step % 20 == 0 {
-            training.set_message(format!("loss {:.5}", step.loss));
-        }
+        meter.set_of(step.step as u64, step.steps as u64);
     })?;
-    training.finish_and_clear();
+    meter.finish();
     let files = unweighted(&args.out);
     student.save_as(&args.out, &files, Precision::F16)?;
 

@@ -1,23 +1,18 @@
 //! `import`: raw files to clean tables.
 
-use std::io::IsTerminal;
-
-use indicatif::{ProgressBar, ProgressStyle};
 use paretune_data::{ImportOptions, import};
 
-use crate::{cli, embedded, failure::wrong_input};
+use crate::{cli, embedded, failure::wrong_input, meter::Meter};
 
 pub(super) fn run(args: &cli::Import) -> anyhow::Result<()> {
     let Some(descriptor) = embedded::descriptor(&args.dataset)? else {
         return Err(wrong_input(format!("{} is a folder: --dataset takes a known data set or a descriptor file", args.dataset)));
     };
-    let bar = if std::io::stderr().is_terminal() && !args.json { ProgressBar::new(0) } else { ProgressBar::hidden() };
-    if let Ok(style) = ProgressStyle::with_template("reading {bar:28} {bytes}/{total_bytes} {bytes_per_sec} {eta} left") {
-        bar.set_style(style);
-    }
+    let meter = (!args.json).then(|| Meter::new("bytes read", 0));
     let progress = |done: u64, total: u64| {
-        bar.set_length(total);
-        bar.set_position(done);
+        if let Some(meter) = &meter {
+            meter.set_of(done, total);
+        }
     };
     let mut options = ImportOptions {
         quarantine: Some(args.out.join("quarantine.tsv")),
@@ -28,7 +23,9 @@ pub(super) fn run(args: &cli::Import) -> anyhow::Result<()> {
         options.max_bad_share = share;
     }
     let (dataset, report) = import(&descriptor, &args.from, options)?;
-    bar.finish_and_clear();
+    if let Some(meter) = meter {
+        meter.finish();
+    }
     dataset.write(&args.out)?;
     if args.json {
         println!("{}", serde_json::to_string_pretty(&report)?);

@@ -36,15 +36,12 @@ impl UserColumns {
                 UserColumn::Numeric(values) => {
                     features.push(Feature::scaled(format!("user.{name}")));
                     features.push(Feature::flag(format!("user.{name}.missing")));
-                    let number =
-                        |value: &Option<f64>| value.filter(|v| v.is_finite()).unwrap_or(f64::NAN);
+                    let number = |value: &Option<f64>| value.filter(|v| v.is_finite()).unwrap_or(f64::NAN);
                     encodings.push(Encoding::Numeric(values.iter().map(number).collect()));
                 }
                 UserColumn::Categorical(values) => {
                     let seen_values = values.iter().zip(&seen).filter(|(_, seen)| **seen);
-                    let levels: BTreeSet<&str> = seen_values
-                        .filter_map(|(value, _)| value.as_deref())
-                        .collect();
+                    let levels: BTreeSet<&str> = seen_values.filter_map(|(value, _)| value.as_deref()).collect();
                     let levels: Vec<&str> = levels.into_iter().collect();
                     let hashed = levels.len() > LEVELS;
                     let slot = |value: &Option<String>| {
@@ -67,10 +64,7 @@ impl UserColumns {
                 }
             }
         }
-        Self {
-            encodings,
-            features,
-        }
+        Self { encodings, features }
     }
 
     pub(super) fn features(&self) -> &[Feature] {
@@ -98,8 +92,8 @@ impl UserColumns {
 
 /// 64-bit FNV-1a, folded to a bucket: the same on every machine and in every version.
 fn bucket(level: &str) -> u8 {
-    let hash = level.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    });
+    let hash = level
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
     ((hash ^ (hash >> 32)) % LEVELS as u64) as u8
 }

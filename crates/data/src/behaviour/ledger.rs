@@ -63,9 +63,7 @@ impl Ledger {
                 ledger.clocks.push(clock);
                 ledger.engaged.push(count);
                 ledger.last_engaged.push(last);
-                for ((column, total), source) in
-                    ledger.columns.iter_mut().zip(&mut totals).zip(sources)
-                {
+                for ((column, total), source) in ledger.columns.iter_mut().zip(&mut totals).zip(sources) {
                     let value = source.values[row as usize];
                     if value.is_finite() {
                         total.0 += 1;
@@ -97,11 +95,7 @@ impl Ledger {
             let count = self.clocks[range.clone()].partition_point(|&c| c < clock);
             range.start..range.start + count
         });
-        Known {
-            ledger: self,
-            events: past.len(),
-            newest: past.last(),
-        }
+        Known { ledger: self, events: past.len(), newest: past.last() }
     }
 }
 
@@ -120,8 +114,7 @@ impl Known<'_> {
 
     /// Events with engagement.
     pub(super) fn engaged(&self) -> f64 {
-        self.newest
-            .map_or(0.0, |newest| f64::from(self.ledger.engaged[newest]))
+        self.newest.map_or(0.0, |newest| f64::from(self.ledger.engaged[newest]))
     }
 
     /// Clock of the last engagement.

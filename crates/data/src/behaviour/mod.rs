@@ -114,11 +114,7 @@ impl Behaviour {
     ///
     /// # Errors
     /// A column is not there, or the split was made for another log.
-    pub fn fit(
-        dataset: &Dataset,
-        split: &Split,
-        columns: BehaviourConfig,
-    ) -> Result<Self, DataError> {
+    pub fn fit(dataset: &Dataset, split: &Split, columns: BehaviourConfig) -> Result<Self, DataError> {
         consistency::check_with(dataset, split)?;
         let engaged = consistency::feedback(dataset, &columns.engaged)?;
         let sources = columns
@@ -140,18 +136,10 @@ impl Behaviour {
             let number = |name: &Option<String>| known.get(name.as_deref()?).copied();
             let of_item: Vec<Option<u32>> = names.iter().map(number).collect();
             let ledger = ledger(known.len(), &|row| of_item[events.item[row] as usize]);
-            Some(Group {
-                field,
-                known,
-                of_item,
-                ledger,
-            })
+            Some(Group { field, known, of_item, ledger })
         };
         let items = &dataset.items;
-        let groups = [
-            group("provider", &items.provider),
-            group("category", &items.category),
-        ];
+        let groups = [group("provider", &items.provider), group("category", &items.category)];
         let train = split.rows(Part::Train);
         let newest = train.iter().map(|&row| split.clock[row as usize]).max();
         let real_times = split.has_real_times();
@@ -185,13 +173,11 @@ impl Behaviour {
         let (item_features, user_features) = (self.item_features(), self.user_features());
         let this = &*self;
         let (item, user) = (&dataset.events.item, &dataset.events.user);
-        let samples = sample
-            .iter()
-            .map(|&row| move |out: &mut Vec<f64>| this.item_raw(item[row], split.clock[row], out));
+        let samples =
+            sample.iter().map(|&row| move |out: &mut Vec<f64>| this.item_raw(item[row], split.clock[row], out));
         let item_scale = Normaliser::fit(&item_features, samples);
-        let samples = sample.iter().map(|&row| {
-            move |out: &mut Vec<f64>| this.user_raw(Some(user[row]), split.clock[row], out)
-        });
+        let samples =
+            sample.iter().map(|&row| move |out: &mut Vec<f64>| this.user_raw(Some(user[row]), split.clock[row], out));
         self.user_scale = Normaliser::fit(&user_features, samples);
         self.item_scale = item_scale;
         let names = |features: Vec<Feature>| features.into_iter().map(|f| f.name).collect();
@@ -259,11 +245,7 @@ impl Behaviour {
             self.group_block(group, group.named(item), self.end, &mut raw);
         }
         let (price, age) = (self.prices.is_some(), self.created.is_some());
-        static_block(
-            price.then_some(item.price),
-            age.then_some(Some(0.0)),
-            &mut raw,
-        );
+        static_block(price.then_some(item.price), age.then_some(Some(0.0)), &mut raw);
         self.item_scale.apply(0, &raw, out);
     }
 
@@ -304,55 +286,27 @@ impl Behaviour {
         }
         let price = self.prices.as_ref().map(|p| p.get(at).copied().flatten());
         // An item outside the catalogue is one that appears just now.
-        let created = self
-            .created
-            .as_ref()
-            .map(|c| c.get(at).copied().unwrap_or(Some(clock)));
+        let created = self.created.as_ref().map(|c| c.get(at).copied().unwrap_or(Some(clock)));
         let age = created.map(|created| created.map(|c| clock.saturating_sub(c) as f64 / DAY));
         static_block(price, age, out);
     }
 
     fn item_block(&self, item: Option<u32>, clock: i64, out: &mut Vec<f64>) {
-        let (known, all) = (
-            self.items.before(item, clock),
-            self.all.before(Some(0), clock),
-        );
+        let (known, all) = (self.items.before(item, clock), self.all.before(Some(0), clock));
         let columns = self.config.feedback.len();
-        summary::full(
-            &known,
-            &all,
-            self.item_count,
-            columns,
-            clock,
-            self.unit(),
-            out,
-        );
+        summary::full(&known, &all, self.item_count, columns, clock, self.unit(), out);
     }
 
     fn group_block(&self, group: &Group, member: Option<u32>, clock: i64, out: &mut Vec<f64>) {
-        let (known, all) = (
-            group.ledger.before(member, clock),
-            self.all.before(Some(0), clock),
-        );
+        let (known, all) = (group.ledger.before(member, clock), self.all.before(Some(0), clock));
         let columns = self.config.feedback.len();
         summary::brief(&known, &all, group.known.len(), columns, out);
     }
 
     fn user_raw(&self, user: Option<u32>, clock: i64, out: &mut Vec<f64>) {
-        let (known, all) = (
-            self.users.before(user, clock),
-            self.all.before(Some(0), clock),
-        );
+        let (known, all) = (self.users.before(user, clock), self.all.before(Some(0), clock));
         let columns = self.config.feedback.len();
-        summary::full(
-            &known,
-            &all,
-            self.user_count,
-            columns,
-            clock,
-            self.unit(),
-            out,
-        );
+        summary::full(&known, &all, self.user_count, columns, clock, self.unit(), out);
         self.user_columns.write(user, out);
     }
 

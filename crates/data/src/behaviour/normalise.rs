@@ -15,17 +15,11 @@ pub(super) struct Feature {
 
 impl Feature {
     pub(super) fn scaled(name: impl Into<String>) -> Self {
-        Self {
-            name: name.into(),
-            scaled: true,
-        }
+        Self { name: name.into(), scaled: true }
     }
 
     pub(super) fn flag(name: impl Into<String>) -> Self {
-        Self {
-            name: name.into(),
-            scaled: false,
-        }
+        Self { name: name.into(), scaled: false }
     }
 }
 
@@ -38,14 +32,10 @@ pub(super) struct Normaliser {
 
 impl Normaliser {
     /// Measures `samples`, each of which writes the raw features of one train row into an empty buffer.
-    pub(super) fn fit(
-        features: &[Feature],
-        samples: impl Iterator<Item = impl FnOnce(&mut Vec<f64>)>,
-    ) -> Self {
+    pub(super) fn fit(features: &[Feature], samples: impl Iterator<Item = impl FnOnce(&mut Vec<f64>)>) -> Self {
         // Welford's update: one pass, no cancellation.
         let width = features.len();
-        let (mut count, mut mean, mut square) =
-            (vec![0.0; width], vec![0.0; width], vec![0.0; width]);
+        let (mut count, mut mean, mut square) = (vec![0.0; width], vec![0.0; width], vec![0.0; width]);
         let mut row = Vec::with_capacity(width);
         for sample in samples {
             row.clear();
@@ -62,16 +52,9 @@ impl Normaliser {
         let deviation = (0..width).map(|f| {
             let deviation: f64 = (square[f] / f64::max(count[f], 1.0)).sqrt();
             // A constant feature says nothing: it must not be blown up by rounding errors.
-            if deviation.is_finite() && deviation > 1e-6 {
-                deviation
-            } else {
-                1.0
-            }
+            if deviation.is_finite() && deviation > 1e-6 { deviation } else { 1.0 }
         });
-        Self {
-            deviation: deviation.collect(),
-            mean,
-        }
+        Self { deviation: deviation.collect(), mean }
     }
 
     /// Appends `raw`, normalised, finite and clipped. `raw` starts at feature `first`.
@@ -81,11 +64,7 @@ impl Normaliser {
             let mean = self.mean.get(f).copied().unwrap_or(0.0);
             let deviation = self.deviation.get(f).copied().unwrap_or(1.0);
             let normal = (value - mean) / deviation;
-            if normal.is_nan() {
-                0.0
-            } else {
-                normal.clamp(-CLIP, CLIP) as f32
-            }
+            if normal.is_nan() { 0.0 } else { normal.clamp(-CLIP, CLIP) as f32 }
         }));
     }
 }

@@ -65,11 +65,7 @@ impl BehaviourSnapshot {
                 behaviour.item_scale.apply(first, &block, &mut features);
                 known.insert(name.clone(), features);
             }
-            groups.push(GroupTable {
-                field: group.field.to_owned(),
-                first,
-                known,
-            });
+            groups.push(GroupTable { field: group.field.to_owned(), first, known });
             block.clear();
             behaviour.group_block(group, None, end, &mut block);
             first += block.len();

@@ -47,36 +47,21 @@ pub(super) fn full(
     }
     for column in 0..columns {
         out.push(mean(known, all, column));
-        out.push(relative_log(
-            known.column(column).0,
-            all.column(column).0,
-            kinds,
-        ));
+        out.push(relative_log(known.column(column).0, all.column(column).0, kinds));
     }
 }
 
 /// Names of what [`brief`] writes.
 pub(super) fn brief_features(who: &str, columns: &[String]) -> Vec<Feature> {
-    let means = columns
-        .iter()
-        .map(|column| Feature::scaled(format!("{who}.{column}.mean")));
-    [
-        Feature::scaled(format!("{who}.log_engaged")),
-        Feature::scaled(format!("{who}.log_rate")),
-    ]
-    .into_iter()
-    .chain(means)
-    .collect()
+    let means = columns.iter().map(|column| Feature::scaled(format!("{who}.{column}.mean")));
+    [Feature::scaled(format!("{who}.log_engaged")), Feature::scaled(format!("{who}.log_rate"))]
+        .into_iter()
+        .chain(means)
+        .collect()
 }
 
 /// What a provider or a category lends to its items, new ones above all.
-pub(super) fn brief(
-    known: &Known<'_>,
-    all: &Known<'_>,
-    kinds: usize,
-    columns: usize,
-    out: &mut Vec<f64>,
-) {
+pub(super) fn brief(known: &Known<'_>, all: &Known<'_>, kinds: usize, columns: usize, out: &mut Vec<f64>) {
     out.push(relative_log(known.engaged(), all.engaged(), kinds));
     out.push(log_rate(known, all));
     out.extend((0..columns).map(|column| mean(known, all, column)));

@@ -69,10 +69,7 @@ impl Short for TextSpec {
     const EXPECTED: &'static str = "a column name, or a table with `column`";
 
     fn from_text(column: &str) -> Result<Self, String> {
-        Ok(Self {
-            column: column.to_owned(),
-            ..Self::default()
-        })
+        Ok(Self { column: column.to_owned(), ..Self::default() })
     }
 
     fn from_table<'de, D: Deserializer<'de>>(table: D) -> Result<Self, D::Error> {
@@ -87,23 +84,11 @@ impl Short for TextSpec {
             #[serde(default)]
             null: Vec<String>,
         }
-        let Long {
-            column,
-            replace,
-            before,
-            after,
-            null,
-        } = Long::deserialize(table)?;
+        let Long { column, replace, before, after, null } = Long::deserialize(table)?;
         if replace.iter().any(|(from, _)| from.is_empty()) {
             return Err(serde::de::Error::custom("`replace` replaces an empty text"));
         }
-        Ok(Self {
-            column,
-            replace,
-            before,
-            after,
-            null,
-        })
+        Ok(Self { column, replace, before, after, null })
     }
 }
 
@@ -139,24 +124,8 @@ impl Short for NumberSpec {
         fn one() -> f64 {
             1.0
         }
-        let Long {
-            column,
-            min,
-            max,
-            scale,
-            cap,
-            threshold,
-            null,
-        } = Long::deserialize(table)?;
-        Ok(Self {
-            column,
-            min,
-            max,
-            scale,
-            cap,
-            threshold,
-            null,
-        })
+        let Long { column, min, max, scale, cap, threshold, null } = Long::deserialize(table)?;
+        Ok(Self { column, min, max, scale, cap, threshold, null })
     }
 }
 
@@ -168,6 +137,9 @@ impl Short for FeedbackSpec {
     }
 
     fn from_number(number: f64) -> Result<Self, String> {
+        if !(number as f32).is_finite() {
+            return Err(format!("{number} is no feedback; write a finite number"));
+        }
         Ok(Self::Constant(number))
     }
 
@@ -180,10 +152,7 @@ impl Short for TimeSpec {
     const EXPECTED: &'static str = "a column name, or a table with `column` and `unit`";
 
     fn from_text(column: &str) -> Result<Self, String> {
-        Ok(Self {
-            column: column.to_owned(),
-            unit: TimeUnit::default(),
-        })
+        Ok(Self { column: column.to_owned(), unit: TimeUnit::default() })
     }
 
     fn from_table<'de, D: Deserializer<'de>>(table: D) -> Result<Self, D::Error> {

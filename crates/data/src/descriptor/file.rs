@@ -205,12 +205,8 @@ impl FileSpec {
             _ => 0,
         };
         match self.format {
-            Format::SplitOnce if columns != 2 => {
-                Some("a `split-once` file needs `columns` with two names".into())
-            }
-            Format::Parquet | Format::Jsonl | Format::Sequences
-                if self.header != Header::FirstLine =>
-            {
+            Format::SplitOnce if columns != 2 => Some("a `split-once` file needs `columns` with two names".into()),
+            Format::Parquet | Format::Jsonl | Format::Sequences if self.header != Header::FirstLine => {
                 Some("the names of the columns are fixed by the format; leave `columns` and `header` out".into())
             }
             _ => None,

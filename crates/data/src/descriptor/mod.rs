@@ -132,19 +132,12 @@ impl Descriptor {
     pub fn parse(file: &str, text: &str) -> Result<Self, DataError> {
         let descriptor: Self = toml::from_str(text).map_err(|error| DataError::Descriptor {
             file: file.to_owned(),
-            line: error
-                .span()
-                .and_then(|span| text.get(..span.start))
-                .map(|before| before.matches('\n').count() + 1),
+            line: error.span().and_then(|span| text.get(..span.start)).map(|before| before.matches('\n').count() + 1),
             problem: error.message().trim_end().replace('\n', "; "),
         })?;
         match descriptor.fault() {
             None => Ok(descriptor),
-            Some(problem) => Err(DataError::Descriptor {
-                file: file.to_owned(),
-                line: None,
-                problem,
-            }),
+            Some(problem) => Err(DataError::Descriptor { file: file.to_owned(), line: None, problem }),
         }
     }
 
@@ -161,14 +154,8 @@ impl Descriptor {
         if self.events.is_empty() && !self.is_canonical() {
             return Some("there is no `[[events]]`; name the file of interactions".into());
         }
-        let items = self
-            .items
-            .iter()
-            .map(|items| ("items".to_owned(), &items.file));
-        let users = self
-            .users
-            .iter()
-            .map(|users| ("users".to_owned(), &users.file));
+        let items = self.items.iter().map(|items| ("items".to_owned(), &items.file));
+        let users = self.users.iter().map(|users| ("users".to_owned(), &users.file));
         let events = self.events.iter().enumerate();
         let events = events.map(|(n, events)| (format!("events[{n}]"), &events.file));
         for (table, file) in items.chain(users).chain(events) {
@@ -177,50 +164,26 @@ impl Descriptor {
             }
         }
         let taken = |name: &str, reserved: &[&str]| reserved.contains(&name);
-        if let Some(name) = self
-            .items
-            .iter()
-            .flat_map(|items| items.text.keys())
-            .find(|name| taken(name, &ITEM_COLUMNS))
+        if let Some(name) =
+            self.items.iter().flat_map(|items| items.text.keys()).find(|name| taken(name, &ITEM_COLUMNS))
         {
             return Some(format!(
                 "`items.text.{name}`: the name has a meaning of its own; write `items.{name}`, or choose another"
             ));
         }
         if let Some(users) = &self.users
-            && let Some(name) = users
-                .categories
-                .keys()
-                .find(|name| taken(name, &["user_id"]) || users.numbers.contains_key(*name))
+            && let Some(name) =
+                users.categories.keys().find(|name| taken(name, &["user_id"]) || users.numbers.contains_key(*name))
         {
-            return Some(format!(
-                "`users.categories.{name}`: the name is taken; choose another"
-            ));
+            return Some(format!("`users.categories.{name}`: the name is taken; choose another"));
         }
         let feedback = self.events.iter().flat_map(|events| events.feedback.keys());
-        if let Some(name) = feedback
-            .into_iter()
-            .find(|name| taken(name, &EVENT_COLUMNS))
-        {
-            return Some(format!(
-                "`events.feedback.{name}`: the name has a meaning of its own; choose another"
-            ));
+        if let Some(name) = feedback.into_iter().find(|name| taken(name, &EVENT_COLUMNS)) {
+            return Some(format!("`events.feedback.{name}`: the name has a meaning of its own; choose another"));
         }
         for (what, count) in [
-            (
-                "timestamp",
-                self.events
-                    .iter()
-                    .filter(|events| events.timestamp.is_some())
-                    .count(),
-            ),
-            (
-                "request_id",
-                self.events
-                    .iter()
-                    .filter(|events| events.request_id.is_some())
-                    .count(),
-            ),
+            ("timestamp", self.events.iter().filter(|events| events.timestamp.is_some()).count()),
+            ("request_id", self.events.iter().filter(|events| events.request_id.is_some()).count()),
         ] {
             if count != 0 && count != self.events.len() {
                 return Some(format!(

@@ -16,10 +16,7 @@ pub(super) trait Short: Sized {
 
     /// From the number of the short form; by default there is no such form.
     fn from_number(number: f64) -> Result<Self, String> {
-        Err(format!(
-            "{number} is a number; {} is needed",
-            Self::EXPECTED
-        ))
+        Err(format!("{number} is a number; {} is needed", Self::EXPECTED))
     }
 
     /// From the long form.
@@ -72,10 +69,4 @@ macro_rules! deserialize_short {
     )*};
 }
 
-deserialize_short!(
-    super::FileSpec,
-    super::TextSpec,
-    super::NumberSpec,
-    super::FeedbackSpec,
-    super::TimeSpec
-);
+deserialize_short!(super::FileSpec, super::TextSpec, super::NumberSpec, super::FeedbackSpec, super::TimeSpec);

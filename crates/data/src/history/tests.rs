@@ -52,21 +52,9 @@ fn strangers_have_no_history_and_wrong_columns_are_named() {
         assert!(histories.before(stranger, i64::MAX, 9, false).is_empty());
         assert!(histories.engaged_items(stranger, false).is_empty());
     }
-    let error = Histories::new(&data, &split, "clicks")
-        .unwrap_err()
-        .to_string();
-    assert!(
-        error.contains("\"clicks\"") && error.contains("click, rating"),
-        "{error}"
-    );
+    let error = Histories::new(&data, &split, "clicks").unwrap_err().to_string();
+    assert!(error.contains("\"clicks\"") && error.contains("click, rating"), "{error}");
     let other = dataset(&[(0, 4, 0, true, 0)]);
     let error = Histories::new(&other, &split, "click").unwrap_err();
-    assert!(matches!(
-        error,
-        DataError::SplitMismatch {
-            split: 3,
-            events: 1,
-            ..
-        }
-    ));
+    assert!(matches!(error, DataError::SplitMismatch { split: 3, events: 1, .. }));
 }

@@ -46,15 +46,13 @@ impl Cell<'_> {
                 if spec.null.iter().any(|null| *null == text) {
                     return Ok(None);
                 }
-                text.parse()
-                    .map_err(|_| bad(DropReason::BadNumber, &spec.column, &text))?
+                text.parse().map_err(|_| bad(DropReason::BadNumber, &spec.column, &text))?
             }
         };
         if raw.is_nan() {
             return Ok(None);
         }
-        let outside =
-            spec.min.is_some_and(|min| raw < min) || spec.max.is_some_and(|max| raw > max);
+        let outside = spec.min.is_some_and(|min| raw < min) || spec.max.is_some_and(|max| raw > max);
         if outside || !raw.is_finite() {
             return Err(bad(DropReason::OutOfRange, &spec.column, &raw.to_string()));
         }
@@ -64,6 +62,10 @@ impl Cell<'_> {
         }
         if let Some(threshold) = spec.threshold {
             number = f64::from(u8::from(number >= threshold));
+        }
+        // Feedback is kept in single precision.
+        if !(number as f32).is_finite() {
+            return Err(bad(DropReason::OutOfRange, &spec.column, &raw.to_string()));
         }
         Ok(Some(number))
     }
@@ -122,9 +124,7 @@ mod tests {
             null: vec!["NULL".into()],
         };
         shape(&mut spec);
-        Cell::Text(text.into())
-            .number(&spec)
-            .map_err(|fault| fault.reason)
+        Cell::Text(text.into()).number(&spec).map_err(|fault| fault.reason)
     }
 
     #[test]
@@ -135,15 +135,10 @@ mod tests {
         assert_eq!(number("", |_| ()), Ok(None));
         assert_eq!(number("four", |_| ()), Err(DropReason::BadNumber));
         assert_eq!(number("inf", |_| ()), Err(DropReason::OutOfRange));
-        assert_eq!(
-            number("11", |n| n.max = Some(10.0)),
-            Err(DropReason::OutOfRange)
-        );
-        assert_eq!(
-            number("0", |n| n.min = Some(1.0)),
-            Err(DropReason::OutOfRange)
-        );
+        assert_eq!(number("11", |n| n.max = Some(10.0)), Err(DropReason::OutOfRange));
+        assert_eq!(number("0", |n| n.min = Some(1.0)), Err(DropReason::OutOfRange));
         assert_eq!(number("2", |n| n.scale = 3600.0), Ok(Some(7200.0)));
+        assert_eq!(number("1e39", |_| ()), Err(DropReason::OutOfRange));
         assert_eq!(number("9", |n| n.cap = Some(5.0)), Ok(Some(5.0)));
         assert_eq!(number("4", |n| n.threshold = Some(4.0)), Ok(Some(1.0)));
         assert_eq!(number("3.9", |n| n.threshold = Some(4.0)), Ok(Some(0.0)));
@@ -152,23 +147,15 @@ mod tests {
     #[test]
     fn times_are_seconds() {
         let time = |text: &str, unit| {
-            let spec = TimeSpec {
-                column: "t".into(),
-                unit,
-            };
-            Cell::Text(text.to_owned().into())
-                .time(&spec)
-                .map_err(|fault| fault.reason)
+            let spec = TimeSpec { column: "t".into(), unit };
+            Cell::Text(text.to_owned().into()).time(&spec).map_err(|fault| fault.reason)
         };
         assert_eq!(time("964982703", TimeUnit::S), Ok(Some(964_982_703)));
         assert_eq!(time("964982703.9", TimeUnit::S), Ok(Some(964_982_703)));
         assert_eq!(time("-1", TimeUnit::Ms), Ok(Some(-1)));
         assert_eq!(time("1500", TimeUnit::Ms), Ok(Some(1)));
         assert_eq!(time("1970-01-02", TimeUnit::Iso), Ok(Some(86_400)));
-        assert_eq!(
-            time("1970-01-01T01:00:00.5+01:00", TimeUnit::Iso),
-            Ok(Some(0))
-        );
+        assert_eq!(time("1970-01-01T01:00:00.5+01:00", TimeUnit::Iso), Ok(Some(0)));
         assert_eq!(time("yesterday", TimeUnit::Iso), Err(DropReason::BadTime));
         assert_eq!(time("yesterday", TimeUnit::S), Err(DropReason::BadTime));
         assert_eq!(time(" ", TimeUnit::S), Ok(None));

@@ -50,10 +50,7 @@ pub(super) fn scan(
                     None => continue,
                 }
             }
-            _ => Err(Fault::new(
-                DropReason::OpenQuote,
-                "a quote is opened and never closed",
-            )),
+            _ => Err(Fault::new(DropReason::OpenQuote, "a quote is opened and never closed")),
         };
         each(Row {
             line: record.number,
@@ -88,13 +85,8 @@ pub(super) fn scan_sequences(
         let Some(user) = parts.next() else {
             continue;
         };
-        let mut give = |cells: Result<&[Cell<'_>], Fault>| {
-            each(Row {
-                line: line.number,
-                raw: Some(&line.text),
-                cells,
-            })
-        };
+        let mut give =
+            |cells: Result<&[Cell<'_>], Fault>| each(Row { line: line.number, raw: Some(&line.text), cells });
         if let Some(fault) = &line.fault {
             give(Err(fault.clone()))?;
             continue;
@@ -102,19 +94,12 @@ pub(super) fn scan_sequences(
         let mut empty = true;
         for (item, position) in parts.zip(1..) {
             empty = false;
-            let all = [
-                Cell::Text(user.into()),
-                Cell::Text(item.into()),
-                Cell::Integer(position),
-            ];
+            let all = [Cell::Text(user.into()), Cell::Text(item.into()), Cell::Integer(position)];
             let cells: Vec<Cell<'_>> = places.iter().map(|place| all[*place].clone()).collect();
             give(Ok(&cells))?;
         }
         if empty {
-            give(Err(Fault::new(
-                DropReason::MissingField,
-                "a user without any item",
-            )))?;
+            give(Err(Fault::new(DropReason::MissingField, "a user without any item")))?;
         }
     }
     Ok(())
@@ -127,13 +112,8 @@ fn names(spec: &FileSpec, lines: &mut Lines<'_>) -> Result<Option<Vec<String>>, 
         Header::Numbered => Ok(None),
         Header::FirstLine => {
             let header = next_record(lines, spec)?.map(|(line, _)| line.text);
-            let fields = header
-                .as_deref()
-                .and_then(|text| split(text, spec))
-                .unwrap_or_default();
-            Ok(Some(
-                fields.iter().map(|name| name.trim().to_owned()).collect(),
-            ))
+            let fields = header.as_deref().and_then(|text| split(text, spec)).unwrap_or_default();
+            Ok(Some(fields.iter().map(|name| name.trim().to_owned()).collect()))
         }
     }
 }
@@ -185,11 +165,7 @@ fn split<'a>(record: &'a str, spec: &FileSpec) -> Option<Fields<'a>> {
                 let (field, after) = unquote(quoted)?;
                 // Whatever stands between the quote and the delimiter belongs to the field.
                 let end = after.find(delimiter).unwrap_or(after.len());
-                let field = if end == 0 {
-                    field
-                } else {
-                    Cow::Owned(field.into_owned() + &after[..end])
-                };
+                let field = if end == 0 { field } else { Cow::Owned(field.into_owned() + &after[..end]) };
                 (field, &after[end..])
             }
             None => {
@@ -219,11 +195,7 @@ fn unquote(text: &str) -> Option<(Cow<'_, str>, &str)> {
                 rest = next;
             }
             None => {
-                let field = if field.is_empty() {
-                    Cow::from(before)
-                } else {
-                    Cow::Owned(field.into_owned() + before)
-                };
+                let field = if field.is_empty() { Cow::from(before) } else { Cow::Owned(field.into_owned() + before) };
                 return Some((field, after));
             }
         }
@@ -231,11 +203,7 @@ fn unquote(text: &str) -> Option<(Cow<'_, str>, &str)> {
 }
 
 /// The wanted cells of a record, whose number of fields must be right; blank ones at the end do not count.
-fn cells<'a>(
-    mut fields: Fields<'a>,
-    layout: &Layout,
-    spec: &FileSpec,
-) -> Result<Vec<Cell<'a>>, Fault> {
+fn cells<'a>(mut fields: Fields<'a>, layout: &Layout, spec: &FileSpec) -> Result<Vec<Cell<'a>>, Fault> {
     let columns = layout.columns;
     while fields.len() > columns && fields.last().is_some_and(|field| field.trim().is_empty()) {
         fields.pop();
@@ -251,11 +219,7 @@ fn cells<'a>(
         let detail = format!("{} fields instead of {columns}", fields.len());
         return Err(Fault::new(DropReason::FieldCount, detail));
     }
-    Ok(layout
-        .wanted
-        .iter()
-        .map(|place| Cell::Text(fields[*place].clone()))
-        .collect())
+    Ok(layout.wanted.iter().map(|place| Cell::Text(fields[*place].clone())).collect())
 }
 
 /// Where things stand in a record.
@@ -268,12 +232,7 @@ struct Layout {
 }
 
 impl Layout {
-    fn new(
-        file: &str,
-        spec: &FileSpec,
-        wanted: &Wanted,
-        names: &[String],
-    ) -> Result<Self, DataError> {
+    fn new(file: &str, spec: &FileSpec, wanted: &Wanted, names: &[String]) -> Result<Self, DataError> {
         let mut spill = Wanted::default();
         if let Some(column) = &spec.spill {
             spill.add(column);
@@ -294,17 +253,14 @@ mod tests {
     use crate::Descriptor;
 
     fn spec(extra: &str) -> FileSpec {
-        let text =
-            format!("name='x'\n[[events]]\nuser_id='u'\nitem_id='i'\nfile={{path='a.csv'{extra}}}");
+        let text = format!("name='x'\n[[events]]\nuser_id='u'\nitem_id='i'\nfile={{path='a.csv'{extra}}}");
         Descriptor::parse("x", &text).unwrap().events.remove(0).file
     }
 
     #[track_caller]
     fn check(record: &str, extra: &str, expected: Option<&[&str]>) {
         let fields = split(record, &spec(extra));
-        let fields = fields
-            .as_ref()
-            .map(|fields| fields.iter().map(AsRef::as_ref).collect());
+        let fields = fields.as_ref().map(|fields| fields.iter().map(AsRef::as_ref).collect());
         assert_eq!(fields, expected.map(<[&str]>::to_vec), "{record}");
     }
 
@@ -315,17 +271,9 @@ mod tests {
         check("the 5\" disk,\"\"", "", Some(&["the 5\" disk", ""]));
         check("\"a\"b,c", "", Some(&["ab", "c"]));
         check("\"a,b", "", None);
-        check(
-            "1::Toy Story::x",
-            ",delimiter='::'",
-            Some(&["1", "Toy Story", "x"]),
-        );
+        check("1::Toy Story::x", ",delimiter='::'", Some(&["1", "Toy Story", "x"]));
         check("\"a,b", ",quote=false", Some(&["\"a", "b"]));
-        check(
-            "B00 rene furterer 5",
-            ",format='split-once',columns=['a','b']",
-            Some(&["B00", "rene furterer 5"]),
-        );
+        check("B00 rene furterer 5", ",format='split-once',columns=['a','b']", Some(&["B00", "rene furterer 5"]));
     }
 
     #[test]

@@ -43,11 +43,7 @@ struct Places {
 }
 
 impl<'a> Log<'a> {
-    pub(super) fn new(
-        catalogue: &'a mut Catalogue,
-        people: &'a mut People,
-        descriptor: &Descriptor,
-    ) -> Self {
+    pub(super) fn new(catalogue: &'a mut Catalogue, people: &'a mut People, descriptor: &Descriptor) -> Self {
         catalogue.open = descriptor.items.is_none();
         let files = &descriptor.events;
         let names: BTreeSet<&String> = files.iter().flat_map(|file| file.feedback.keys()).collect();
@@ -55,27 +51,12 @@ impl<'a> Log<'a> {
             catalogue,
             people,
             events: Events {
-                timestamp: files
-                    .iter()
-                    .any(|file| file.timestamp.is_some())
-                    .then(Vec::new),
-                request: files
-                    .iter()
-                    .any(|file| file.request_id.is_some())
-                    .then(Vec::new),
-                position: files
-                    .iter()
-                    .any(|file| file.position.is_some())
-                    .then(Vec::new),
-                propensity: files
-                    .iter()
-                    .any(|file| file.propensity.is_some())
-                    .then(Vec::new),
+                timestamp: files.iter().any(|file| file.timestamp.is_some()).then(Vec::new),
+                request: files.iter().any(|file| file.request_id.is_some()).then(Vec::new),
+                position: files.iter().any(|file| file.position.is_some()).then(Vec::new),
+                propensity: files.iter().any(|file| file.propensity.is_some()).then(Vec::new),
                 query: files.iter().any(|file| file.query.is_some()).then(Vec::new),
-                feedback: names
-                    .into_iter()
-                    .map(|name| (name.clone(), Vec::new()))
-                    .collect(),
+                feedback: names.into_iter().map(|name| (name.clone(), Vec::new())).collect(),
                 ..Events::default()
             },
             known: HashMap::new(),
@@ -125,11 +106,7 @@ impl<'a> Log<'a> {
         let next = events.user.len();
         let row = *self.known.entry(key).or_insert(next);
         if row < next {
-            let taken = if self.origin[row] == self.file {
-                Taken::Repeated
-            } else {
-                Taken::Merged
-            };
+            let taken = if self.origin[row] == self.file { Taken::Repeated } else { Taken::Merged };
             self.origin[row] = self.file;
             return (row, taken);
         }
@@ -177,12 +154,7 @@ struct Observed {
 }
 
 impl Observed {
-    fn read(
-        spec: &EventsSpec,
-        places: &Places,
-        file: &FileSpec,
-        cells: &[Cell<'_>],
-    ) -> Result<Self, Fault> {
+    fn read(spec: &EventsSpec, places: &Places, file: &FileSpec, cells: &[Cell<'_>]) -> Result<Self, Fault> {
         let position = match &spec.position {
             Some(column) => position(&cells[places.position], column)?,
             None => None,
@@ -191,10 +163,7 @@ impl Observed {
             Some(number) => probability(cells[places.propensity].number(number)?, &number.column)?,
             None => None,
         };
-        let query = spec
-            .query
-            .as_ref()
-            .and_then(|text| cells[places.query].cleaned(text, file));
+        let query = spec.query.as_ref().and_then(|text| cells[places.query].cleaned(text, file));
         let feedback = spec
             .feedback
             .values()
@@ -207,12 +176,7 @@ impl Observed {
                 }
             })
             .collect::<Result<_, Fault>>()?;
-        Ok(Self {
-            position,
-            propensity,
-            query,
-            feedback,
-        })
+        Ok(Self { position, propensity, query, feedback })
     }
 }
 
@@ -221,12 +185,7 @@ impl TakesRows for Log<'_> {
         &self.wanted
     }
 
-    fn take(
-        &mut self,
-        file: &FileSpec,
-        cells: &[Cell<'_>],
-        _: &mut FileReport,
-    ) -> Result<Taken, Fault> {
+    fn take(&mut self, file: &FileSpec, cells: &[Cell<'_>], _: &mut FileReport) -> Result<Taken, Fault> {
         // Taken out so that the tables can be changed meanwhile.
         let Some(spec) = self.spec.take() else {
             return Err(missing("file"));
@@ -238,12 +197,7 @@ impl TakesRows for Log<'_> {
 }
 
 impl Log<'_> {
-    fn take_as(
-        &mut self,
-        spec: &EventsSpec,
-        file: &FileSpec,
-        cells: &[Cell<'_>],
-    ) -> Result<Taken, Fault> {
+    fn take_as(&mut self, spec: &EventsSpec, file: &FileSpec, cells: &[Cell<'_>]) -> Result<Taken, Fault> {
         let places = &self.places;
         let user = cells[places.user].id(&spec.user_id)?;
         let item = cells[places.item].id(&spec.item_id)?;
@@ -300,10 +254,9 @@ fn position(cell: &Cell<'_>, column: &str) -> Result<Option<u16>, Fault> {
 /// A propensity divides by itself later: it must be above 0, and at most 1.
 fn probability(number: Option<f64>, column: &str) -> Result<Option<f32>, Fault> {
     match number {
-        Some(number) if !(number > 0.0 && number <= 1.0) => Err(Fault::new(
-            DropReason::OutOfRange,
-            format!("`{column}` is {number}, not a probability above 0"),
-        )),
+        Some(number) if !(number > 0.0 && number <= 1.0) => {
+            Err(Fault::new(DropReason::OutOfRange, format!("`{column}` is {number}, not a probability above 0")))
+        }
         number => Ok(number.map(|number| number as f32)),
     }
 }

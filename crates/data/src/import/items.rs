@@ -29,34 +29,19 @@ impl Catalogue {
     pub(super) fn new(spec: &ItemsSpec) -> Self {
         let mut wanted = Wanted::default();
         let id = wanted.add(&spec.item_id);
-        let texts: Vec<_> = spec
-            .text
-            .values()
-            .map(|text| (wanted.add(&text.column), text.clone()))
-            .collect();
-        let mut text =
-            |text: &Option<TextSpec>| text.clone().map(|text| (wanted.add(&text.column), text));
+        let texts: Vec<_> = spec.text.values().map(|text| (wanted.add(&text.column), text.clone())).collect();
+        let mut text = |text: &Option<TextSpec>| text.clone().map(|text| (wanted.add(&text.column), text));
         let provider = text(&spec.provider);
         let category = text(&spec.category);
-        let price = spec
-            .price
-            .clone()
-            .map(|price| (wanted.add(&price.column), price));
-        let created_at = spec
-            .created_at
-            .clone()
-            .map(|time| (wanted.add(&time.column), time));
+        let price = spec.price.clone().map(|price| (wanted.add(&price.column), price));
+        let created_at = spec.created_at.clone().map(|time| (wanted.add(&time.column), time));
         Self {
             open: false,
             keep_empty: spec.keep_empty,
             id,
             items: Items {
                 ids: Vec::new(),
-                text: spec
-                    .text
-                    .keys()
-                    .map(|name| (name.clone(), Vec::new()))
-                    .collect(),
+                text: spec.text.keys().map(|name| (name.clone(), Vec::new())).collect(),
                 provider: provider.is_some().then(Vec::new),
                 category: category.is_some().then(Vec::new),
                 price: price.is_some().then(Vec::new),
@@ -78,10 +63,7 @@ impl Catalogue {
             return Ok(*item);
         }
         if !self.open {
-            return Err(Fault::new(
-                DropReason::UnknownItem,
-                format!("no item has the id {id:?}"),
-            ));
+            return Err(Fault::new(DropReason::UnknownItem, format!("no item has the id {id:?}")));
         }
         let item = self.items.ids.len() as u32;
         self.items.ids.push(id.to_owned());
@@ -99,23 +81,12 @@ impl TakesRows for Catalogue {
         &self.wanted
     }
 
-    fn take(
-        &mut self,
-        file: &FileSpec,
-        cells: &[Cell<'_>],
-        report: &mut FileReport,
-    ) -> Result<Taken, Fault> {
+    fn take(&mut self, file: &FileSpec, cells: &[Cell<'_>], report: &mut FileReport) -> Result<Taken, Fault> {
         let id = cells[self.id].id(&self.wanted.names[self.id])?;
-        let texts: Vec<Option<String>> = self
-            .texts
-            .iter()
-            .map(|(place, spec)| cells[*place].cleaned(spec, file))
-            .collect();
+        let texts: Vec<Option<String>> =
+            self.texts.iter().map(|(place, spec)| cells[*place].cleaned(spec, file)).collect();
         if !self.keep_empty && !texts.is_empty() && texts.iter().all(Option::is_none) {
-            return Err(Fault::new(
-                DropReason::EmptyText,
-                "every text field is empty",
-            ));
+            return Err(Fault::new(DropReason::EmptyText, "every text field is empty"));
         }
         let (row, taken) = match self.known.get(id.as_ref()) {
             Some(row) => (*row as usize, Taken::Repeated),
@@ -129,28 +100,16 @@ impl TakesRows for Catalogue {
         for (column, text) in self.items.text.values_mut().zip(texts) {
             put(column, row, text);
         }
-        for (column, spec) in [
-            (&mut self.items.provider, &self.provider),
-            (&mut self.items.category, &self.category),
-        ] {
+        for (column, spec) in [(&mut self.items.provider, &self.provider), (&mut self.items.category, &self.category)] {
             if let (Some(column), Some((place, spec))) = (column, spec) {
                 put(column, row, cells[*place].cleaned(spec, file));
             }
         }
         if let (Some(column), Some((place, spec))) = (&mut self.items.price, &self.price) {
-            put(
-                column,
-                row,
-                or_empty(cells[*place].number(spec), &spec.column, report),
-            );
+            put(column, row, or_empty(cells[*place].number(spec), &spec.column, report));
         }
-        if let (Some(column), Some((place, spec))) = (&mut self.items.created_at, &self.created_at)
-        {
-            put(
-                column,
-                row,
-                or_empty(cells[*place].time(spec), &spec.column, report),
-            );
+        if let (Some(column), Some((place, spec))) = (&mut self.items.created_at, &self.created_at) {
+            put(column, row, or_empty(cells[*place].time(spec), &spec.column, report));
         }
         Ok(taken)
     }
@@ -165,11 +124,7 @@ pub(super) fn put<T>(column: &mut Vec<Option<T>>, row: usize, value: Option<T>) 
 }
 
 /// A value that only describes an item or a user is left empty where it cannot be read: dropping the row would drop its events.
-pub(super) fn or_empty<T>(
-    value: Result<Option<T>, Fault>,
-    column: &str,
-    report: &mut FileReport,
-) -> Option<T> {
+pub(super) fn or_empty<T>(value: Result<Option<T>, Fault>, column: &str, report: &mut FileReport) -> Option<T> {
     value.unwrap_or_else(|_| {
         report.emptied(column);
         None

@@ -32,11 +32,7 @@ pub(super) fn scan(
         if line.text.trim().is_empty() {
             continue;
         }
-        let row = |cells| Row {
-            line: line.number,
-            raw: Some(&line.text),
-            cells,
-        };
+        let row = |cells| Row { line: line.number, raw: Some(&line.text), cells };
         let object = match (&line.fault, serde_json::from_str::<Value>(&line.text)) {
             (Some(fault), _) => Err(fault.clone()),
             (None, Ok(Value::Object(object))) => Ok(object),
@@ -95,11 +91,7 @@ fn cell(value: &Value) -> Cell<'_> {
             let texts: Vec<String> = values
                 .iter()
                 .filter(|value| !value.is_null())
-                .map(|value| {
-                    value
-                        .as_str()
-                        .map_or_else(|| value.to_string(), str::to_owned)
-                })
+                .map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned))
                 .collect();
             Cell::Text(texts.join(", ").into())
         }

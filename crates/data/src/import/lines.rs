@@ -45,10 +45,7 @@ impl<'a> Lines<'a> {
             encoding = UTF_8;
             Box::new(Cursor::new(text.into_owned()))
         } else {
-            Box::new(BufReader::with_capacity(
-                1 << 16,
-                File::open(path).map_err(failed())?,
-            ))
+            Box::new(BufReader::with_capacity(1 << 16, File::open(path).map_err(failed())?))
         };
         let mut lines = Self {
             path: path.to_owned(),
@@ -102,10 +99,7 @@ impl<'a> Lines<'a> {
             number: self.number,
             text: self.mend(text),
             fault: broken.then(|| {
-                let detail = format!(
-                    "not {}: another `encoding` may be right",
-                    self.encoding.name()
-                );
+                let detail = format!("not {}: another `encoding` may be right", self.encoding.name());
                 Fault::new(DropReason::Undecodable, detail)
             }),
         }))

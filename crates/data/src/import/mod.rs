@@ -40,11 +40,7 @@ pub struct ImportOptions<'a> {
 impl Default for ImportOptions<'_> {
     /// No quarantine file, at most 5 % of bad rows, no progress.
     fn default() -> Self {
-        Self {
-            quarantine: None,
-            max_bad_share: 0.05,
-            progress: None,
-        }
+        Self { quarantine: None, max_bad_share: 0.05, progress: None }
     }
 }
 
@@ -75,17 +71,9 @@ pub fn import(
         importer.quarantine.commit()?;
         let (items, users, events) = imported?;
         files = importer.files;
-        dataset = Dataset {
-            name: descriptor.name.clone(),
-            items,
-            users,
-            events,
-        };
+        dataset = Dataset { name: descriptor.name.clone(), items, users, events };
     }
-    for (table, empty) in [
-        ("items", dataset.items.is_empty()),
-        ("events", dataset.events.is_empty()),
-    ] {
+    for (table, empty) in [("items", dataset.items.is_empty()), ("events", dataset.events.is_empty())] {
         if empty {
             let file = from.display().to_string();
             return Err(DataError::Empty { file, table });
@@ -114,11 +102,7 @@ struct Importer<'a> {
 }
 
 impl<'a> Importer<'a> {
-    fn new(
-        descriptor: &Descriptor,
-        from: &'a Path,
-        options: ImportOptions<'a>,
-    ) -> Result<Self, DataError> {
+    fn new(descriptor: &Descriptor, from: &'a Path, options: ImportOptions<'a>) -> Result<Self, DataError> {
         let items = descriptor.items.iter().map(|items| &items.file);
         let users = descriptor.users.iter().map(|users| &users.file);
         let events = descriptor.events.iter().map(|events| &events.file);
@@ -159,12 +143,7 @@ impl<'a> Importer<'a> {
     }
 
     /// Feeds one file to a table.
-    fn file(
-        &mut self,
-        spec: &FileSpec,
-        table: &'static str,
-        into: &mut dyn TakesRows,
-    ) -> Result<(), DataError> {
+    fn file(&mut self, spec: &FileSpec, table: &'static str, into: &mut dyn TakesRows) -> Result<(), DataError> {
         let path = self.from.join(&spec.path);
         let mut report = FileReport::new(&spec.path, table);
         let (before, total, progress) = (self.bytes_done, self.bytes_total, self.options.progress);
@@ -210,12 +189,7 @@ trait TakesRows {
     fn wanted(&self) -> &Wanted;
 
     /// Takes one row, or says why it cannot.
-    fn take(
-        &mut self,
-        file: &FileSpec,
-        cells: &[rows::Cell<'_>],
-        report: &mut FileReport,
-    ) -> Result<Taken, Fault>;
+    fn take(&mut self, file: &FileSpec, cells: &[rows::Cell<'_>], report: &mut FileReport) -> Result<Taken, Fault>;
 }
 
 /// What became of a good row.

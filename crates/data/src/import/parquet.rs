@@ -24,12 +24,7 @@ pub(super) fn scan(
     let bytes = file.metadata().map_or(0, |metadata| metadata.len());
     let builder = guarded(&name, || ParquetRecordBatchReaderBuilder::try_new(file))?;
     let total = builder.metadata().file_metadata().num_rows().max(1) as f64;
-    let names: Vec<String> = builder
-        .schema()
-        .fields()
-        .iter()
-        .map(|field| field.name().clone())
-        .collect();
+    let names: Vec<String> = builder.schema().fields().iter().map(|field| field.name().clone()).collect();
     let places = wanted.places(&name, &names)?;
     let mask = ProjectionMask::roots(builder.parquet_schema(), places.iter().copied());
     let builder = builder.with_projection(mask).with_batch_size(8_192);
@@ -38,9 +33,7 @@ pub(super) fn scan(
     while let Some(batch) = guarded(&name, || reader.next().transpose())? {
         let mut columns = Vec::with_capacity(wanted.names.len());
         for column in &wanted.names {
-            let array = batch
-                .column_by_name(column)
-                .ok_or_else(|| DataError::missing_column(&name, column, &names))?;
+            let array = batch.column_by_name(column).ok_or_else(|| DataError::missing_column(&name, column, &names))?;
             let chunk = guarded(&name, || Column::new(array))?;
             columns.push(chunk.ok_or_else(|| DataError::WrongType {
                 file: name.clone(),
@@ -52,11 +45,7 @@ pub(super) fn scan(
         for row in 0..batch.num_rows() {
             line += 1;
             let cells: Vec<Cell<'_>> = columns.iter().map(|column| cell(column, row)).collect();
-            each(Row {
-                line,
-                raw: None,
-                cells: Ok(&cells),
-            })?;
+            each(Row { line, raw: None, cells: Ok(&cells) })?;
         }
         tick((bytes as f64 * (line as f64 / total).min(1.0)) as u64);
     }

@@ -24,12 +24,7 @@ impl Quarantine {
         Ok(Self { file: Some(file) })
     }
 
-    pub(super) fn add(
-        &mut self,
-        name: &str,
-        row: &Row<'_>,
-        fault: &Fault,
-    ) -> Result<(), DataError> {
+    pub(super) fn add(&mut self, name: &str, row: &Row<'_>, fault: &Fault) -> Result<(), DataError> {
         let Some(file) = &mut self.file else {
             return Ok(());
         };
@@ -42,13 +37,7 @@ impl Quarantine {
             (None, Err(_)) => String::new(),
         };
         let reason = format!("{}: {}", fault.reason, fault.detail);
-        let written = writeln!(
-            file,
-            "{}\t{}\t{}\t{text}",
-            escaped(name),
-            row.line,
-            escaped(&reason)
-        );
+        let written = writeln!(file, "{}\t{}\t{}\t{text}", escaped(name), row.line, escaped(&reason));
         written.map_err(DataError::io("write", file.target()))
     }
 
@@ -59,15 +48,10 @@ impl Quarantine {
 }
 
 fn shown(cell: &Cell<'_>) -> String {
-    cell.text()
-        .map(|text| text.into_owned())
-        .unwrap_or_default()
+    cell.text().map(|text| text.into_owned()).unwrap_or_default()
 }
 
 /// One line and one field, whatever the text holds.
 fn escaped(text: &str) -> String {
-    text.replace('\\', "\\\\")
-        .replace('\t', "\\t")
-        .replace('\r', "\\r")
-        .replace('\n', "\\n")
+    text.replace('\\', "\\\\").replace('\t', "\\t").replace('\r', "\\r").replace('\n', "\\n")
 }

@@ -120,11 +120,7 @@ impl FileReport {
 }
 
 /// An error where too many rows of a file are bad.
-pub(super) fn check_share(
-    report: &FileReport,
-    path: &Path,
-    options: &ImportOptions<'_>,
-) -> Result<(), DataError> {
+pub(super) fn check_share(report: &FileReport, path: &Path, options: &ImportOptions<'_>) -> Result<(), DataError> {
     let bad = report.bad();
     if bad as f64 <= options.max_bad_share * report.read as f64 {
         return Ok(());
@@ -135,9 +131,7 @@ pub(super) fn check_share(
         bad,
         read: report.read,
         allowed: options.max_bad_share,
-        reason: reason
-            .map(|(reason, _)| reason.to_string())
-            .unwrap_or_default(),
+        reason: reason.map(|(reason, _)| reason.to_string()).unwrap_or_default(),
         quarantine: options.quarantine.clone(),
     })
 }
@@ -151,23 +145,11 @@ pub(super) fn summarize(events: &Events) -> BTreeMap<String, FeedbackSummary> {
             observed: count,
             positive: observed().filter(|value| *value > 0.0).count(),
             mean: observed().map(f64::from).sum::<f64>() / count.max(1) as f64,
-            min: if count == 0 {
-                0.0
-            } else {
-                observed().fold(f32::INFINITY, f32::min)
-            },
-            max: if count == 0 {
-                0.0
-            } else {
-                observed().fold(f32::NEG_INFINITY, f32::max)
-            },
+            min: if count == 0 { 0.0 } else { observed().fold(f32::INFINITY, f32::min) },
+            max: if count == 0 { 0.0 } else { observed().fold(f32::NEG_INFINITY, f32::max) },
         }
     };
-    events
-        .feedback
-        .iter()
-        .map(|(name, column)| (name.clone(), summary(column)))
-        .collect()
+    events.feedback.iter().map(|(name, column)| (name.clone(), summary(column))).collect()
 }
 
 impl fmt::Display for DropReason {
@@ -189,36 +171,20 @@ impl fmt::Display for DropReason {
 
 impl fmt::Display for CleaningReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [items, users, events] =
-            [self.items, self.users, self.events].map(|n| grouped(n as u64));
-        writeln!(
-            f,
-            "{}: {items} items, {users} users, {events} events",
-            self.dataset
-        )?;
+        let [items, users, events] = [self.items, self.users, self.events].map(|n| grouped(n as u64));
+        writeln!(f, "{}: {items} items, {users} users, {events} events", self.dataset)?;
         if !self.files.is_empty() {
-            let header = [
-                "file", "table", "read", "kept", "repeated", "merged", "dropped",
-            ];
+            let header = ["file", "table", "read", "kept", "repeated", "merged", "dropped"];
             let mut rows = vec![header.map(str::to_owned)];
             rows.extend(self.files.iter().map(|file| {
                 let [read, kept, repeated, merged, dropped] =
                     [file.read, file.kept, file.repeated, file.merged, file.bad()].map(grouped);
-                [
-                    file.file.clone(),
-                    file.table.to_owned(),
-                    read,
-                    kept,
-                    repeated,
-                    merged,
-                    dropped,
-                ]
+                [file.file.clone(), file.table.to_owned(), read, kept, repeated, merged, dropped]
             }));
             write_table(f, &rows, 2)?;
         }
         if !self.feedback.is_empty() {
-            let mut rows =
-                vec![["feedback", "observed", "positive", "mean", "min", "max"].map(str::to_owned)];
+            let mut rows = vec![["feedback", "observed", "positive", "mean", "min", "max"].map(str::to_owned)];
             rows.extend(self.feedback.iter().map(|(name, summary)| {
                 [
                     name.clone(),
@@ -254,26 +220,13 @@ impl fmt::Display for CleaningReport {
 }
 
 /// Writes rows in aligned columns, the first `left` of them to the left.
-fn write_table<const N: usize>(
-    f: &mut fmt::Formatter<'_>,
-    rows: &[[String; N]],
-    left: usize,
-) -> fmt::Result {
-    let width = |column: usize| {
-        rows.iter()
-            .map(|row| row[column].chars().count())
-            .max()
-            .unwrap_or(0)
-    };
+fn write_table<const N: usize>(f: &mut fmt::Formatter<'_>, rows: &[[String; N]], left: usize) -> fmt::Result {
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
     let widths: [usize; N] = std::array::from_fn(width);
     for row in rows {
         let mut line = String::new();
         for (column, (cell, width)) in row.iter().zip(widths).enumerate() {
-            line += &if column < left {
-                format!("  {cell:<width$}")
-            } else {
-                format!("  {cell:>width$}")
-            };
+            line += &if column < left { format!("  {cell:<width$}") } else { format!("  {cell:>width$}") };
         }
         writeln!(f, "{}", line.trim_end())?;
     }

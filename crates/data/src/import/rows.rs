@@ -45,11 +45,7 @@ impl Wanted {
     }
 
     /// Where each of them stands among the columns `there`.
-    pub(super) fn places<S: AsRef<str>>(
-        &self,
-        file: &str,
-        there: &[S],
-    ) -> Result<Vec<usize>, DataError> {
+    pub(super) fn places<S: AsRef<str>>(&self, file: &str, there: &[S]) -> Result<Vec<usize>, DataError> {
         self.names
             .iter()
             .map(|name| {
@@ -77,8 +73,6 @@ pub(super) fn scan(
         Format::Parquet => parquet::scan(path, wanted, tick, each),
         Format::Jsonl => jsonl::scan(path, spec, wanted, tick, each),
         Format::Sequences => delimited::scan_sequences(path, spec, wanted, tick, each),
-        Format::Csv | Format::Tsv | Format::SplitOnce => {
-            delimited::scan(path, spec, wanted, tick, each)
-        }
+        Format::Csv | Format::Tsv | Format::SplitOnce => delimited::scan(path, spec, wanted, tick, each),
     }
 }

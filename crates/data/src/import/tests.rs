@@ -16,10 +16,7 @@ fn folder(files: &[(&str, &str)]) -> TempDir {
 }
 
 fn lenient<'a>() -> ImportOptions<'a> {
-    ImportOptions {
-        max_bad_share: 1.0,
-        ..ImportOptions::default()
-    }
+    ImportOptions { max_bad_share: 1.0, ..ImportOptions::default() }
 }
 
 #[track_caller]
@@ -31,9 +28,7 @@ fn parse(descriptor: &str) -> Descriptor {
 #[track_caller]
 fn import_log(columns: &str, log: &str) -> (Dataset, CleaningReport) {
     let folder = folder(&[("log.csv", log)]);
-    let descriptor = parse(&format!(
-        "[[events]]\nfile = 'log.csv'\nuser_id = 'u'\nitem_id = 'i'\n{columns}"
-    ));
+    let descriptor = parse(&format!("[[events]]\nfile = 'log.csv'\nuser_id = 'u'\nitem_id = 'i'\n{columns}"));
     import(&descriptor, folder.path(), lenient()).unwrap()
 }
 
@@ -43,17 +38,12 @@ fn check_dropped(columns: &str, log: &str, expected: &[(DropReason, u64)]) {
     let (_, report) = import_log(columns, log);
     let file = &report.files[0];
     assert_eq!(file.dropped, expected.iter().copied().collect());
-    assert_eq!(
-        file.read,
-        file.kept + file.repeated + file.merged + file.bad()
-    );
+    assert_eq!(file.read, file.kept + file.repeated + file.merged + file.bad());
 }
 
 #[test]
 fn rows_are_dropped_by_reason() {
-    use DropReason::{
-        BadNumber, BadTime, FieldCount, MissingField, OpenQuote, OutOfRange, Undecodable,
-    };
+    use DropReason::{BadNumber, BadTime, FieldCount, MissingField, OpenQuote, OutOfRange, Undecodable};
     let good = "u,i,r,t\n1,a,4,10\n";
     let columns = "timestamp = 't'\nfeedback.r = { column = 'r', max = 5 }";
     for (row, reason) in [
@@ -100,19 +90,13 @@ fn repeated_rows_are_merged_and_the_later_value_wins() {
 #[test]
 fn several_files_join_on_user_and_item() {
     let folder = folder(&[
-        (
-            "items.tsv",
-            "id\tname\tcost\n1\tA  \"tea\" &amp; mug\tabc\n2\t\t5\n3\tpot\t7\n1\tA tea\t4\n",
-        ),
+        ("items.tsv", "id\tname\tcost\n1\tA  \"tea\" &amp; mug\tabc\n2\t\t5\n3\tpot\t7\n1\tA tea\t4\n"),
         ("buy.csv", "u;i\r\nann;1\r\nbob;3\r\nbob;2\r\n"),
         (
             "play.jsonl",
             "{\"who\":{\"id\":\"ann\"},\"what\":1,\"hours\":2.5}\n\n{\"who\":{\"id\":\"cid\"},\"what\":3,\"hours\":null}\n[1]\n",
         ),
-        (
-            "people.csv",
-            "id,where,age\nbob,\"lake george, ny, usa\",33\nzoe,,old\n",
-        ),
+        ("people.csv", "id,where,age\nbob,\"lake george, ny, usa\",33\nzoe,,old\n"),
     ]);
     let descriptor = parse(
         "[items]
@@ -139,28 +123,17 @@ fn several_files_join_on_user_and_item() {
     let quarantine = folder.path().join("bad/rows.tsv");
     let told = RefCell::new(Vec::new());
     let tell = |done, total| told.borrow_mut().push((done, total));
-    let options = ImportOptions {
-        quarantine: Some(quarantine.clone()),
-        max_bad_share: 0.5,
-        progress: Some(&tell),
-    };
+    let options = ImportOptions { quarantine: Some(quarantine.clone()), max_bad_share: 0.5, progress: Some(&tell) };
     let (dataset, report) = import(&descriptor, folder.path(), options).unwrap();
 
     assert_eq!(dataset.items.ids, ["1", "3"]);
     assert_eq!(dataset.items.field(0, "title"), Some("A tea"));
     assert_eq!(dataset.items.price, Some(vec![Some(4.0), Some(7.0)]));
     assert_eq!(dataset.users.ids, ["bob", "zoe", "ann", "cid"]);
-    assert_eq!(
-        dataset.users.columns["age"],
-        UserColumn::Numeric(vec![Some(33.0), None, None, None])
-    );
-    assert_eq!(
-        dataset.users.columns["country"],
-        UserColumn::Categorical(vec![Some("usa".into()), None, None, None])
-    );
+    assert_eq!(dataset.users.columns["age"], UserColumn::Numeric(vec![Some(33.0), None, None, None]));
+    assert_eq!(dataset.users.columns["country"], UserColumn::Categorical(vec![Some("usa".into()), None, None, None]));
     assert_eq!(dataset.events.user, [0, 2, 3]);
-    let [conversion, dwell] =
-        ["conversion", "dwell"].map(|name| dataset.events.feedback[name].clone());
+    let [conversion, dwell] = ["conversion", "dwell"].map(|name| dataset.events.feedback[name].clone());
     assert!(conversion[0] == 1.0 && conversion[1] == 1.0 && conversion[2].is_nan());
     assert!(dwell[0].is_nan() && dwell[1] == 9000.0 && dwell[2].is_nan());
 
@@ -175,16 +148,9 @@ fn several_files_join_on_user_and_item() {
         ]
     );
     let told = told.into_inner();
-    assert!(
-        told.is_sorted() && told.last().is_some_and(|(done, total)| done == total),
-        "{told:?}"
-    );
+    assert!(told.is_sorted() && told.last().is_some_and(|(done, total)| done == total), "{told:?}");
 
-    let merged: Vec<_> = report
-        .files
-        .iter()
-        .map(|file| (file.kept, file.repeated, file.merged))
-        .collect();
+    let merged: Vec<_> = report.files.iter().map(|file| (file.kept, file.repeated, file.merged)).collect();
     assert_eq!(merged, [(2, 1, 0), (2, 0, 0), (2, 0, 0), (1, 0, 1)]);
     let text = report.to_string();
     for expected in [
@@ -204,20 +170,16 @@ fn several_files_join_on_user_and_item() {
 
 #[test]
 fn an_import_with_too_many_bad_rows_stops_after_the_file_and_shows_them_all() {
-    let log: String = (0..40)
-        .map(|n| format!("u,{n}\nonly one field\n"))
-        .collect();
+    let log: String = (0..40).map(|n| format!("u,{n}\nonly one field\n")).collect();
     let folder = folder(&[("log.csv", &format!("u,i\n{log}"))]);
     let descriptor = parse("[[events]]\nfile = 'log.csv'\nuser_id = 'u'\nitem_id = 'i'");
     let quarantine = folder.path().join("bad.tsv");
-    let options = ImportOptions {
-        quarantine: Some(quarantine.clone()),
-        ..ImportOptions::default()
-    };
-    let error = import(&descriptor, folder.path(), options)
-        .unwrap_err()
-        .to_string();
-    assert!(error.contains("40 of 80 rows are bad (50.0 %, at most 5.0 % are allowed), most often: wrong number of fields"), "{error}");
+    let options = ImportOptions { quarantine: Some(quarantine.clone()), ..ImportOptions::default() };
+    let error = import(&descriptor, folder.path(), options).unwrap_err().to_string();
+    assert!(
+        error.contains("40 of 80 rows are bad (50.0 %, at most 5.0 % are allowed), most often: wrong number of fields"),
+        "{error}"
+    );
     assert!(error.contains("bad.tsv"), "{error}");
     assert_eq!(fs::read_to_string(&quarantine).unwrap().lines().count(), 41);
 }
@@ -232,51 +194,27 @@ fn wrong_input_is_answered_with_what_is_wrong() {
     ];
     let folder = folder(&files);
     for (file, expected) in [
-        (
-            "'log.csv'",
-            "log.csv has no column `thing`; its columns are `user`, `item`",
-        ),
-        (
-            "{ path = 'log.csv', header = false }",
-            "no column `user`; its columns are `1`, `2`",
-        ),
-        (
-            "'empty.csv'",
-            "no column `user`; its columns are none at all",
-        ),
+        ("'log.csv'", "log.csv has no column `thing`; its columns are `user`, `item`"),
+        ("{ path = 'log.csv', header = false }", "no column `user`; its columns are `1`, `2`"),
+        ("'empty.csv'", "no column `user`; its columns are none at all"),
         ("'none.csv'", "cannot find"),
         ("'cut.parquet'", "cut.parquet is not a whole Parquet file"),
-        (
-            "'log.jsonl'",
-            "log.jsonl has no column `click`; its columns are `thing`, `user`",
-        ),
-        (
-            "{ path = 'log.jsonl', skip = 1 }",
-            "no row is left for the table of items",
-        ),
+        ("'log.jsonl'", "log.jsonl has no column `click`; its columns are `thing`, `user`"),
+        ("{ path = 'log.jsonl', skip = 1 }", "no row is left for the table of items"),
     ] {
-        let descriptor = parse(&format!(
-            "[[events]]\nfile = {file}\nuser_id = 'user'\nitem_id = 'thing'\nfeedback.click = 'click'"
-        ));
-        let error = import(&descriptor, folder.path(), lenient())
-            .unwrap_err()
-            .to_string();
+        let descriptor =
+            parse(&format!("[[events]]\nfile = {file}\nuser_id = 'user'\nitem_id = 'thing'\nfeedback.click = 'click'"));
+        let error = import(&descriptor, folder.path(), lenient()).unwrap_err().to_string();
         assert!(error.contains(expected), "{error}");
     }
 }
 
 #[test]
 fn a_quoted_field_may_hold_line_ends_and_an_open_quote_costs_one_line() {
-    let (dataset, report) = import_log(
-        "",
-        "u,i\n1,\"tall\nmug\"\n2,\"open\n3,tea\n4,\"a \"\"b\"\"\"\n",
-    );
+    let (dataset, report) = import_log("", "u,i\n1,\"tall\nmug\"\n2,\"open\n3,tea\n4,\"a \"\"b\"\"\"\n");
     // The line after the open quote closes nothing; the quote of the last line does, but leaves a field too few.
     assert_eq!(dataset.items.ids[0], "tall\nmug");
-    assert_eq!(
-        report.files[0].read,
-        report.files[0].kept + report.files[0].bad()
-    );
+    assert_eq!(report.files[0].read, report.files[0].kept + report.files[0].bad());
     let (dataset, report) = import_log("", "u,i\n2,\"open\n3,tea\n4,mug\n");
     assert_eq!(dataset.items.ids, ["tea", "mug"]);
     assert_eq!(report.files[0].dropped[&DropReason::OpenQuote], 1);
@@ -284,14 +222,8 @@ fn a_quoted_field_may_hold_line_ends_and_an_open_quote_costs_one_line() {
 
 #[test]
 fn other_formats_and_encodings_are_read() {
-    let folder = folder(&[
-        ("seq.txt", "ann b a\nbob\n\ncid a\n"),
-        ("names", "a  Rose & tea\nb mug\n"),
-    ]);
-    let utf16: Vec<u8> = "\u{feff}u|i\n1|Tee für zwei\n"
-        .encode_utf16()
-        .flat_map(u16::to_le_bytes)
-        .collect();
+    let folder = folder(&[("seq.txt", "ann b a\nbob\n\ncid a\n"), ("names", "a  Rose & tea\nb mug\n")]);
+    let utf16: Vec<u8> = "\u{feff}u|i\n1|Tee für zwei\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
     fs::write(folder.path().join("log.csv"), utf16).unwrap();
     let descriptor = parse(
         "[items]\nfile = { path = 'names', format = 'split-once', columns = ['id', 'text'] }\nitem_id = 'id'\ntext.title = 'text'

@@ -82,9 +82,7 @@ fn decode_entities(text: &str) -> String {
 
 /// The meaning of an entity whose `&` is gone, and what follows it.
 fn entity(text: &str) -> Option<(String, &str)> {
-    let end = text
-        .find(|c: char| !c.is_ascii_alphanumeric() && c != '#')
-        .unwrap_or(text.len());
+    let end = text.find(|c: char| !c.is_ascii_alphanumeric() && c != '#').unwrap_or(text.len());
     let (name, tail) = text.split_at(end);
     let closed = tail.strip_prefix(';');
     if let Some(number) = name.strip_prefix('#') {
@@ -96,11 +94,7 @@ fn entity(text: &str) -> Option<(String, &str)> {
     }
     let (_, character) = ENTITIES.iter().find(|(known, _)| *known == name)?;
     // "&lt" without its semicolon may be part of an address; only "&amp" is sure enough.
-    let tail = if name == "amp" {
-        closed.unwrap_or(tail)
-    } else {
-        closed?
-    };
+    let tail = if name == "amp" { closed.unwrap_or(tail) } else { closed? };
     Some(((*character).to_owned(), tail))
 }
 
@@ -109,13 +103,8 @@ fn undo_double_encoding(text: String) -> String {
     if text.is_ascii() {
         return text;
     }
-    let bytes: Option<Vec<u8>> = text
-        .chars()
-        .map(|c| u8::try_from(u32::from(c)).ok())
-        .collect();
-    bytes
-        .and_then(|bytes| String::from_utf8(bytes).ok())
-        .unwrap_or(text)
+    let bytes: Option<Vec<u8>> = text.chars().map(|c| u8::try_from(u32::from(c)).ok()).collect();
+    bytes.and_then(|bytes| String::from_utf8(bytes).ok()).unwrap_or(text)
 }
 
 #[cfg(test)]
@@ -128,10 +117,7 @@ mod tests {
             ("Norton &amp; Company", "Norton & Company"),
             ("Norton &amp Company", "Norton & Company"),
             ("caf&#233; &#xE9;&eacute;", "café éé"),
-            (
-                "AT&T & a&lt=3 &#xZZ; &bogus; &",
-                "AT&T & a&lt=3 &#xZZ; &bogus; &",
-            ),
+            ("AT&T & a&lt=3 &#xZZ; &bogus; &", "AT&T & a&lt=3 &#xZZ; &bogus; &"),
             ("&quot;x&quot;&nbsp;y", "\"x\" y"),
         ] {
             assert_eq!(decode_entities(raw), expected);

@@ -30,22 +30,12 @@ impl People {
         let mut users = Users::default();
         let mut kinds = std::collections::BTreeMap::new();
         for (name, text) in &spec.categories {
-            users
-                .columns
-                .insert(name.clone(), UserColumn::Categorical(Vec::new()));
-            kinds.insert(
-                name,
-                (wanted.add(&text.column), Kind::Category(text.clone())),
-            );
+            users.columns.insert(name.clone(), UserColumn::Categorical(Vec::new()));
+            kinds.insert(name, (wanted.add(&text.column), Kind::Category(text.clone())));
         }
         for (name, number) in &spec.numbers {
-            users
-                .columns
-                .insert(name.clone(), UserColumn::Numeric(Vec::new()));
-            kinds.insert(
-                name,
-                (wanted.add(&number.column), Kind::Number(number.clone())),
-            );
+            users.columns.insert(name.clone(), UserColumn::Numeric(Vec::new()));
+            kinds.insert(name, (wanted.add(&number.column), Kind::Number(number.clone())));
         }
         Self {
             wanted,
@@ -78,12 +68,7 @@ impl TakesRows for People {
         &self.wanted
     }
 
-    fn take(
-        &mut self,
-        file: &FileSpec,
-        cells: &[Cell<'_>],
-        report: &mut FileReport,
-    ) -> Result<Taken, Fault> {
+    fn take(&mut self, file: &FileSpec, cells: &[Cell<'_>], report: &mut FileReport) -> Result<Taken, Fault> {
         let id = cells[self.id].id(&self.wanted.names[self.id])?;
         let (row, taken) = match self.known.get(id.as_ref()) {
             Some(row) => (*row as usize, Taken::Repeated),
@@ -100,11 +85,7 @@ impl TakesRows for People {
                     put(column, row, cells[*place].cleaned(spec, file));
                 }
                 (UserColumn::Numeric(column), Kind::Number(spec)) => {
-                    put(
-                        column,
-                        row,
-                        or_empty(cells[*place].number(spec), &spec.column, report),
-                    );
+                    put(column, row, or_empty(cells[*place].number(spec), &spec.column, report));
                 }
                 // Both were made from the same descriptor, in the same order.
                 _ => {}

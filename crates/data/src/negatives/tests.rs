@@ -48,11 +48,7 @@ fn skewed() -> (Dataset, Split) {
             rows.push((0, item, rows.len() as i64, true, 0));
         }
     }
-    rows.extend([
-        (1, 5, 0, false, 0),
-        (1, 6, 1, false, 0),
-        (1, 6, 2, false, 0),
-    ]);
+    rows.extend([(1, 5, 0, false, 0), (1, 6, 1, false, 0), (1, 6, 2, false, 0)]);
     let data = dataset(&rows);
     // Holds out nothing that counts.
     let split = Split::new(&data, &SplitStrategy::LeaveLast).unwrap();
@@ -75,19 +71,11 @@ fn draws_follow_the_weights() {
         // The two newest clicks, on item 4, are held out.
         let clicks = [1.0, 3.0, 9.0, 27.0, 79.0, 0.0, 0.0];
         // Item 6 is only met in held-out rows.
-        let weights: Vec<f64> = clicks
-            .iter()
-            .enumerate()
-            .map(|(i, &n)| if i == 6 { 0.0 } else { weight(n) })
-            .collect();
+        let weights: Vec<f64> = clicks.iter().enumerate().map(|(i, &n)| if i == 6 { 0.0 } else { weight(n) }).collect();
         let total: f64 = weights.iter().sum();
         for item in 0..ITEMS as usize {
             let expected = weights[item] / total;
-            assert!(
-                (counts[item] - expected).abs() < 0.015,
-                "{how:?} item {item}: {} for {expected}",
-                counts[item]
-            );
+            assert!((counts[item] - expected).abs() < 0.015, "{how:?} item {item}: {} for {expected}", counts[item]);
         }
     }
 }
@@ -95,13 +83,9 @@ fn draws_follow_the_weights() {
 #[test]
 fn seeds_users_and_draws_tell_calls_apart() {
     let (data, split) = skewed();
-    let sampler = |seed| {
-        NegativeSampler::new(&data, &split, "click", NegativeSampling::Uniform, seed).unwrap()
-    };
+    let sampler = |seed| NegativeSampler::new(&data, &split, "click", NegativeSampling::Uniform, seed).unwrap();
     let sequence = |seed, user, first: u64| -> Vec<u32> {
-        (first..first + 30)
-            .flat_map(|step| draw(&sampler(seed), user, step, 2))
-            .collect()
+        (first..first + 30).flat_map(|step| draw(&sampler(seed), user, step, 2)).collect()
     };
     let base = sequence(1, 1, 0);
     assert_eq!(base, sequence(1, 1, 0));
@@ -112,16 +96,10 @@ fn seeds_users_and_draws_tell_calls_apart() {
 
 #[test]
 fn who_likes_everything_gets_nothing() {
-    let rows: Vec<_> = (0..21)
-        .map(|n| (0, n % ITEMS, i64::from(n), true, 0))
-        .collect();
+    let rows: Vec<_> = (0..21).map(|n| (0, n % ITEMS, i64::from(n), true, 0)).collect();
     let data = dataset(&rows);
     let split = Split::new(&data, &SplitStrategy::LeaveLast).unwrap();
-    let sampler =
-        NegativeSampler::new(&data, &split, "click", NegativeSampling::Uniform, 1).unwrap();
+    let sampler = NegativeSampler::new(&data, &split, "click", NegativeSampling::Uniform, 1).unwrap();
     assert!(draw(&sampler, 0, 0, 4).is_empty());
-    assert_eq!(
-        draw(&sampler, u32::MAX, 0, usize::MAX).len(),
-        ITEMS as usize
-    );
+    assert_eq!(draw(&sampler, u32::MAX, 0, usize::MAX).len(), ITEMS as usize);
 }

@@ -11,9 +11,7 @@ use super::SimulationConfig;
 use super::products::{CATEGORIES, Category};
 use super::topic::{Directions, normal};
 use super::truth::ItemTruth;
-use super::vocabulary::{
-    BAIT_LINES, BAIT_TITLES, GOOD, PLAIN, POOR, PROVIDER_HEADS, PROVIDER_TAILS, STYLES,
-};
+use super::vocabulary::{BAIT_LINES, BAIT_TITLES, GOOD, PLAIN, POOR, PROVIDER_HEADS, PROVIDER_TAILS, STYLES};
 use crate::Items;
 
 const DAY: i64 = 86_400;
@@ -45,23 +43,10 @@ pub(super) fn items(
     for &created in &created {
         let provider = providers.pick(rng);
         let category = rng.random_range(0..CATEGORIES.len());
-        let Category {
-            name,
-            price,
-            nouns,
-            materials,
-            uses,
-        } = &CATEGORIES[category];
-        let (noun, style) = (
-            rng.random_range(0..nouns.len()),
-            rng.random_range(0..STYLES.len()),
-        );
+        let Category { name, price, nouns, materials, uses } = &CATEGORIES[category];
+        let (noun, style) = (rng.random_range(0..nouns.len()), rng.random_range(0..STYLES.len()));
         let suited = rng.random_range(0..uses.len());
-        let bait = if rng.random_bool(config.bait_share) {
-            rng.random_range(0.6..1.0)
-        } else {
-            0.0
-        };
+        let bait = if rng.random_bool(config.bait_share) { rng.random_range(0.6..1.0) } else { 0.0 };
         let quality = 0.8 * normal(rng) + providers.quality[provider] - 0.5 * bait;
         let dearness = PRICE_BY_QUALITY * quality + PRICE_BY_CHANCE * normal(rng);
         let fresh = if created > START { 0.5 } else { 0.0 };
@@ -84,25 +69,16 @@ pub(super) fn items(
                 _ => &PLAIN,
             },
         };
-        let (title, description) = if bait > 0.0 {
-            listing.bait(rng)
-        } else {
-            listing.honest(rng)
-        };
+        let (title, description) = if bait > 0.0 { listing.bait(rng) } else { listing.honest(rng) };
         titles.push(Some(title));
         descriptions.push(Some(description));
         offered_by.push(Some(providers.names[provider].clone()));
         categories.push(Some((*name).to_owned()));
-        prices.push(Some(
-            ((price * dearness.exp() * 100.0).round() / 100.0).max(0.5),
-        ));
+        prices.push(Some(((price * dearness.exp() * 100.0).round() / 100.0).max(0.5)));
     }
     let items = Items {
         ids: (1..=config.items).map(|n| format!("item-{n:05}")).collect(),
-        text: BTreeMap::from([
-            ("title".to_owned(), titles),
-            ("description".to_owned(), descriptions),
-        ]),
+        text: BTreeMap::from([("title".to_owned(), titles), ("description".to_owned(), descriptions)]),
         provider: Some(offered_by),
         category: Some(categories),
         price: Some(prices),
@@ -123,17 +99,12 @@ struct Providers {
 impl Providers {
     fn draw(count: usize, rng: &mut ChaCha8Rng) -> Self {
         let all = PROVIDER_HEADS.len() * PROVIDER_TAILS.len();
-        let names = rand::seq::index::sample(rng, all, count.min(all))
-            .into_iter()
-            .map(|at| {
-                let (head, tail) = (
-                    PROVIDER_HEADS[at % PROVIDER_HEADS.len()],
-                    at / PROVIDER_HEADS.len(),
-                );
-                let tail = PROVIDER_TAILS[tail];
-                let space = if tail.starts_with('&') { " " } else { "" };
-                format!("{head}{space}{tail}")
-            });
+        let names = rand::seq::index::sample(rng, all, count.min(all)).into_iter().map(|at| {
+            let (head, tail) = (PROVIDER_HEADS[at % PROVIDER_HEADS.len()], at / PROVIDER_HEADS.len());
+            let tail = PROVIDER_TAILS[tail];
+            let space = if tail.starts_with('&') { " " } else { "" };
+            format!("{head}{space}{tail}")
+        });
         let names: Vec<String> = names.collect();
         let zipf: Vec<f64> = (1..=names.len()).map(|rank| 1.0 / rank as f64).collect();
         let mean = zipf.iter().sum::<f64>() / zipf.len() as f64;
@@ -172,12 +143,7 @@ struct Listing<'a> {
 
 impl Listing<'_> {
     fn honest(&self, rng: &mut ChaCha8Rng) -> (String, String) {
-        let Self {
-            provider,
-            noun,
-            material,
-            ..
-        } = self;
+        let Self { provider, noun, material, .. } = self;
         let adjective = self.adjective(rng);
         let title = match rng.random_range(0..3) {
             0 => format!("{provider} {adjective} {noun}, {material}"),
@@ -201,9 +167,7 @@ impl Listing<'_> {
     }
 
     fn description(&self, rng: &mut ChaCha8Rng) -> String {
-        let Self {
-            material, suited, ..
-        } = self;
+        let Self { material, suited, .. } = self;
         let (adjective, cue) = (self.adjective(rng), pick(self.cues, rng));
         match rng.random_range(0..4) {
             0 => format!("A {adjective} choice for {suited}. {cue}."),
@@ -225,7 +189,5 @@ fn pick<'a>(words: &[&'a str], rng: &mut ChaCha8Rng) -> &'a str {
 
 fn capital(word: &str) -> String {
     let mut letters = word.chars();
-    letters.next().map_or_else(String::new, |first| {
-        first.to_uppercase().chain(letters).collect()
-    })
+    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
 }

@@ -73,10 +73,7 @@ impl SimulationConfig {
             let value = self.requests_per_user.to_string();
             return refuse("requests_per_user", value, "1 to 1000");
         }
-        for (field, value) in [
-            ("bait_share", self.bait_share),
-            ("exploration", self.exploration),
-        ] {
+        for (field, value) in [("bait_share", self.bait_share), ("exploration", self.exploration)] {
             if !share(value) {
                 return refuse(field, value.to_string(), "0 to 1");
             }

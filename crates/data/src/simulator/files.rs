@@ -33,10 +33,9 @@ impl Truth {
     /// The truth is of another data set, or what the operating system says.
     pub fn write(&self, folder: &Path, dataset: &Dataset) -> Result<(), DataError> {
         let (items, users) = (&self.items, &self.users);
-        for (table, found, expected) in [
-            ("items", items.len(), dataset.items.len()),
-            ("users", users.len(), dataset.users.len()),
-        ] {
+        for (table, found, expected) in
+            [("items", items.len(), dataset.items.len()), ("users", users.len(), dataset.users.len())]
+        {
             if found != expected {
                 return Err(DataError::Inconsistent {
                     dataset: dataset.name.clone(),
@@ -50,12 +49,7 @@ impl Truth {
             Arc::new(Float64Array::from_iter_values(rows.map(value)))
         };
         let vector = |name: &str, of: &dyn Fn(usize) -> Topic, rows: std::ops::Range<usize>| {
-            let column = |d: usize| {
-                (
-                    format!("{name}_{d}"),
-                    number(&|row| of(row)[d], rows.clone()),
-                )
-            };
+            let column = |d: usize| (format!("{name}_{d}"), number(&|row| of(row)[d], rows.clone()));
             (0..TOPICS).map(column).collect::<Columns>()
         };
         let ids = |ids: &[String]| -> ArrayRef { Arc::new(StringArray::from_iter_values(ids)) };
@@ -63,19 +57,10 @@ impl Truth {
         table(&folder.join(ITEMS), items.len(), &|rows| {
             let mut columns: Columns = vec![
                 ("item_id".into(), ids(&dataset.items.ids[rows.clone()])),
-                (
-                    "quality".into(),
-                    number(&|row| items[row].quality, rows.clone()),
-                ),
+                ("quality".into(), number(&|row| items[row].quality, rows.clone())),
                 ("bait".into(), number(&|row| items[row].bait, rows.clone())),
-                (
-                    "dearness".into(),
-                    number(&|row| items[row].dearness, rows.clone()),
-                ),
-                (
-                    "exposure".into(),
-                    number(&|row| items[row].exposure, rows.clone()),
-                ),
+                ("dearness".into(), number(&|row| items[row].dearness, rows.clone())),
+                ("exposure".into(), number(&|row| items[row].exposure, rows.clone())),
             ];
             columns.extend(vector("topic", &|row| items[row].topic, rows));
             columns
@@ -83,22 +68,10 @@ impl Truth {
         table(&folder.join(USERS), users.len(), &|rows| {
             let mut columns: Columns = vec![
                 ("user_id".into(), ids(&dataset.users.ids[rows.clone()])),
-                (
-                    "price_sensitivity".into(),
-                    number(&|row| users[row].price_sensitivity, rows.clone()),
-                ),
-                (
-                    "bait_susceptibility".into(),
-                    number(&|row| users[row].bait_susceptibility, rows.clone()),
-                ),
-                (
-                    "leniency".into(),
-                    number(&|row| users[row].leniency, rows.clone()),
-                ),
-                (
-                    "position_bias".into(),
-                    number(&|_| self.position_bias, rows.clone()),
-                ),
+                ("price_sensitivity".into(), number(&|row| users[row].price_sensitivity, rows.clone())),
+                ("bait_susceptibility".into(), number(&|row| users[row].bait_susceptibility, rows.clone())),
+                ("leniency".into(), number(&|row| users[row].leniency, rows.clone())),
+                ("position_bias".into(), number(&|_| self.position_bias, rows.clone())),
             ];
             columns.extend(vector("taste", &|row| users[row].taste, rows));
             columns
@@ -140,11 +113,7 @@ impl Truth {
     }
 }
 
-fn table(
-    path: &Path,
-    rows: usize,
-    columns: &dyn Fn(std::ops::Range<usize>) -> Columns,
-) -> Result<(), DataError> {
+fn table(path: &Path, rows: usize, columns: &dyn Fn(std::ops::Range<usize>) -> Columns) -> Result<(), DataError> {
     let mut file = Replacement::new(path)?;
     let written = encode(&mut file, None, rows, columns);
     written.map_err(DataError::io("write", path))?;
@@ -162,9 +131,7 @@ impl Numbers {
 
     fn column(&self, name: &str) -> Result<Vec<f64>, DataError> {
         let table = &self.0;
-        let column = table
-            .numbers(name)?
-            .ok_or_else(|| DataError::missing_column(&table.file, name, table.names()))?;
+        let column = table.numbers(name)?.ok_or_else(|| DataError::missing_column(&table.file, name, table.names()))?;
         let mut numbers = Vec::with_capacity(column.len());
         for (row, number) in column.into_iter().enumerate() {
             numbers.push(number.ok_or_else(|| DataError::BadValue {

@@ -19,9 +19,7 @@ const ITEM_NOISE: f64 = 0.2;
 /// Clicks that are rated without a conversion.
 const RATED_CLICKS: f64 = 0.16;
 /// When people shop: relative traffic of each hour.
-const TRAFFIC: [u32; 24] = [
-    2, 1, 1, 1, 1, 2, 4, 6, 7, 7, 7, 8, 9, 8, 7, 7, 8, 10, 12, 14, 15, 13, 9, 5,
-];
+const TRAFFIC: [u32; 24] = [2, 1, 1, 1, 1, 2, 4, 6, 7, 7, 7, 8, 9, 8, 7, 7, 8, 10, 12, 14, 15, 13, 9, 5];
 
 /// The columns of a log in the making.
 #[derive(Default)]
@@ -38,24 +36,15 @@ struct Log {
 }
 
 /// Simulates every user's requests. `created` is ascending.
-pub(super) fn events(
-    config: &SimulationConfig,
-    truth: &Truth,
-    created: &[i64],
-    rng: &mut ChaCha8Rng,
-) -> Events {
-    let believed: Vec<Topic> = truth
-        .items
-        .iter()
-        .map(|item| item.topic.map(|x| x + ITEM_NOISE * normal(rng)))
-        .collect();
+pub(super) fn events(config: &SimulationConfig, truth: &Truth, created: &[i64], rng: &mut ChaCha8Rng) -> Events {
+    let believed: Vec<Topic> =
+        truth.items.iter().map(|item| item.topic.map(|x| x + ITEM_NOISE * normal(rng))).collect();
     let mut log = Log::default();
     let mut request = 0;
     for (user, of_user) in (0u32..).zip(&truth.users) {
         let taste: Topic = of_user.taste.map(|x| x + USER_NOISE * normal(rng));
         let weights = truth.items.iter().zip(&believed);
-        let weights =
-            weights.map(|(item, topic)| (RELEVANCE * dot(&taste, topic) + item.exposure).exp());
+        let weights = weights.map(|(item, topic)| (RELEVANCE * dot(&taste, topic) + item.exposure).exp());
         let policy = Policy::new(weights, config.exploration);
         for time in visits(config, rng) {
             let there = created.partition_point(|&created| created <= time);
@@ -79,8 +68,7 @@ pub(super) fn events(
 fn visits(config: &SimulationConfig, rng: &mut ChaCha8Rng) -> Vec<i64> {
     let activity = (0.6 * normal(rng) - 0.18).exp();
     // At most 1000 × a bounded factor, so the rate is valid; without a rate there is the one request everybody makes.
-    let more = Poisson::new((config.requests_per_user - 1.0) * activity)
-        .map_or(0.0, |poisson| poisson.sample(rng));
+    let more = Poisson::new((config.requests_per_user - 1.0) * activity).map_or(0.0, |poisson| poisson.sample(rng));
     let traffic: u32 = TRAFFIC.iter().sum();
     let mut times: Vec<i64> = (0..=more as usize)
         .map(|_| {
@@ -113,10 +101,7 @@ impl Policy {
             sum += weight;
             sum
         });
-        Self {
-            cumulative: cumulative.collect(),
-            exploration,
-        }
+        Self { cumulative: cumulative.collect(), exploration }
     }
 
     fn weight(&self, item: usize) -> f64 {
@@ -232,9 +217,7 @@ mod tests {
         let mut propensity = [[f64::NAN; 4]; 2];
         for _ in 0..DRAWS {
             let shown = policy.show(4, 2, &mut rng);
-            let [(a, p), (b, q)] = shown[..] else {
-                panic!("two places, not {shown:?}")
-            };
+            let [(a, p), (b, q)] = shown[..] else { panic!("two places, not {shown:?}") };
             first[a as usize] += 1.0;
             propensity[0][a as usize] = p;
             if a == 0 {
@@ -246,21 +229,12 @@ mod tests {
             assert!((found - expected).abs() < 0.02, "{found} is not {expected}");
         };
         for item in 0..4 {
-            close(
-                propensity[0][item],
-                0.8 * (item + 1) as f64 / 10.0 + 0.2 / 4.0,
-            );
+            close(propensity[0][item], 0.8 * (item + 1) as f64 / 10.0 + 0.2 / 4.0);
             close(first[item] / f64::from(DRAWS), propensity[0][item]);
         }
         for item in 1..4 {
-            close(
-                propensity[1][item],
-                0.8 * (item + 1) as f64 / 9.0 + 0.2 / 3.0,
-            );
-            close(
-                second_after_first_item[item] / first[0],
-                propensity[1][item],
-            );
+            close(propensity[1][item], 0.8 * (item + 1) as f64 / 9.0 + 0.2 / 3.0);
+            close(second_after_first_item[item] / first[0], propensity[1][item]);
         }
     }
 
@@ -269,11 +243,7 @@ mod tests {
         // Weights so far apart that rejection alone would never end.
         let policy = Policy::new([1.0, 1e-12, 1e-9, 1e-6].into_iter(), 0.0);
         let mut rng = ChaCha8Rng::seed_from_u64(1);
-        let shown: Vec<u32> = policy
-            .show(4, 9, &mut rng)
-            .iter()
-            .map(|(item, _)| *item)
-            .collect();
+        let shown: Vec<u32> = policy.show(4, 9, &mut rng).iter().map(|(item, _)| *item).collect();
         assert_eq!(shown, [0, 3, 2, 1]);
     }
 }

@@ -69,25 +69,10 @@ impl Simulation {
         let directions = Directions::draw(&mut stream(0));
         let (items, item_truths) = catalogue::items(config, &directions, &mut stream(1));
         let (users, user_truths) = population::users(config, &directions, &mut stream(2));
-        let truth = Truth {
-            items: item_truths,
-            users: user_truths,
-            position_bias: config.position_bias,
-        };
-        let created: Vec<i64> = items
-            .created_at
-            .iter()
-            .flatten()
-            .flatten()
-            .copied()
-            .collect();
+        let truth = Truth { items: item_truths, users: user_truths, position_bias: config.position_bias };
+        let created: Vec<i64> = items.created_at.iter().flatten().flatten().copied().collect();
         let events = logging::events(config, &truth, &created, &mut stream(3));
-        let dataset = Dataset {
-            name: "marketplace".to_owned(),
-            items,
-            users,
-            events,
-        };
+        let dataset = Dataset { name: "marketplace".to_owned(), items, users, events };
         Ok((dataset, truth))
     }
 }

@@ -17,8 +17,7 @@ pub(super) fn users(
     directions: &Directions,
     rng: &mut ChaCha8Rng,
 ) -> (Users, Vec<UserTruth>) {
-    let leanings =
-        |n: usize, rng: &mut ChaCha8Rng| -> Vec<Topic> { (0..n).map(|_| direction(rng)).collect() };
+    let leanings = |n: usize, rng: &mut ChaCha8Rng| -> Vec<Topic> { (0..n).map(|_| direction(rng)).collect() };
     let of_age = leanings(AGE_GROUPS.len(), rng);
     let of_region = leanings(REGIONS.len(), rng);
     let (mut ages, mut regions) = (Vec::new(), Vec::new());
@@ -43,8 +42,7 @@ pub(super) fn users(
         truths.push(UserTruth {
             taste,
             price_sensitivity: (0.6 * (youth - 0.5) - 0.6 + 0.4 * normal(rng)).exp(),
-            bait_susceptibility: (0.55 + 0.3 * (2.0 * youth - 1.0).abs() + 0.2 * normal(rng))
-                .clamp(0.0, 1.2),
+            bait_susceptibility: (0.55 + 0.3 * (2.0 * youth - 1.0).abs() + 0.2 * normal(rng)).clamp(0.0, 1.2),
             leniency: 0.25 * normal(rng),
         });
         ages.push(Some(AGE_GROUPS[age].to_owned()));

@@ -71,34 +71,21 @@ impl Truth {
     /// Probability of a conversion once clicked.
     pub fn conversion(&self, user: u32, item: u32) -> f64 {
         self.pair(user, item, |u, i, m| {
-            logistic(
-                -2.6 + 0.6 * m + 0.45 * i.quality
-                    - 1.5 * u.price_sensitivity * i.dearness
-                    - 1.3 * i.bait,
-            )
+            logistic(-2.6 + 0.6 * m + 0.45 * i.quality - 1.5 * u.price_sensitivity * i.dearness - 1.3 * i.bait)
         })
     }
 
     /// Mean rating in stars, before noise and rounding to half stars.
     pub fn rating(&self, user: u32, item: u32) -> f64 {
-        self.pair(user, item, |u, i, m| {
-            (3.3 + 0.6 * i.quality + 0.35 * m - 1.1 * i.bait + u.leniency).clamp(1.0, 5.0)
-        })
+        self.pair(user, item, |u, i, m| (3.3 + 0.6 * i.quality + 0.35 * m - 1.1 * i.bait + u.leniency).clamp(1.0, 5.0))
     }
 
     /// Median dwell after a click, in seconds.
     pub fn dwell(&self, user: u32, item: u32) -> f64 {
-        self.pair(user, item, |_, i, m| {
-            (3.4 + 0.35 * m + 0.15 * i.quality - 1.2 * i.bait).exp()
-        })
+        self.pair(user, item, |_, i, m| (3.4 + 0.35 * m + 0.15 * i.quality - 1.2 * i.bait).exp())
     }
 
-    fn pair(
-        &self,
-        user: u32,
-        item: u32,
-        value: impl FnOnce(&UserTruth, &ItemTruth, f64) -> f64,
-    ) -> f64 {
+    fn pair(&self, user: u32, item: u32, value: impl FnOnce(&UserTruth, &ItemTruth, f64) -> f64) -> f64 {
         match (self.users.get(user as usize), self.items.get(item as usize)) {
             (Some(user), Some(item)) => value(user, item, dot(&user.taste, &item.topic)),
             _ => f64::NAN,

@@ -7,16 +7,7 @@ pub(super) struct Style {
 
 pub(super) const STYLES: [Style; 6] = [
     Style {
-        adjectives: [
-            "rustic",
-            "farmhouse",
-            "heritage",
-            "weathered",
-            "country",
-            "homespun",
-            "old-world",
-            "woodland",
-        ],
+        adjectives: ["rustic", "farmhouse", "heritage", "weathered", "country", "homespun", "old-world", "woodland"],
     },
     Style {
         adjectives: [
@@ -43,16 +34,7 @@ pub(super) const STYLES: [Style; 6] = [
         ],
     },
     Style {
-        adjectives: [
-            "luxurious",
-            "elegant",
-            "velvety",
-            "boutique",
-            "refined",
-            "opulent",
-            "gilded",
-            "sophisticated",
-        ],
+        adjectives: ["luxurious", "elegant", "velvety", "boutique", "refined", "opulent", "gilded", "sophisticated"],
     },
     Style {
         adjectives: [
@@ -67,16 +49,7 @@ pub(super) const STYLES: [Style; 6] = [
         ],
     },
     Style {
-        adjectives: [
-            "retro",
-            "playful",
-            "colourful",
-            "quirky",
-            "seventies",
-            "neon",
-            "vintage-inspired",
-            "whimsical",
-        ],
+        adjectives: ["retro", "playful", "colourful", "quirky", "seventies", "neon", "vintage-inspired", "whimsical"],
     },
 ];
 
@@ -156,15 +129,12 @@ pub(super) const BAIT_LINES: [&str; 8] = [
 
 /// First and second halves of providers' names.
 pub(super) const PROVIDER_HEADS: [&str; 20] = [
-    "North", "Alder", "Bright", "Copper", "Dove", "Ember", "Fern", "Glen", "Harbor", "Iron",
-    "Juniper", "Kestrel", "Lark", "Maple", "Opal", "Pine", "Quill", "River", "Stone", "Willow",
+    "North", "Alder", "Bright", "Copper", "Dove", "Ember", "Fern", "Glen", "Harbor", "Iron", "Juniper", "Kestrel",
+    "Lark", "Maple", "Opal", "Pine", "Quill", "River", "Stone", "Willow",
 ];
-pub(super) const PROVIDER_TAILS: [&str; 12] = [
-    "field", "works", "& Sons", "house", "craft", "line", "mark", "ridge", "goods", "supply",
-    "well", "studio",
-];
+pub(super) const PROVIDER_TAILS: [&str; 12] =
+    ["field", "works", "& Sons", "house", "craft", "line", "mark", "ridge", "goods", "supply", "well", "studio"];
 
 /// Age groups and regions of users.
 pub(super) const AGE_GROUPS: [&str; 5] = ["18-24", "25-34", "35-49", "50-64", "65+"];
-pub(super) const REGIONS: [&str; 6] =
-    ["coast", "north", "south", "capital", "mountains", "islands"];
+pub(super) const REGIONS: [&str; 6] = ["coast", "north", "south", "capital", "mountains", "islands"];

@@ -4,21 +4,10 @@ use super::*;
 use crate::small_log::{NOON, dataset, rows};
 
 const STRATEGIES: [SplitStrategy; 4] = [
-    SplitStrategy::Time {
-        valid: 0.2,
-        test: 0.2,
-    },
+    SplitStrategy::Time { valid: 0.2, test: 0.2 },
     SplitStrategy::LeaveLast,
-    SplitStrategy::Random {
-        valid: 0.2,
-        test: 0.2,
-        seed: 3,
-    },
-    SplitStrategy::ColdItems {
-        valid: 0.2,
-        test: 0.2,
-        seed: 3,
-    },
+    SplitStrategy::Random { valid: 0.2, test: 0.2, seed: 3 },
+    SplitStrategy::ColdItems { valid: 0.2, test: 0.2, seed: 3 },
 ];
 
 fn clocks(split: &Split, part: Part) -> Vec<i64> {
@@ -121,17 +110,7 @@ fn without_times_the_clock_is_a_shuffle_in_which_test_comes_last() {
     let rows: Vec<_> = (0..40).map(|n| (n % 5, n % 7, 0, true, 0)).collect();
     let mut data = dataset(&rows);
     data.events.timestamp = None;
-    let split = |seed| {
-        Split::new(
-            &data,
-            &SplitStrategy::Random {
-                valid: 0.1,
-                test: 0.2,
-                seed,
-            },
-        )
-        .unwrap()
-    };
+    let split = |seed| Split::new(&data, &SplitStrategy::Random { valid: 0.1, test: 0.2, seed }).unwrap();
     let mut clock = split(1).clock;
     assert_ne!(clock, split(2).clock);
     clock.sort_unstable();
@@ -143,15 +122,9 @@ fn without_times_the_clock_is_a_shuffle_in_which_test_comes_last() {
 
 #[test]
 fn positions_are_no_times() {
-    let rows: Vec<_> = (0..40)
-        .map(|n| (n / 8, n % 7, i64::from(n % 8), true, 0))
-        .collect();
+    let rows: Vec<_> = (0..40).map(|n| (n / 8, n % 7, i64::from(n % 8), true, 0)).collect();
     let mut data = dataset(&rows);
-    assert!(
-        Split::new(&data, &SplitStrategy::LeaveLast)
-            .unwrap()
-            .has_real_times()
-    );
+    assert!(Split::new(&data, &SplitStrategy::LeaveLast).unwrap().has_real_times());
     for time in data.events.timestamp.as_mut().unwrap() {
         *time -= NOON;
     }
@@ -162,54 +135,27 @@ fn positions_are_no_times() {
 
 #[test]
 fn errors_say_how_to_mend_them() {
-    let rows: Vec<_> = (0..40)
-        .map(|n| (n % 5, n % 7, i64::from(n), true, 0))
-        .collect();
-    let check =
-        |rows: &[crate::small_log::Row], timed: bool, strategy: SplitStrategy, parts: &[&str]| {
-            let mut data = dataset(rows);
-            if !timed {
-                data.events.timestamp = None;
-            }
-            let message = Split::new(&data, &strategy).unwrap_err().to_string();
-            for part in parts {
-                assert!(message.contains(part), "{message}");
-            }
-        };
+    let rows: Vec<_> = (0..40).map(|n| (n % 5, n % 7, i64::from(n), true, 0)).collect();
+    let check = |rows: &[crate::small_log::Row], timed: bool, strategy: SplitStrategy, parts: &[&str]| {
+        let mut data = dataset(rows);
+        if !timed {
+            data.events.timestamp = None;
+        }
+        let message = Split::new(&data, &strategy).unwrap_err().to_string();
+        for part in parts {
+            assert!(message.contains(part), "{message}");
+        }
+    };
     let time = |valid, test| SplitStrategy::Time { valid, test };
     check(&rows, true, time(0.6, 0.5), &["valid = 0.6", "sum below 1"]);
     check(&rows, true, time(0.0, 0.1), &["above 0"]);
     check(&rows, true, time(f64::NAN, 0.1), &["valid = NaN"]);
-    check(
-        &rows,
-        false,
-        time(0.1, 0.1),
-        &["\"small\"", "strategy = \"random\""],
-    );
+    check(&rows, false, time(0.1, 0.1), &["\"small\"", "strategy = \"random\""]);
     check(&rows, false, SplitStrategy::LeaveLast, &["\"leave-last\""]);
-    check(
-        &rows[..1],
-        true,
-        time(0.1, 0.1),
-        &["part of data set", "1 events"],
-    );
+    check(&rows[..1], true, time(0.1, 0.1), &["part of data set", "1 events"]);
     check(&[], true, time(0.1, 0.1), &["train part", "0 events"]);
-    check(
-        &rows[..2],
-        true,
-        SplitStrategy::LeaveLast,
-        &["no user has 3 events"],
-    );
-    check(
-        &rows[..2],
-        false,
-        SplitStrategy::Random {
-            valid: 0.1,
-            test: 0.1,
-            seed: 0,
-        },
-        &["bring more events"],
-    );
+    check(&rows[..2], true, SplitStrategy::LeaveLast, &["no user has 3 events"]);
+    check(&rows[..2], false, SplitStrategy::Random { valid: 0.1, test: 0.1, seed: 0 }, &["bring more events"]);
 }
 
 #[test]
@@ -223,17 +169,10 @@ fn tables_that_do_not_fit_are_refused() {
 #[test]
 fn strategies_are_read_from_configuration() {
     let read = |text: &str| toml::from_str::<SplitStrategy>(text);
-    assert_eq!(
-        read("strategy = \"leave-last\"").unwrap(),
-        SplitStrategy::LeaveLast
-    );
+    assert_eq!(read("strategy = \"leave-last\"").unwrap(), SplitStrategy::LeaveLast);
     assert_eq!(
         read("strategy = \"cold-items\"\nvalid = 0.1\ntest = 0.2").unwrap(),
-        SplitStrategy::ColdItems {
-            valid: 0.1,
-            test: 0.2,
-            seed: 0
-        }
+        SplitStrategy::ColdItems { valid: 0.1, test: 0.2, seed: 0 }
     );
     assert!(read("strategy = \"time\"\nvalid = 0.1\ntest = 0.2\nsed = 3").is_err());
     for strategy in STRATEGIES {

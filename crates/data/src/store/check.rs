@@ -7,12 +7,7 @@ use crate::{DataError, Dataset};
 impl Dataset {
     /// Whether all columns have their table's length, ids are unique and events point into the tables.
     pub(crate) fn check(&self) -> Result<(), DataError> {
-        let Self {
-            items,
-            users,
-            events,
-            ..
-        } = self;
+        let Self { items, users, events, .. } = self;
         let rows = items.len();
         for (name, column) in &items.text {
             length("items", name, column.len(), rows)?;
@@ -52,21 +47,11 @@ impl Dataset {
     }
 }
 
-fn length(
-    table: &'static str,
-    column: &str,
-    found: usize,
-    expected: usize,
-) -> Result<(), DataError> {
+fn length(table: &'static str, column: &str, found: usize, expected: usize) -> Result<(), DataError> {
     if found == expected {
         return Ok(());
     }
-    Err(DataError::RaggedColumn {
-        table,
-        column: column.to_owned(),
-        found,
-        expected,
-    })
+    Err(DataError::RaggedColumn { table, column: column.to_owned(), found, expected })
 }
 
 /// Whether no id of a table (or of the file it came from) is there twice.
@@ -92,10 +77,7 @@ fn within(column: &str, indices: &[u32], length: usize) -> Result<(), DataError>
             file: "events".to_owned(),
             row: row + 1,
             column: column.to_owned(),
-            problem: format!(
-                "index {} points past the {length} rows there are",
-                indices[row]
-            ),
+            problem: format!("index {} points past the {length} rows there are", indices[row]),
         }),
     }
 }

@@ -30,9 +30,9 @@ impl Column {
     /// Takes in an Arrow array; `None` where its type is none that a table may hold (lists, structs, bytes, …).
     pub(crate) fn new(array: &ArrayRef) -> Result<Option<Self>, ArrowError> {
         use DataType::{
-            Boolean, Date32, Date64, Decimal32, Decimal64, Decimal128, Decimal256, Dictionary,
-            Float16, Float32, Float64, Int8, Int16, Int32, Int64, LargeUtf8, Null, Timestamp,
-            UInt8, UInt16, UInt32, UInt64, Utf8, Utf8View,
+            Boolean, Date32, Date64, Decimal32, Decimal64, Decimal128, Decimal256, Dictionary, Float16, Float32,
+            Float64, Int8, Int16, Int32, Int64, LargeUtf8, Null, Timestamp, UInt8, UInt16, UInt32, UInt64, Utf8,
+            Utf8View,
         };
         Ok(Some(match array.data_type() {
             Utf8 | LargeUtf8 | Utf8View => Self::Text(strings(array)?),
@@ -45,8 +45,9 @@ impl Column {
                 Ok(integers) => Self::Integer(integers),
                 Err(_) => Self::Text(strings(array)?),
             },
-            Null | Float16 | Float32 | Float64 | Decimal32(..) | Decimal64(..) | Decimal128(..)
-            | Decimal256(..) => Self::Float(primitive(array, &Float64)?),
+            Null | Float16 | Float32 | Float64 | Decimal32(..) | Decimal64(..) | Decimal128(..) | Decimal256(..) => {
+                Self::Float(primitive(array, &Float64)?)
+            }
             Date32 | Date64 | Timestamp(..) => {
                 let seconds = cast(array, &Timestamp(TimeUnit::Second, None))?;
                 Self::Time(primitive(&seconds, &Int64)?)
@@ -87,21 +88,14 @@ impl Column {
             Self::Text(array) if array.null_count() < array.len() => return false,
             Self::Text(array) => out.extend(std::iter::repeat_n(None, array.len())),
             Self::Integer(array) | Self::Time(array) => out.extend(array.iter()),
-            Self::Float(array) => out.extend(
-                array
-                    .iter()
-                    .map(|n| n.filter(|n| !n.is_nan()).map(|n| n.floor() as i64)),
-            ),
+            Self::Float(array) => out.extend(array.iter().map(|n| n.filter(|n| !n.is_nan()).map(|n| n.floor() as i64))),
         }
         true
     }
 }
 
 fn cast(array: &ArrayRef, to: &DataType) -> Result<ArrayRef, ArrowError> {
-    let strict = CastOptions {
-        safe: false,
-        ..CastOptions::default()
-    };
+    let strict = CastOptions { safe: false, ..CastOptions::default() };
     cast_with_options(array, to, &strict)
 }
 
@@ -127,20 +121,14 @@ fn primitive<T: arrow_array::types::ArrowPrimitiveType>(
 }
 
 /// Runs one step of decoding `file`. The decoder panics on some damaged files where it should report them.
-pub(crate) fn guarded<T, E: Display>(
-    file: &str,
-    step: impl FnOnce() -> Result<T, E>,
-) -> Result<T, DataError> {
+pub(crate) fn guarded<T, E: Display>(file: &str, step: impl FnOnce() -> Result<T, E>) -> Result<T, DataError> {
     // Nothing that the step touches is used again after an error.
     let problem = match catch_unwind(AssertUnwindSafe(step)) {
         Ok(Ok(value)) => return Ok(value),
         Ok(Err(error)) => error.to_string(),
         Err(_) => "its parts contradict each other".to_owned(),
     };
-    Err(DataError::Parquet {
-        file: file.to_owned(),
-        problem,
-    })
+    Err(DataError::Parquet { file: file.to_owned(), problem })
 }
 
 /// A whole Parquet file in memory.
@@ -168,12 +156,8 @@ impl Table {
             .flatten()
             .filter_map(|entry| Some((entry.key.clone(), entry.value.clone()?)))
             .collect();
-        let names: Vec<(String, DataType)> = builder
-            .schema()
-            .fields()
-            .iter()
-            .map(|field| (field.name().clone(), field.data_type().clone()))
-            .collect();
+        let names: Vec<(String, DataType)> =
+            builder.schema().fields().iter().map(|field| (field.name().clone(), field.data_type().clone())).collect();
         let mut columns: Vec<Option<Vec<Column>>> = names.iter().map(|_| Some(vec![])).collect();
         let mut rows = 0;
         let mut reader = guarded(file, || builder.build())?;
@@ -187,13 +171,7 @@ impl Table {
                 }
             }
         }
-        Ok(Self {
-            file: file.to_owned(),
-            rows,
-            metadata,
-            names,
-            columns,
-        })
+        Ok(Self { file: file.to_owned(), rows, metadata, names, columns })
     }
 
     /// Names of the columns, in the order of the file.
@@ -208,10 +186,8 @@ impl Table {
         };
         match self.columns[index].as_deref() {
             Some([]) => {
-                matches!(
-                    &self.names[index].1,
-                    DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View
-                ) || matches!(&self.names[index].1, DataType::Dictionary(..))
+                matches!(&self.names[index].1, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View)
+                    || matches!(&self.names[index].1, DataType::Dictionary(..))
             }
             Some(chunks) => chunks.iter().any(|chunk| matches!(chunk, Column::Text(_))),
             None => false,
@@ -224,18 +200,11 @@ impl Table {
 
     fn wrong_type(&self, index: usize, expected: &'static str) -> DataError {
         let (name, kind) = &self.names[index];
-        DataError::WrongType {
-            file: self.file.clone(),
-            column: name.clone(),
-            found: kind.to_string(),
-            expected,
-        }
+        DataError::WrongType { file: self.file.clone(), column: name.clone(), found: kind.to_string(), expected }
     }
 
     fn chunks(&self, index: usize, expected: &'static str) -> Result<&[Column], DataError> {
-        self.columns[index]
-            .as_deref()
-            .ok_or_else(|| self.wrong_type(index, expected))
+        self.columns[index].as_deref().ok_or_else(|| self.wrong_type(index, expected))
     }
 
     /// A column as text; `None` where there is no such column.
@@ -285,9 +254,7 @@ impl Table {
 
     /// A column that must be there, with no nulls.
     pub(crate) fn ids(&self, name: &str) -> Result<Vec<String>, DataError> {
-        let texts = self
-            .texts(name)?
-            .ok_or_else(|| DataError::missing_column(&self.file, name, self.names()))?;
+        let texts = self.texts(name)?.ok_or_else(|| DataError::missing_column(&self.file, name, self.names()))?;
         texts
             .into_iter()
             .enumerate()
@@ -297,11 +264,6 @@ impl Table {
 
     /// A value that the schema does not allow; `row` counts from 0.
     pub(crate) fn bad_value(&self, row: usize, column: &str, problem: String) -> DataError {
-        DataError::BadValue {
-            file: self.file.clone(),
-            row: row + 1,
-            column: column.to_owned(),
-            problem,
-        }
+        DataError::BadValue { file: self.file.clone(), row: row + 1, column: column.to_owned(), problem }
     }
 }

@@ -27,18 +27,10 @@ pub(crate) use write::{Columns, encode};
 use crate::{DataError, Dataset};
 
 /// Names of the columns of `items.parquet` that are not text fields.
-pub(crate) const ITEM_COLUMNS: [&str; 5] =
-    ["item_id", "provider", "category", "price", "created_at"];
+pub(crate) const ITEM_COLUMNS: [&str; 5] = ["item_id", "provider", "category", "price", "created_at"];
 /// Names of the columns of `events.parquet` that are not feedback.
-pub(crate) const EVENT_COLUMNS: [&str; 7] = [
-    "user_id",
-    "item_id",
-    "timestamp",
-    "request_id",
-    "position",
-    "propensity",
-    "query",
-];
+pub(crate) const EVENT_COLUMNS: [&str; 7] =
+    ["user_id", "item_id", "timestamp", "request_id", "position", "propensity", "query"];
 
 /// Key of the data set's name in the metadata of `items.parquet`.
 const NAME_KEY: &str = "paretune.name";
@@ -76,16 +68,10 @@ impl Dataset {
             Table::read(&path.display().to_string(), file)
         };
         let items = open("items.parquet")?;
-        let users = if folder.join("users.parquet").exists() {
-            Some(open("users.parquet")?)
-        } else {
-            None
-        };
+        let users = if folder.join("users.parquet").exists() { Some(open("users.parquet")?) } else { None };
         let events = open("events.parquet")?;
         let name = items.metadata.get(NAME_KEY).cloned().unwrap_or_else(|| {
-            folder
-                .file_name()
-                .map_or_else(|| "data".into(), |name| name.to_string_lossy().into_owned())
+            folder.file_name().map_or_else(|| "data".into(), |name| name.to_string_lossy().into_owned())
         });
         read::dataset(name, &items, users.as_ref(), &events)
     }
@@ -95,21 +81,10 @@ impl Dataset {
     /// # Errors
     ///
     /// As [`Dataset::read`]; messages name `NAME/items`, `NAME/users` or `NAME/events`.
-    pub fn from_parquet(
-        name: &str,
-        items: &[u8],
-        users: &[u8],
-        events: &[u8],
-    ) -> Result<Self, DataError> {
-        let open = |table: &str, bytes: &[u8]| {
-            Table::read(&format!("{name}/{table}"), Bytes::copy_from_slice(bytes))
-        };
+    pub fn from_parquet(name: &str, items: &[u8], users: &[u8], events: &[u8]) -> Result<Self, DataError> {
+        let open = |table: &str, bytes: &[u8]| Table::read(&format!("{name}/{table}"), Bytes::copy_from_slice(bytes));
         let items = open("items", items)?;
-        let users = if users.is_empty() {
-            None
-        } else {
-            Some(open("users", users)?)
-        };
+        let users = if users.is_empty() { None } else { Some(open("users", users)?) };
         let events = open("events", events)?;
         read::dataset(name.to_owned(), &items, users.as_ref(), &events)
     }

@@ -15,12 +15,7 @@ pub(super) fn dataset(
     let items = read_items(items)?;
     let mut users = users.map(read_users).transpose()?.unwrap_or_default();
     let events = read_events(events, &items, &mut users)?;
-    Ok(Dataset {
-        name,
-        items,
-        users,
-        events,
-    })
+    Ok(Dataset { name, items, users, events })
 }
 
 fn read_items(table: &Table) -> Result<Items, DataError> {
@@ -66,9 +61,10 @@ fn read_events(table: &Table, items: &Items, users: &mut Users) -> Result<Events
         .iter()
         .enumerate()
         .map(|(row, id)| {
-            known.get(id.as_str()).copied().ok_or_else(|| {
-                table.bad_value(row, "item_id", format!("no item has the id {id:?}"))
-            })
+            known
+                .get(id.as_str())
+                .copied()
+                .ok_or_else(|| table.bad_value(row, "item_id", format!("no item has the id {id:?}")))
         })
         .collect::<Result<_, _>>()?;
 
@@ -87,16 +83,20 @@ fn read_events(table: &Table, items: &Items, users: &mut Users) -> Result<Events
     let mut feedback = BTreeMap::new();
     for name in table.names().filter(|name| !EVENT_COLUMNS.contains(name)) {
         if let Some(numbers) = table.numbers(name)? {
-            feedback.insert(name.to_owned(), to_f32(&numbers));
+            feedback.insert(name.to_owned(), to_f32(table, name, &numbers)?);
         }
     }
+    let propensity = match table.numbers("propensity")? {
+        Some(numbers) => Some(to_f32(table, "propensity", &numbers)?),
+        None => None,
+    };
     let mut events = Events {
         user,
         item,
         timestamp: timestamps(table)?,
         request: requests(table)?,
         position: positions(table)?,
-        propensity: table.numbers("propensity")?.map(|column| to_f32(&column)),
+        propensity,
         query: table.texts("query")?,
         feedback,
     };
@@ -104,11 +104,14 @@ fn read_events(table: &Table, items: &Items, users: &mut Users) -> Result<Events
     Ok(events)
 }
 
-fn to_f32(numbers: &[Option<f64>]) -> Vec<f32> {
-    numbers
-        .iter()
-        .map(|number| number.map_or(f32::NAN, |number| number as f32))
-        .collect()
+fn to_f32(table: &Table, name: &str, numbers: &[Option<f64>]) -> Result<Vec<f32>, DataError> {
+    let narrow = |(row, number): (usize, &Option<f64>)| match *number {
+        Some(number) if !(number as f32).is_finite() => {
+            Err(table.bad_value(row, name, format!("{number} is too large")))
+        }
+        number => Ok(number.map_or(f32::NAN, |number| number as f32)),
+    };
+    numbers.iter().enumerate().map(narrow).collect()
 }
 
 fn timestamps(table: &Table) -> Result<Option<Vec<i64>>, DataError> {
@@ -135,19 +138,14 @@ fn requests(table: &Table) -> Result<Option<Vec<u32>>, DataError> {
     let ids: Vec<String> = texts
         .into_iter()
         .enumerate()
-        .map(|(row, id)| {
-            id.ok_or_else(|| table.bad_value(row, "request_id", "the id is null".into()))
-        })
+        .map(|(row, id)| id.ok_or_else(|| table.bad_value(row, "request_id", "the id is null".into())))
         .collect::<Result<_, _>>()?;
-    let plain: Option<Vec<u32>> = ids
-        .iter()
-        .map(|id| id.parse().ok().filter(|n: &u32| n.to_string() == *id))
-        .collect();
+    let plain: Option<Vec<u32>> = ids.iter().map(|id| id.parse().ok().filter(|n: &u32| n.to_string() == *id)).collect();
     Ok(Some(plain.unwrap_or_else(|| number_as_they_come(&ids))))
 }
 
 /// Dense numbers in order of first appearance.
-pub(crate) fn number_as_they_come(ids: &[String]) -> Vec<u32> {
+fn number_as_they_come(ids: &[String]) -> Vec<u32> {
     let mut numbers: HashMap<&str, u32> = HashMap::new();
     ids.iter()
         .map(|id| {

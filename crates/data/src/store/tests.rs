@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use arrow_array::types::Int32Type;
 use arrow_array::{
-    ArrayRef, BooleanArray, DictionaryArray, Float64Array, Int32Array, Int64Array,
-    LargeStringArray, ListArray, RecordBatch, StringArray, TimestampMillisecondArray, UInt64Array,
+    ArrayRef, BooleanArray, DictionaryArray, Float64Array, Int32Array, Int64Array, LargeStringArray, ListArray,
+    RecordBatch, StringArray, TimestampMillisecondArray, UInt64Array,
 };
 use parquet::arrow::ArrowWriter;
 use proptest::prelude::*;
@@ -15,19 +15,12 @@ use crate::{Events, Items, UserColumn, Users};
 
 /// A table with one of everything.
 fn everything() -> Dataset {
-    let text = |texts: [&str; 2]| {
-        texts
-            .map(|text| (!text.is_empty()).then(|| text.to_owned()))
-            .to_vec()
-    };
+    let text = |texts: [&str; 2]| texts.map(|text| (!text.is_empty()).then(|| text.to_owned())).to_vec();
     Dataset {
         name: "all".into(),
         items: Items {
             ids: vec!["a".into(), "b".into()],
-            text: BTreeMap::from([
-                ("title".into(), text(["Tea", ""])),
-                ("author".into(), text(["", "Ann"])),
-            ]),
+            text: BTreeMap::from([("title".into(), text(["Tea", ""])), ("author".into(), text(["", "Ann"]))]),
             provider: Some(text(["p", ""])),
             category: Some(text(["", "c"])),
             price: Some(vec![Some(1.5), None]),
@@ -48,10 +41,7 @@ fn everything() -> Dataset {
             position: Some(vec![1, 2, 0]),
             propensity: Some(vec![0.5, 0.25, 1.0]),
             query: Some(vec![None, Some("tea".into()), None]),
-            feedback: BTreeMap::from([
-                ("click".into(), vec![1.0, 0.0, 1.0]),
-                ("rating".into(), vec![4.5, 3.0, 0.5]),
-            ]),
+            feedback: BTreeMap::from([("click".into(), vec![1.0, 0.0, 1.0]), ("rating".into(), vec![4.5, 3.0, 0.5])]),
         },
     }
 }
@@ -72,8 +62,7 @@ fn strings(texts: &[&str]) -> ArrayRef {
 /// The message that tables of these columns give.
 #[track_caller]
 fn check(items: Vec<(&str, ArrayRef)>, events: Vec<(&str, ArrayRef)>, expected: &str) {
-    let error =
-        Dataset::from_parquet("shop", &parquet_of(items), &[], &parquet_of(events)).unwrap_err();
+    let error = Dataset::from_parquet("shop", &parquet_of(items), &[], &parquet_of(events)).unwrap_err();
     assert!(error.to_string().contains(expected), "{error}");
 }
 
@@ -89,10 +78,7 @@ fn what_is_written_is_read_back() {
 fn a_missing_value_stays_missing() {
     let folder = tempfile::tempdir().unwrap();
     let mut dataset = everything();
-    dataset
-        .events
-        .feedback
-        .insert("dwell".into(), vec![f32::NAN, 2.0, f32::NAN]);
+    dataset.events.feedback.insert("dwell".into(), vec![f32::NAN, 2.0, f32::NAN]);
     dataset.write(folder.path()).unwrap();
     let read = Dataset::read(folder.path()).unwrap();
     let dwell = &read.events.feedback["dwell"];
@@ -107,32 +93,20 @@ fn tables_of_other_tools_are_understood() {
         ("year", Arc::new(Int32Array::from(vec![Some(1999), None]))),
     ]);
     let country: DictionaryArray<Int32Type> = ["de", "fr"].into_iter().collect();
-    let users = parquet_of(vec![
-        ("user_id", strings(&["1", "2"])),
-        ("country", Arc::new(country)),
-    ]);
+    let users = parquet_of(vec![("user_id", strings(&["1", "2"])), ("country", Arc::new(country))]);
     let events = parquet_of(vec![
         ("user_id", Arc::new(Int64Array::from(vec![2, 9, 2]))),
         ("item_id", strings(&["7", "7", "18446744073709551615"])),
-        (
-            "timestamp",
-            Arc::new(TimestampMillisecondArray::from(vec![9_000, 1_500, 2_999])),
-        ),
+        ("timestamp", Arc::new(TimestampMillisecondArray::from(vec![9_000, 1_500, 2_999]))),
         ("request_id", strings(&["r1", "r2", "r1"])),
-        (
-            "click",
-            Arc::new(BooleanArray::from(vec![Some(true), None, Some(false)])),
-        ),
+        ("click", Arc::new(BooleanArray::from(vec![Some(true), None, Some(false)]))),
     ]);
     let dataset = Dataset::from_parquet("shop", &items, &users, &events).unwrap();
     assert_eq!(dataset.items.ids, ["18446744073709551615", "7"]);
     assert_eq!(dataset.items.field(0, "year"), Some("1999"));
     assert_eq!(dataset.users.ids, ["1", "2", "9"]);
     let country = |name: &str| Some(name.to_owned());
-    assert_eq!(
-        dataset.users.columns["country"],
-        UserColumn::Categorical(vec![country("de"), country("fr"), None])
-    );
+    assert_eq!(dataset.users.columns["country"], UserColumn::Categorical(vec![country("de"), country("fr"), None]));
     // Sorted by user, then time.
     assert_eq!(dataset.events.user, [1, 1, 2]);
     assert_eq!(dataset.events.item, [0, 1, 1]);
@@ -156,50 +130,22 @@ fn wrong_tables_are_answered_with_what_is_wrong() {
         events(),
         "row 2, column `item_id`: the id \"a\" is there already, in row 1",
     );
-    check(
-        items(),
-        vec![("user_id", strings(&["u"])), ("item_id", strings(&["z"]))],
-        "no item has the id \"z\"",
-    );
+    check(items(), vec![("user_id", strings(&["u"])), ("item_id", strings(&["z"]))], "no item has the id \"z\"");
     let with = |name, column: ArrayRef| [events(), vec![(name, column)]].concat();
-    check(
-        items(),
-        with("rating", strings(&["five"])),
-        "column `rating` holds Utf8, but numbers",
-    );
-    check(
-        items(),
-        with("rating", Arc::new(Float64Array::from(vec![f64::INFINITY]))),
-        "infinite",
-    );
-    check(
-        items(),
-        with("position", Arc::new(Int64Array::from(vec![-1]))),
-        "-1 is not within",
-    );
+    check(items(), with("rating", strings(&["five"])), "column `rating` holds Utf8, but numbers");
+    check(items(), with("rating", Arc::new(Float64Array::from(vec![f64::INFINITY]))), "infinite");
+    let large = Arc::new(Float64Array::from(vec![1e39]));
+    check(items(), with("rating", large), "is too large");
+    check(items(), with("position", Arc::new(Int64Array::from(vec![-1]))), "-1 is not within");
     let list = ListArray::from_iter_primitive::<Int32Type, _, _>([Some(vec![Some(1)])]);
-    check(
-        items(),
-        with("vector", Arc::new(list)),
-        "column `vector` holds List",
-    );
+    check(items(), with("vector", Arc::new(list)), "column `vector` holds List");
     let null = Arc::new(StringArray::from(vec![None::<&str>]));
     check(vec![("item_id", null)], events(), "the id is null");
     let times = [
-        vec![
-            ("user_id", strings(&["u", "u"])),
-            ("item_id", strings(&["a", "a"])),
-        ],
-        vec![(
-            "timestamp",
-            Arc::new(Int64Array::from(vec![Some(1), None])) as ArrayRef,
-        )],
+        vec![("user_id", strings(&["u", "u"])), ("item_id", strings(&["a", "a"]))],
+        vec![("timestamp", Arc::new(Int64Array::from(vec![Some(1), None])) as ArrayRef)],
     ];
-    check(
-        items(),
-        times.concat(),
-        "row 2, column `timestamp`: the time is null",
-    );
+    check(items(), times.concat(), "row 2, column `timestamp`: the time is null");
 }
 
 #[test]
@@ -211,16 +157,8 @@ fn a_cut_or_changed_file_is_an_error_and_no_panic() {
     for length in (0..whole.len()).step_by(7) {
         std::fs::write(&path, &whole[..length]).unwrap();
         let error = Dataset::read(folder.path()).unwrap_err();
-        assert!(
-            matches!(error, DataError::Parquet { .. }),
-            "{length}: {error}"
-        );
-        assert!(
-            error
-                .to_string()
-                .contains("events.parquet is not a whole Parquet file"),
-            "{error}"
-        );
+        assert!(matches!(error, DataError::Parquet { .. }), "{length}: {error}");
+        assert!(error.to_string().contains("events.parquet is not a whole Parquet file"), "{error}");
     }
     std::fs::remove_file(&path).unwrap();
     let error = Dataset::read(folder.path()).unwrap_err();
@@ -243,21 +181,11 @@ fn a_table_that_does_not_fit_together_is_not_written() {
     let mut ragged = everything();
     ragged.events.feedback.insert("dwell".into(), vec![1.0]);
     let error = ragged.write(folder.path()).unwrap_err();
-    assert!(
-        error
-            .to_string()
-            .contains("`dwell` has 1 entries, the table has 3"),
-        "{error}"
-    );
+    assert!(error.to_string().contains("`dwell` has 1 entries, the table has 3"), "{error}");
     let mut astray = everything();
     astray.events.item[2] = 2;
     let error = astray.write(folder.path()).unwrap_err();
-    assert!(
-        error
-            .to_string()
-            .contains("row 3, column `item_id`: index 2 points past"),
-        "{error}"
-    );
+    assert!(error.to_string().contains("row 3, column `item_id`: index 2 points past"), "{error}");
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
 }
 
@@ -341,8 +269,8 @@ proptest! {
 fn a_changed_byte_never_panics() {
     let folder = tempfile::tempdir().unwrap();
     everything().write(folder.path()).unwrap();
-    let [items, mut events] = ["items", "events"]
-        .map(|table| std::fs::read(folder.path().join(format!("{table}.parquet"))).unwrap());
+    let [items, mut events] =
+        ["items", "events"].map(|table| std::fs::read(folder.path().join(format!("{table}.parquet"))).unwrap());
     let mut refused = 0;
     for place in 0..events.len() {
         for flip in [1, 16, 128] {

@@ -4,9 +4,7 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow_array::{
-    ArrayRef, Float32Array, Float64Array, Int32Array, Int64Array, RecordBatch, StringArray,
-};
+use arrow_array::{ArrayRef, Float32Array, Float64Array, Int32Array, Int64Array, RecordBatch, StringArray};
 use arrow_schema::ArrowError;
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
@@ -27,12 +25,7 @@ pub(crate) type Columns = Vec<(String, ArrayRef)>;
 pub(super) fn dataset(dataset: &Dataset, folder: &Path) -> Result<(), DataError> {
     dataset.check()?;
     let name = Some(dataset.name.as_str());
-    let Dataset {
-        items,
-        users,
-        events,
-        ..
-    } = dataset;
+    let Dataset { items, users, events, .. } = dataset;
     let table = |file: &str, name, rows, columns: &dyn Fn(std::ops::Range<usize>) -> Columns| {
         let mut file = Replacement::new(&folder.join(file))?;
         let written = encode(&mut file, name, rows, columns);
@@ -74,14 +67,8 @@ pub(super) fn dataset(dataset: &Dataset, folder: &Path) -> Result<(), DataError>
 
     table("events.parquet", None, events.len(), &|rows| {
         let mut columns: Columns = vec![
-            (
-                "user_id".into(),
-                looked_up(&users.ids, &events.user[rows.clone()]),
-            ),
-            (
-                "item_id".into(),
-                looked_up(&items.ids, &events.item[rows.clone()]),
-            ),
+            ("user_id".into(), looked_up(&users.ids, &events.user[rows.clone()])),
+            ("item_id".into(), looked_up(&items.ids, &events.item[rows.clone()])),
         ];
         columns.extend(event_columns(events, rows));
         columns
@@ -95,13 +82,11 @@ fn event_columns(events: &Events, rows: std::ops::Range<usize>) -> Columns {
         columns.push(("timestamp".into(), Arc::new(times)));
     }
     if let Some(column) = &events.request {
-        let requests =
-            Int64Array::from_iter_values(column[rows.clone()].iter().map(|n| i64::from(*n)));
+        let requests = Int64Array::from_iter_values(column[rows.clone()].iter().map(|n| i64::from(*n)));
         columns.push(("request_id".into(), Arc::new(requests)));
     }
     if let Some(column) = &events.position {
-        let positions =
-            Int32Array::from_iter_values(column[rows.clone()].iter().map(|n| i32::from(*n)));
+        let positions = Int32Array::from_iter_values(column[rows.clone()].iter().map(|n| i32::from(*n)));
         columns.push(("position".into(), Arc::new(positions)));
     }
     if let Some(column) = &events.propensity {
@@ -132,9 +117,8 @@ pub(crate) fn encode(
         .set_key_value_metadata(metadata)
         .build();
     let mut start = 0;
-    let mut batch =
-        RecordBatch::try_from_iter_with_nullable(nullable(columns(0..rows.min(ROWS_PER_BATCH))))
-            .map_err(|error| flatten(error.into()))?;
+    let mut batch = RecordBatch::try_from_iter_with_nullable(nullable(columns(0..rows.min(ROWS_PER_BATCH))))
+        .map_err(|error| flatten(error.into()))?;
     let mut writer = ArrowWriter::try_new(to, batch.schema(), Some(properties)).map_err(flatten)?;
     loop {
         writer.write(&batch).map_err(flatten)?;
@@ -143,8 +127,7 @@ pub(crate) fn encode(
             break;
         }
         let next = columns(start..rows.min(start + ROWS_PER_BATCH));
-        batch = RecordBatch::try_from_iter_with_nullable(nullable(next))
-            .map_err(|error| flatten(error.into()))?;
+        batch = RecordBatch::try_from_iter_with_nullable(nullable(next)).map_err(|error| flatten(error.into()))?;
     }
     writer.close().map_err(flatten)?;
     Ok(())
@@ -181,9 +164,7 @@ fn ids(ids: &[String]) -> ArrayRef {
 }
 
 fn looked_up(ids: &[String], rows: &[u32]) -> ArrayRef {
-    Arc::new(StringArray::from_iter_values(
-        rows.iter().map(|row| &ids[*row as usize]),
-    ))
+    Arc::new(StringArray::from_iter_values(rows.iter().map(|row| &ids[*row as usize])))
 }
 
 fn texts(column: &[Option<String>]) -> ArrayRef {
@@ -196,8 +177,6 @@ fn numbers(column: &[Option<f64>]) -> ArrayRef {
 
 /// `NaN`, not observed, becomes null.
 fn observed(column: &[f32]) -> ArrayRef {
-    let values = column
-        .iter()
-        .map(|value| (!value.is_nan()).then_some(*value));
+    let values = column.iter().map(|value| (!value.is_nan()).then_some(*value));
     Arc::new(Float32Array::from_iter(values))
 }

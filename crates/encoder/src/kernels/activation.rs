@@ -90,19 +90,16 @@ fn map(values: &mut [f32], f: impl Fn(f32) -> f32 + Sync + Copy) {
 /// `target[i] = grad[i] · slope(x[i])`.
 fn chain(target: &mut [f32], x: &[f32], grad: &[f32], slope: impl Fn(f32) -> f32 + Sync + Copy) {
     let sources = x.par_chunks(CHUNK).zip(grad.par_chunks(CHUNK));
-    target
-        .par_chunks_mut(CHUNK)
-        .zip(sources)
-        .for_each(|(target, (x, grad))| {
-            vectorized(
-                #[inline(always)]
-                || {
-                    for ((target, &x), &grad) in target.iter_mut().zip(x).zip(grad) {
-                        *target = grad * slope(x);
-                    }
-                },
-            );
-        });
+    target.par_chunks_mut(CHUNK).zip(sources).for_each(|(target, (x, grad))| {
+        vectorized(
+            #[inline(always)]
+            || {
+                for ((target, &x), &grad) in target.iter_mut().zip(x).zip(grad) {
+                    *target = grad * slope(x);
+                }
+            },
+        );
+    });
 }
 
 impl Activation {
@@ -140,10 +137,7 @@ impl CustomOp1 for Activation {
 
     fn bwd(&self, arg: &Tensor, _out: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
         let grad = grad.contiguous()?;
-        let (x, grad) = (
-            Floats::of(self.name(), arg)?,
-            Floats::of(self.name(), &grad)?,
-        );
+        let (x, grad) = (Floats::of(self.name(), arg)?, Floats::of(self.name(), &grad)?);
         Ok(Some(tensor(self.backward(&x, &grad), arg.shape())?))
     }
 }

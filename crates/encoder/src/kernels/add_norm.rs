@@ -52,20 +52,11 @@ impl AddNorm {
             mask.row(row as u64).apply(target);
         }
         if let Some(residual) = residual {
-            target
-                .iter_mut()
-                .zip(residual)
-                .for_each(|(target, value)| *target += value);
+            target.iter_mut().zip(residual).for_each(|(target, value)| *target += value);
         }
     }
 
-    fn forward(
-        &self,
-        x: &[f32],
-        residual: Option<&[f32]>,
-        affine: &[f32],
-        width: usize,
-    ) -> Vec<f32> {
+    fn forward(&self, x: &[f32], residual: Option<&[f32]>, affine: &[f32], width: usize) -> Vec<f32> {
         let (scale, shift) = affine.split_at(width);
         let mut out = vec![0f32; x.len()];
         let row_of = |row: usize| row * width..(row + 1) * width;
@@ -80,17 +71,9 @@ impl AddNorm {
                     vectorized(
                         #[inline(always)]
                         || {
-                            let rows = out
-                                .chunks_exact_mut(width)
-                                .zip(normalized.chunks_exact_mut(width))
-                                .zip(inverse);
+                            let rows = out.chunks_exact_mut(width).zip(normalized.chunks_exact_mut(width)).zip(inverse);
                             for (row, ((out, normalized), inverse)) in (chunk * ROWS..).zip(rows) {
-                                self.add(
-                                    normalized,
-                                    &x[row_of(row)],
-                                    residual.map(|r| &r[row_of(row)]),
-                                    row,
-                                );
+                                self.add(normalized, &x[row_of(row)], residual.map(|r| &r[row_of(row)]), row);
                                 *inverse = normalize(normalized, self.epsilon);
                                 for (((out, value), scale), shift) in
                                     out.iter_mut().zip(&*normalized).zip(scale).zip(shift)
@@ -101,32 +84,22 @@ impl AddNorm {
                         },
                     );
                 });
-            let _ = self.saved.set(Saved {
-                normalized,
-                inverse_deviation,
-            });
+            let _ = self.saved.set(Saved { normalized, inverse_deviation });
         } else {
-            out.par_chunks_mut(ROWS * width)
-                .enumerate()
-                .for_each(|(chunk, out)| {
-                    vectorized(
-                        #[inline(always)]
-                        || {
-                            for (row, out) in (chunk * ROWS..).zip(out.chunks_exact_mut(width)) {
-                                self.add(
-                                    out,
-                                    &x[row_of(row)],
-                                    residual.map(|r| &r[row_of(row)]),
-                                    row,
-                                );
-                                normalize(out, self.epsilon);
-                                for ((out, scale), shift) in out.iter_mut().zip(scale).zip(shift) {
-                                    *out = *out * scale + shift;
-                                }
+            out.par_chunks_mut(ROWS * width).enumerate().for_each(|(chunk, out)| {
+                vectorized(
+                    #[inline(always)]
+                    || {
+                        for (row, out) in (chunk * ROWS..).zip(out.chunks_exact_mut(width)) {
+                            self.add(out, &x[row_of(row)], residual.map(|r| &r[row_of(row)]), row);
+                            normalize(out, self.epsilon);
+                            for ((out, scale), shift) in out.iter_mut().zip(scale).zip(shift) {
+                                *out = *out * scale + shift;
                             }
-                        },
-                    );
-                });
+                        }
+                    },
+                );
+            });
         }
         out
     }
@@ -170,44 +143,31 @@ impl AddNorm {
             .collect();
         let mut affine_grad = vec![0f32; 2 * width];
         for part in &partial {
-            affine_grad
-                .iter_mut()
-                .zip(part)
-                .for_each(|(sum, value)| *sum += value);
+            affine_grad.iter_mut().zip(part).for_each(|(sum, value)| *sum += value);
         }
-        Ok(Gradients {
-            sum: sum_grad,
-            affine: affine_grad,
-        })
+        Ok(Gradients { sum: sum_grad, affine: affine_grad })
     }
 
     /// The gradient of `x` from that of the sum.
     fn through_mask(&self, mut sum_grad: Vec<f32>, width: usize) -> Vec<f32> {
         if let Some(mask) = self.mask {
-            sum_grad
-                .par_chunks_mut(ROWS * width)
-                .enumerate()
-                .for_each(|(chunk, rows)| {
-                    vectorized(
-                        #[inline(always)]
-                        || {
-                            for (row, values) in (chunk * ROWS..).zip(rows.chunks_exact_mut(width))
-                            {
-                                mask.row(row as u64).apply(values);
-                            }
-                        },
-                    );
-                });
+            sum_grad.par_chunks_mut(ROWS * width).enumerate().for_each(|(chunk, rows)| {
+                vectorized(
+                    #[inline(always)]
+                    || {
+                        for (row, values) in (chunk * ROWS..).zip(rows.chunks_exact_mut(width)) {
+                            mask.row(row as u64).apply(values);
+                        }
+                    },
+                );
+            });
         }
         sum_grad
     }
 
     fn check(&self, x: &Layout, residual: Option<&Layout>, affine: &Layout) -> Result<usize> {
         let (_, width) = x.shape().dims2()?;
-        if affine.dims() != [2, width]
-            || residual.is_some_and(|residual| residual.dims() != x.dims())
-            || width == 0
-        {
+        if affine.dims() != [2, width] || residual.is_some_and(|residual| residual.dims() != x.dims()) || width == 0 {
             bail!(
                 "layer norm: x {:?}, residual {:?} and affine {:?} do not fit; expected [n, w], [n, w] and [2, w], w > 0",
                 x.dims(),
@@ -237,10 +197,7 @@ impl CustomOp3 for AddNorm {
         let x = contiguous("add-norm", x, x_layout)?;
         let residual = contiguous("add-norm", residual, residual_layout)?;
         let affine = contiguous("add-norm", affine, affine_layout)?;
-        Ok((
-            CpuStorage::F32(self.forward(x, Some(residual), affine, width)),
-            x_layout.shape().clone(),
-        ))
+        Ok((CpuStorage::F32(self.forward(x, Some(residual), affine, width)), x_layout.shape().clone()))
     }
 
     fn bwd(
@@ -253,22 +210,11 @@ impl CustomOp3 for AddNorm {
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let width = x.dim(1)?;
         let grad = grad.contiguous()?;
-        let gradients = self.backward(
-            &Floats::of("add-norm", affine)?,
-            width,
-            &Floats::of("add-norm", &grad)?,
-        )?;
-        let affine_grad = if affine.track_op() {
-            Some(tensor(gradients.affine, (2, width))?)
-        } else {
-            None
-        };
+        let gradients = self.backward(&Floats::of("add-norm", affine)?, width, &Floats::of("add-norm", &grad)?)?;
+        let affine_grad = if affine.track_op() { Some(tensor(gradients.affine, (2, width))?) } else { None };
         let (x_grad, residual_grad) = match (x.track_op(), residual.track_op()) {
             (false, false) => (None, None),
-            (true, false) => (
-                Some(tensor(self.through_mask(gradients.sum, width), x.shape())?),
-                None,
-            ),
+            (true, false) => (Some(tensor(self.through_mask(gradients.sum, width), x.shape())?), None),
             (false, true) => (None, Some(tensor(gradients.sum, x.shape())?)),
             (true, true) if self.mask.is_none() => {
                 let shared = tensor(gradients.sum, x.shape())?;
@@ -276,10 +222,7 @@ impl CustomOp3 for AddNorm {
             }
             (true, true) => {
                 let residual_grad = tensor(gradients.sum.clone(), x.shape())?;
-                (
-                    Some(tensor(self.through_mask(gradients.sum, width), x.shape())?),
-                    Some(residual_grad),
-                )
+                (Some(tensor(self.through_mask(gradients.sum, width), x.shape())?), Some(residual_grad))
             }
         };
         Ok((x_grad, residual_grad, affine_grad))
@@ -301,10 +244,7 @@ impl CustomOp2 for AddNorm {
         let width = self.check(x_layout, None, affine_layout)?;
         let x = contiguous("layer-norm", x, x_layout)?;
         let affine = contiguous("layer-norm", affine, affine_layout)?;
-        Ok((
-            CpuStorage::F32(self.forward(x, None, affine, width)),
-            x_layout.shape().clone(),
-        ))
+        Ok((CpuStorage::F32(self.forward(x, None, affine, width)), x_layout.shape().clone()))
     }
 
     fn bwd(
@@ -316,20 +256,12 @@ impl CustomOp2 for AddNorm {
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let width = x.dim(1)?;
         let grad = grad.contiguous()?;
-        let gradients = self.backward(
-            &Floats::of("layer-norm", affine)?,
-            width,
-            &Floats::of("layer-norm", &grad)?,
-        )?;
+        let gradients = self.backward(&Floats::of("layer-norm", affine)?, width, &Floats::of("layer-norm", &grad)?)?;
         let x_grad = match x.track_op() {
             true => Some(tensor(self.through_mask(gradients.sum, width), x.shape())?),
             false => None,
         };
-        let affine_grad = if affine.track_op() {
-            Some(tensor(gradients.affine, (2, width))?)
-        } else {
-            None
-        };
+        let affine_grad = if affine.track_op() { Some(tensor(gradients.affine, (2, width))?) } else { None };
         Ok((x_grad, affine_grad))
     }
 }
@@ -345,12 +277,7 @@ pub(crate) fn add_norm(
     mask: Option<Mask>,
 ) -> Result<Tensor> {
     let keep = x.track_op() || affine.track_op() || residual.is_some_and(Tensor::track_op);
-    let op = AddNorm {
-        epsilon: epsilon as f32,
-        mask,
-        keep,
-        saved: OnceLock::new(),
-    };
+    let op = AddNorm { epsilon: epsilon as f32, mask, keep, saved: OnceLock::new() };
     let (x, affine) = (x.contiguous()?, affine.contiguous()?);
     match residual {
         Some(residual) => x.apply_op3(&residual.contiguous()?, &affine, op),

@@ -38,45 +38,23 @@ impl Sequence {
     /// Part 0, 1 or 2 (queries, keys, values) of one head: a `[length, width]` view into the rows of this sequence.
     fn part<'a>(&self, rows: &'a [f32], part: usize, head: usize) -> View<'a> {
         let hidden = self.heads * self.width;
-        View::strided(
-            &rows[part * hidden + head * self.width..],
-            self.length,
-            self.width,
-            3 * hidden,
-        )
+        View::strided(&rows[part * hidden + head * self.width..], self.length, self.width, 3 * hidden)
     }
 
     fn part_mut<'a>(&self, rows: &'a mut [f32], part: usize, head: usize) -> ViewMut<'a> {
         let hidden = self.heads * self.width;
-        ViewMut::strided(
-            &mut rows[part * hidden + head * self.width..],
-            self.length,
-            self.width,
-            3 * hidden,
-        )
+        ViewMut::strided(&mut rows[part * hidden + head * self.width..], self.length, self.width, 3 * hidden)
     }
 
     /// One head of `[length, hidden]` rows.
     fn head<'a>(&self, rows: &'a [f32], head: usize) -> View<'a> {
-        View::strided(
-            &rows[head * self.width..],
-            self.length,
-            self.width,
-            self.heads * self.width,
-        )
+        View::strided(&rows[head * self.width..], self.length, self.width, self.heads * self.width)
     }
 
     /// `scores = Q·Kᵀ / √width`, `[length, length]`.
     fn scores(&self, qkv: &[f32], head: usize, scores: &mut [f32]) {
         let target = ViewMut::new(scores, self.length, self.length);
-        matmul(
-            target,
-            false,
-            self.scale,
-            self.part(qkv, 0, head),
-            self.part(qkv, 1, head).t(),
-            Threads::One,
-        );
+        matmul(target, false, self.scale, self.part(qkv, 0, head), self.part(qkv, 1, head).t(), Threads::One);
     }
 
     /// Number of the mask's row that belongs to one query and head.
@@ -84,14 +62,7 @@ impl Sequence {
         ((self.start + query) * self.heads + head) as u64
     }
 
-    fn forward(
-        &self,
-        qkv: &[f32],
-        mask: Option<Mask>,
-        scratch: &mut Vec<f32>,
-        out: &mut [f32],
-        log_sums: &mut [f32],
-    ) {
+    fn forward(&self, qkv: &[f32], mask: Option<Mask>, scratch: &mut Vec<f32>, out: &mut [f32], log_sums: &mut [f32]) {
         let length = self.length;
         scratch.resize(length * length, 0.0);
         let scores = &mut scratch[..length * length];
@@ -102,8 +73,7 @@ impl Sequence {
                 || {
                     for (query, row) in scores.chunks_exact_mut(length).enumerate() {
                         let largest = max(row);
-                        row.iter_mut()
-                            .for_each(|score| *score = exp(*score - largest));
+                        row.iter_mut().for_each(|score| *score = exp(*score - largest));
                         let total = sum(row);
                         let inverse = 1.0 / total;
                         row.iter_mut().for_each(|score| *score *= inverse);
@@ -115,17 +85,9 @@ impl Sequence {
                 },
             );
             let hidden = self.heads * self.width;
-            let target =
-                ViewMut::strided(&mut out[head * self.width..], length, self.width, hidden);
+            let target = ViewMut::strided(&mut out[head * self.width..], length, self.width, hidden);
             let probabilities = View::new(scores, length, length);
-            matmul(
-                target,
-                false,
-                1.0,
-                probabilities,
-                self.part(qkv, 2, head),
-                Threads::One,
-            );
+            matmul(target, false, 1.0, probabilities, self.part(qkv, 2, head), Threads::One);
         }
     }
 
@@ -147,68 +109,31 @@ impl Sequence {
             self.scores(qkv, head, kept);
             let out_grad = self.head(grad, head);
             let target = ViewMut::new(score_grads, length, length);
-            matmul(
-                target,
-                false,
-                1.0,
-                out_grad,
-                self.part(qkv, 2, head).t(),
-                Threads::One,
-            );
+            matmul(target, false, 1.0, out_grad, self.part(qkv, 2, head).t(), Threads::One);
             vectorized(
                 #[inline(always)]
                 || {
-                    let rows = kept
-                        .chunks_exact_mut(length)
-                        .zip(score_grads.chunks_exact_mut(length));
+                    let rows = kept.chunks_exact_mut(length).zip(score_grads.chunks_exact_mut(length));
                     for (query, (kept, grads)) in rows.enumerate() {
                         let log_sum = log_sums[query * self.heads + head];
-                        kept.iter_mut()
-                            .for_each(|score| *score = exp(*score - log_sum));
+                        kept.iter_mut().for_each(|score| *score = exp(*score - log_sum));
                         let mask = mask.map(|mask| mask.row(self.mask_row(query, head)));
                         if let Some(mask) = &mask {
                             mask.apply(grads);
                         }
                         let inner = dot(grads, kept);
-                        grads
-                            .iter_mut()
-                            .zip(&*kept)
-                            .for_each(|(grad, p)| *grad = p * (*grad - inner));
+                        grads.iter_mut().zip(&*kept).for_each(|(grad, p)| *grad = p * (*grad - inner));
                         if let Some(mask) = &mask {
                             mask.apply(kept);
                         }
                     }
                 },
             );
-            let (kept, score_grads) = (
-                View::new(kept, length, length),
-                View::new(score_grads, length, length),
-            );
+            let (kept, score_grads) = (View::new(kept, length, length), View::new(score_grads, length, length));
             let (queries, keys) = (self.part(qkv, 0, head), self.part(qkv, 1, head));
-            matmul(
-                self.part_mut(out, 0, head),
-                false,
-                self.scale,
-                score_grads,
-                keys,
-                Threads::One,
-            );
-            matmul(
-                self.part_mut(out, 1, head),
-                false,
-                self.scale,
-                score_grads.t(),
-                queries,
-                Threads::One,
-            );
-            matmul(
-                self.part_mut(out, 2, head),
-                false,
-                1.0,
-                kept.t(),
-                out_grad,
-                Threads::One,
-            );
+            matmul(self.part_mut(out, 0, head), false, self.scale, score_grads, keys, Threads::One);
+            matmul(self.part_mut(out, 1, head), false, self.scale, score_grads.t(), queries, Threads::One);
+            matmul(self.part_mut(out, 2, head), false, 1.0, kept.t(), out_grad, Threads::One);
         }
     }
 }
@@ -242,11 +167,7 @@ impl Attention {
 }
 
 /// Cuts the rows of each sequence off `values`, `width` numbers a token.
-fn split<'a>(
-    sequences: &[Sequence],
-    mut values: &'a mut [f32],
-    width: usize,
-) -> Vec<&'a mut [f32]> {
+fn split<'a>(sequences: &[Sequence], mut values: &'a mut [f32], width: usize) -> Vec<&'a mut [f32]> {
     sequences
         .iter()
         .map(|sequence| {
@@ -275,13 +196,10 @@ impl CustomOp1 for Attention {
             .zip(&sequences)
             .filter(|(_, sequence)| sequence.length > 0)
             .collect();
-        tasks
-            .into_par_iter()
-            .for_each_init(Vec::new, |scratch, ((out, log_sums), sequence)| {
-                let rows =
-                    &qkv[sequence.start * columns..(sequence.start + sequence.length) * columns];
-                sequence.forward(rows, self.mask, scratch, out, log_sums);
-            });
+        tasks.into_par_iter().for_each_init(Vec::new, |scratch, ((out, log_sums), sequence)| {
+            let rows = &qkv[sequence.start * columns..(sequence.start + sequence.length) * columns];
+            sequence.forward(rows, self.mask, scratch, out, log_sums);
+        });
         if self.keep {
             let _ = self.log_sums.set(log_sums);
         }
@@ -295,10 +213,7 @@ impl CustomOp1 for Attention {
             bail!("attention: backward without a forward pass that was tracked")
         };
         let grad = grad.contiguous()?;
-        let (values, grad) = (
-            Floats::of(self.name(), qkv)?,
-            Floats::of(self.name(), &grad)?,
-        );
+        let (values, grad) = (Floats::of(self.name(), qkv)?, Floats::of(self.name(), &grad)?);
         let (values, grad): (&[f32], &[f32]) = (&values, &grad);
         let mut out = vec![0f32; tokens * columns];
         let sequences: Vec<_> = self.sequences(hidden).collect();
@@ -307,21 +222,17 @@ impl CustomOp1 for Attention {
             .zip(&sequences)
             .filter(|(_, sequence)| sequence.length > 0)
             .collect();
-        tasks
-            .into_par_iter()
-            .for_each_init(Vec::new, |scratch, (out, sequence)| {
-                let rows = |width: usize| {
-                    sequence.start * width..(sequence.start + sequence.length) * width
-                };
-                sequence.backward(
-                    &values[rows(columns)],
-                    &log_sums[rows(self.heads)],
-                    &grad[rows(hidden)],
-                    self.mask,
-                    scratch,
-                    out,
-                );
-            });
+        tasks.into_par_iter().for_each_init(Vec::new, |scratch, (out, sequence)| {
+            let rows = |width: usize| sequence.start * width..(sequence.start + sequence.length) * width;
+            sequence.backward(
+                &values[rows(columns)],
+                &log_sums[rows(self.heads)],
+                &grad[rows(hidden)],
+                self.mask,
+                scratch,
+                out,
+            );
+        });
         Ok(Some(tensor(out, (tokens, columns))?))
     }
 }
@@ -330,18 +241,7 @@ impl CustomOp1 for Attention {
 ///
 /// `qkv` is `[T, 3·hidden]`: queries, keys and values side by side, heads side by side within each. Sequence `i` owns
 /// the rows `offsets[i]..offsets[i + 1]`. Gives `[T, hidden]`. `mask` drops attention probabilities.
-pub(crate) fn attention(
-    qkv: &Tensor,
-    offsets: &Arc<[u32]>,
-    heads: usize,
-    mask: Option<Mask>,
-) -> Result<Tensor> {
-    let op = Attention {
-        offsets: Arc::clone(offsets),
-        heads,
-        mask,
-        keep: qkv.track_op(),
-        log_sums: OnceLock::new(),
-    };
+pub(crate) fn attention(qkv: &Tensor, offsets: &Arc<[u32]>, heads: usize, mask: Option<Mask>) -> Result<Tensor> {
+    let op = Attention { offsets: Arc::clone(offsets), heads, mask, keep: qkv.track_op(), log_sums: OnceLock::new() };
     qkv.contiguous()?.apply_op1(op)
 }

@@ -29,22 +29,14 @@ impl Mask {
             bail!("a dropout probability must be at least 0 and below 1, got {p}")
         }
         let threshold = (p * 2f64.powi(32)) as u32;
-        Ok((threshold > 0).then_some(Self {
-            seed: mix64(seed),
-            threshold,
-            scale: (1.0 / (1.0 - p)) as f32,
-        }))
+        Ok((threshold > 0).then_some(Self { seed: mix64(seed), threshold, scale: (1.0 / (1.0 - p)) as f32 }))
     }
 
     /// The factors of one row.
     #[inline(always)]
     pub(crate) fn row(&self, row: u64) -> MaskRow {
         let key = mix64(self.seed ^ row.wrapping_mul(0xD6E8_FEB8_6659_FD93)) as u32;
-        MaskRow {
-            key,
-            threshold: self.threshold,
-            scale: self.scale,
-        }
+        MaskRow { key, threshold: self.threshold, scale: self.scale }
     }
 }
 
@@ -60,9 +52,7 @@ impl MaskRow {
     /// The factor of the element in `column`: 0 or `1 / (1 - p)`. The mixing is Wellons' `lowbias32`.
     #[inline(always)]
     pub(crate) fn factor(&self, column: usize) -> f32 {
-        let x = self
-            .key
-            .wrapping_add((column as u32).wrapping_mul(0x9E37_79B9));
+        let x = self.key.wrapping_add((column as u32).wrapping_mul(0x9E37_79B9));
         let x = (x ^ (x >> 16)).wrapping_mul(0x7FEB_352D);
         let x = (x ^ (x >> 15)).wrapping_mul(0x846C_A68B);
         let x = x ^ (x >> 16);
@@ -82,18 +72,16 @@ impl MaskRow {
 fn masked(values: &[f32], width: usize, mask: Mask) -> Vec<f32> {
     let mut out = values.to_vec();
     if width > 0 {
-        out.par_chunks_mut(ROWS * width)
-            .enumerate()
-            .for_each(|(chunk, rows)| {
-                vectorized(
-                    #[inline(always)]
-                    || {
-                        for (row, values) in rows.chunks_exact_mut(width).enumerate() {
-                            mask.row((chunk * ROWS + row) as u64).apply(values);
-                        }
-                    },
-                );
-            });
+        out.par_chunks_mut(ROWS * width).enumerate().for_each(|(chunk, rows)| {
+            vectorized(
+                #[inline(always)]
+                || {
+                    for (row, values) in rows.chunks_exact_mut(width).enumerate() {
+                        mask.row((chunk * ROWS + row) as u64).apply(values);
+                    }
+                },
+            );
+        });
     }
     out
 }
@@ -108,10 +96,7 @@ impl CustomOp1 for Dropout {
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let values = contiguous(self.name(), storage, layout)?;
         let width = layout.dims().last().copied().unwrap_or(1);
-        Ok((
-            CpuStorage::F32(masked(values, width, self.0)),
-            layout.shape().clone(),
-        ))
+        Ok((CpuStorage::F32(masked(values, width, self.0)), layout.shape().clone()))
     }
 
     fn bwd(&self, arg: &Tensor, _out: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {

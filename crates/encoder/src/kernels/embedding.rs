@@ -18,10 +18,7 @@ fn scatter(grad: &[f32], places: &[u32], rows: usize, width: usize) -> Result<Te
     let mut out = vec![0f32; rows * width];
     for (row, &place) in grad.chunks_exact(width).zip(places) {
         let target = &mut out[place as usize * width..(place as usize + 1) * width];
-        target
-            .iter_mut()
-            .zip(row)
-            .for_each(|(sum, value)| *sum += value);
+        target.iter_mut().zip(row).for_each(|(sum, value)| *sum += value);
     }
     tensor(out, (rows, width))
 }
@@ -50,10 +47,7 @@ impl CustomOp3 for Embedding {
         }
         if self.ids.len() != self.positions.len()
             || self.ids.iter().any(|&id| id as usize >= vocabulary)
-            || self
-                .positions
-                .iter()
-                .any(|&position| position as usize >= length)
+            || self.positions.iter().any(|&position| position as usize >= length)
         {
             bail!("embedding: an id is not below {vocabulary} or a position is not below {length}")
         }
@@ -61,23 +55,17 @@ impl CustomOp3 for Embedding {
         let positions = contiguous(self.name(), positions, positions_layout)?;
         let segment = &contiguous(self.name(), segments, segments_layout)?[..width];
         let mut out = vec![0f32; self.ids.len() * width];
-        out.par_chunks_mut(ROWS * width)
-            .zip(
-                self.ids
-                    .par_chunks(ROWS)
-                    .zip(self.positions.par_chunks(ROWS)),
-            )
-            .for_each(|(rows, (ids, places))| {
+        out.par_chunks_mut(ROWS * width).zip(self.ids.par_chunks(ROWS).zip(self.positions.par_chunks(ROWS))).for_each(
+            |(rows, (ids, places))| {
                 for ((row, &id), &place) in rows.chunks_exact_mut(width).zip(ids).zip(places) {
                     let word = &words[id as usize * width..][..width];
                     let position = &positions[place as usize * width..][..width];
-                    for (((target, word), position), segment) in
-                        row.iter_mut().zip(word).zip(position).zip(segment)
-                    {
+                    for (((target, word), position), segment) in row.iter_mut().zip(word).zip(position).zip(segment) {
                         *target = word + segment + position;
                     }
                 }
-            });
+            },
+        );
         Ok((CpuStorage::F32(out), Shape::from((self.ids.len(), width))))
     }
 
@@ -119,11 +107,6 @@ pub(crate) fn embedding(
     ids: &[u32],
     places: &[u32],
 ) -> Result<Tensor> {
-    let op = Embedding {
-        ids: ids.into(),
-        positions: places.into(),
-    };
-    words
-        .contiguous()?
-        .apply_op3(&positions.contiguous()?, &segments.contiguous()?, op)
+    let op = Embedding { ids: ids.into(), positions: places.into() };
+    words.contiguous()?.apply_op3(&positions.contiguous()?, &segments.contiguous()?, op)
 }

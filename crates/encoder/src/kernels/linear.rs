@@ -31,9 +31,7 @@ pub(crate) fn column_sums(values: &[f32], width: usize) -> Vec<f32> {
                 || {
                     let mut sums = vec![0f32; width];
                     for row in rows.chunks_exact(width) {
-                        sums.iter_mut()
-                            .zip(row)
-                            .for_each(|(sum, value)| *sum += value);
+                        sums.iter_mut().zip(row).for_each(|(sum, value)| *sum += value);
                     }
                     sums
                 },
@@ -42,9 +40,7 @@ pub(crate) fn column_sums(values: &[f32], width: usize) -> Vec<f32> {
         .collect();
     let mut sums = vec![0f32; width];
     for part in &partial {
-        sums.iter_mut()
-            .zip(part)
-            .for_each(|(sum, value)| *sum += value);
+        sums.iter_mut().zip(part).for_each(|(sum, value)| *sum += value);
     }
     sums
 }
@@ -78,23 +74,11 @@ impl CustomOp3 for LinearOp {
         let bias = contiguous(self.name(), bias, bias_layout)?;
         let mut out = vec![0f32; rows * outputs];
         if outputs > 0 {
-            out.par_chunks_mut(ROWS * outputs).for_each(|rows| {
-                rows.chunks_exact_mut(outputs)
-                    .for_each(|row| row.copy_from_slice(bias))
-            });
+            out.par_chunks_mut(ROWS * outputs)
+                .for_each(|rows| rows.chunks_exact_mut(outputs).for_each(|row| row.copy_from_slice(bias)));
         }
-        let (x, weight) = (
-            View::new(x, rows, inputs),
-            View::new(weight, outputs, inputs),
-        );
-        matmul(
-            ViewMut::new(&mut out, rows, outputs),
-            true,
-            1.0,
-            x,
-            weight.t(),
-            Threads::All,
-        );
+        let (x, weight) = (View::new(x, rows, inputs), View::new(weight, outputs, inputs));
+        matmul(ViewMut::new(&mut out, rows, outputs), true, 1.0, x, weight.t(), Threads::All);
         if let Some(activation) = self.activation {
             if self.keep {
                 let _ = self.before.set(out.clone());
@@ -128,14 +112,7 @@ impl CustomOp3 for LinearOp {
             let weight = Floats::of(self.name(), weight)?;
             let mut out = vec![0f32; rows * inputs];
             let target = ViewMut::new(&mut out, rows, inputs);
-            matmul(
-                target,
-                false,
-                1.0,
-                grad_view,
-                View::new(&weight, outputs, inputs),
-                Threads::All,
-            );
+            matmul(target, false, 1.0, grad_view, View::new(&weight, outputs, inputs), Threads::All);
             Some(tensor(out, (rows, inputs))?)
         } else {
             None
@@ -144,40 +121,19 @@ impl CustomOp3 for LinearOp {
             let x = Floats::of(self.name(), x)?;
             let mut out = vec![0f32; outputs * inputs];
             let target = ViewMut::new(&mut out, outputs, inputs);
-            matmul(
-                target,
-                false,
-                1.0,
-                grad_view.t(),
-                View::new(&x, rows, inputs),
-                Threads::All,
-            );
+            matmul(target, false, 1.0, grad_view.t(), View::new(&x, rows, inputs), Threads::All);
             Some(tensor(out, (outputs, inputs))?)
         } else {
             None
         };
-        let grad_bias = if bias.track_op() {
-            Some(tensor(column_sums(grad, outputs), outputs)?)
-        } else {
-            None
-        };
+        let grad_bias = if bias.track_op() { Some(tensor(column_sums(grad, outputs), outputs)?) } else { None };
         Ok((grad_x, grad_weight, grad_bias))
     }
 }
 
 /// `activation(x·weightᵀ + bias)`: `[n, in]`, `[out, in]`, `[out]` to `[n, out]`.
-pub(crate) fn linear(
-    x: &Tensor,
-    weight: &Tensor,
-    bias: &Tensor,
-    activation: Option<Activation>,
-) -> Result<Tensor> {
+pub(crate) fn linear(x: &Tensor, weight: &Tensor, bias: &Tensor, activation: Option<Activation>) -> Result<Tensor> {
     let keep = x.track_op() || weight.track_op() || bias.track_op();
-    let op = LinearOp {
-        activation,
-        keep,
-        before: OnceLock::new(),
-    };
-    x.contiguous()?
-        .apply_op3(&weight.contiguous()?, &bias.contiguous()?, op)
+    let op = LinearOp { activation, keep, before: OnceLock::new() };
+    x.contiguous()?.apply_op3(&weight.contiguous()?, &bias.contiguous()?, op)
 }

@@ -30,13 +30,7 @@ impl<'a> View<'a> {
     /// A row-major matrix whose rows begin `row_stride` apart, the first one at the start of `data`.
     pub(crate) fn strided(data: &'a [f32], rows: usize, columns: usize, row_stride: usize) -> Self {
         check_bounds(data.len(), rows, columns, row_stride);
-        Self {
-            data,
-            rows,
-            columns,
-            row_stride,
-            column_stride: 1,
-        }
+        Self { data, rows, columns, row_stride, column_stride: 1 }
     }
 
     /// The transposed matrix, over the same numbers.
@@ -66,19 +60,9 @@ impl<'a> ViewMut<'a> {
     }
 
     /// A row-major matrix whose rows begin `row_stride` apart, the first one at the start of `data`.
-    pub(crate) fn strided(
-        data: &'a mut [f32],
-        rows: usize,
-        columns: usize,
-        row_stride: usize,
-    ) -> Self {
+    pub(crate) fn strided(data: &'a mut [f32], rows: usize, columns: usize, row_stride: usize) -> Self {
         check_bounds(data.len(), rows, columns, row_stride);
-        Self {
-            data,
-            rows,
-            columns,
-            row_stride,
-        }
+        Self { data, rows, columns, row_stride }
     }
 }
 
@@ -86,17 +70,9 @@ impl<'a> ViewMut<'a> {
 /// If the last element would lie outside of the slice, or rows would overlap: a mistake of the calling kernel.
 fn check_bounds(length: usize, rows: usize, columns: usize, row_stride: usize) {
     if rows > 0 && columns > 0 {
-        assert!(
-            row_stride >= columns,
-            "rows of {columns} columns overlap at stride {row_stride}"
-        );
-        let end = (rows - 1)
-            .checked_mul(row_stride)
-            .and_then(|start| start.checked_add(columns));
-        assert!(
-            end.is_some_and(|end| end <= length),
-            "a {rows} x {columns} matrix does not fit {length} numbers"
-        );
+        assert!(row_stride >= columns, "rows of {columns} columns overlap at stride {row_stride}");
+        let end = (rows - 1).checked_mul(row_stride).and_then(|start| start.checked_add(columns));
+        assert!(end.is_some_and(|end| end <= length), "a {rows} x {columns} matrix does not fit {length} numbers");
     }
 }
 

@@ -30,23 +30,15 @@ impl Pool {
             Pooling::Cls => {}
             Pooling::Mean => {
                 for row in rows {
-                    target
-                        .iter_mut()
-                        .zip(row)
-                        .for_each(|(sum, value)| *sum += value);
+                    target.iter_mut().zip(row).for_each(|(sum, value)| *sum += value);
                 }
                 let share = 1.0 / count.max(1) as f32;
                 target.iter_mut().for_each(|sum| *sum *= share);
             }
             Pooling::Max => {
                 for row in rows {
-                    let larger = |target: &mut f32, value: f32| {
-                        *target = if value > *target { value } else { *target }
-                    };
-                    target
-                        .iter_mut()
-                        .zip(row)
-                        .for_each(|(target, &value)| larger(target, value));
+                    let larger = |target: &mut f32, value: f32| *target = if value > *target { value } else { *target };
+                    target.iter_mut().zip(row).for_each(|(target, &value)| larger(target, value));
                 }
             }
         }
@@ -59,17 +51,12 @@ impl Pool {
             Pooling::Mean => {
                 let share = 1.0 / (rows.len() / width).max(1) as f32;
                 for target in target.chunks_exact_mut(width) {
-                    target
-                        .iter_mut()
-                        .zip(grad)
-                        .for_each(|(target, value)| *target = value * share);
+                    target.iter_mut().zip(grad).for_each(|(target, value)| *target = value * share);
                 }
             }
             Pooling::Max => {
                 for column in 0..width {
-                    let place = (column..rows.len())
-                        .step_by(width)
-                        .find(|&place| rows[place] == pooled[column]);
+                    let place = (column..rows.len()).step_by(width).find(|&place| rows[place] == pooled[column]);
                     if let Some(place) = place {
                         target[place] = grad[column];
                     }
@@ -87,25 +74,15 @@ impl CustomOp1 for Pool {
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let (tokens, width) = layout.shape().dims2()?;
         let sequences = self.offsets.len().saturating_sub(1);
-        if width == 0
-            || self
-                .offsets
-                .last()
-                .is_none_or(|&end| end as usize != tokens)
-            || !self.offsets.is_sorted()
-        {
-            bail!(
-                "pool: offsets must rise to the number of tokens, {tokens}, and rows must not be empty"
-            )
+        if width == 0 || self.offsets.last().is_none_or(|&end| end as usize != tokens) || !self.offsets.is_sorted() {
+            bail!("pool: offsets must rise to the number of tokens, {tokens}, and rows must not be empty")
         }
         let values = contiguous(self.name(), storage, layout)?;
         let mut out = vec![0f32; sequences * width];
-        out.par_chunks_mut(width)
-            .enumerate()
-            .for_each(|(sequence, target)| {
-                let rows = self.rows(sequence);
-                self.pool(&values[rows.start * width..rows.end * width], target);
-            });
+        out.par_chunks_mut(width).enumerate().for_each(|(sequence, target)| {
+            let rows = self.rows(sequence);
+            self.pool(&values[rows.start * width..rows.end * width], target);
+        });
         Ok((CpuStorage::F32(out), Shape::from((sequences, width))))
     }
 
@@ -122,12 +99,7 @@ impl CustomOp1 for Pool {
             }
             let rows = rows.start * width..rows.end * width;
             let row = sequence * width..(sequence + 1) * width;
-            self.spread(
-                &values[rows.clone()],
-                &pooled[row.clone()],
-                &grad[row],
-                &mut target[rows],
-            );
+            self.spread(&values[rows.clone()], &pooled[row.clone()], &grad[row], &mut target[rows]);
         }
         Ok(Some(tensor(target, (tokens, width))?))
     }
@@ -135,8 +107,5 @@ impl CustomOp1 for Pool {
 
 /// Pools the rows of each packed sequence: `[T, width]` to `[sequences, width]`.
 pub(crate) fn pool(hidden: &Tensor, offsets: &Arc<[u32]>, kind: Pooling) -> Result<Tensor> {
-    hidden.contiguous()?.apply_op1(Pool {
-        kind,
-        offsets: Arc::clone(offsets),
-    })
+    hidden.contiguous()?.apply_op1(Pool { kind, offsets: Arc::clone(offsets) })
 }

@@ -1,7 +1,8 @@
 //! Every kernel against the same function composed of Candle's own operations in `f64`, values and gradients, and the
 //! approximations against closed forms.
 
-use std::sync::Arc;
+mod dropout;
+mod sequences;
 
 use candle_core::{D, DType, Device, Result, Tensor, Var};
 use proptest::prelude::*;
@@ -10,44 +11,27 @@ use rand_chacha::ChaCha8Rng;
 
 use super::activation::{Activation, gelu};
 use super::add_norm::add_norm;
-use super::attention::attention;
-use super::dropout::{Mask, apply, dropout};
-use super::embedding::embedding;
+use super::dropout::{Mask, apply};
 use super::linear::{column_sums, linear};
-use super::pool::pool;
 use super::simd;
-use crate::pooling::Pooling;
 
 fn random(shape: &[usize], seed: u64) -> Tensor {
     let mut generator = ChaCha8Rng::seed_from_u64(seed);
-    let values: Vec<f32> = (0..shape.iter().product())
-        .map(|_| generator.random_range(-1.5..1.5))
-        .collect();
+    let values: Vec<f32> = (0..shape.iter().product()).map(|_| generator.random_range(-1.5..1.5)).collect();
     Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
 }
 
 fn numbers(tensor: &Tensor) -> Vec<f64> {
-    tensor
-        .to_dtype(DType::F64)
-        .unwrap()
-        .flatten_all()
-        .unwrap()
-        .to_vec1()
-        .unwrap()
+    tensor.to_dtype(DType::F64).unwrap().flatten_all().unwrap().to_vec1().unwrap()
 }
 
 fn assert_close(what: &str, found: &Tensor, expected: &Tensor, tolerance: f64) {
     assert_eq!(found.dims(), expected.dims(), "{what}");
     let expected = numbers(expected);
-    let size = expected
-        .iter()
-        .fold(1.0f64, |size, value| size.max(value.abs()));
+    let size = expected.iter().fold(1.0f64, |size, value| size.max(value.abs()));
     for (place, (found, expected)) in numbers(found).iter().zip(&expected).enumerate() {
         let off = (found - expected).abs();
-        assert!(
-            off <= tolerance * size,
-            "{what}[{place}]: {found}, expected {expected} (of {size})"
-        );
+        assert!(off <= tolerance * size, "{what}[{place}]: {found}, expected {expected} (of {size})");
     }
 }
 
@@ -59,35 +43,17 @@ fn check(
     reference: impl Fn(&[Tensor]) -> Result<Tensor>,
 ) {
     let run = |dtype: DType, f: &dyn Fn(&[Tensor]) -> Result<Tensor>, frozen: Option<usize>| {
-        let vars: Vec<Var> = arguments
-            .iter()
-            .map(|tensor| Var::from_tensor(&tensor.to_dtype(dtype).unwrap()).unwrap())
-            .collect();
+        let vars: Vec<Var> =
+            arguments.iter().map(|tensor| Var::from_tensor(&tensor.to_dtype(dtype).unwrap()).unwrap()).collect();
         let inputs: Vec<Tensor> = vars
             .iter()
             .enumerate()
-            .map(|(i, var)| {
-                if frozen == Some(i) {
-                    var.as_detached_tensor()
-                } else {
-                    var.as_tensor().clone()
-                }
-            })
+            .map(|(i, var)| if frozen == Some(i) { var.as_detached_tensor() } else { var.as_tensor().clone() })
             .collect();
         let out = f(&inputs).unwrap();
         let direction = random(out.dims(), 99).to_dtype(dtype).unwrap();
-        let gradients = (&out * direction)
-            .unwrap()
-            .sum_all()
-            .unwrap()
-            .backward()
-            .unwrap();
-        (
-            out,
-            vars.iter()
-                .map(|var| gradients.get(var).cloned())
-                .collect::<Vec<_>>(),
-        )
+        let gradients = (&out * direction).unwrap().sum_all().unwrap().backward().unwrap();
+        (out, vars.iter().map(|var| gradients.get(var).cloned()).collect::<Vec<_>>())
     };
     let (expected, expected_gradients) = run(DType::F64, &reference, None);
     for frozen in std::iter::once(None).chain((0..arguments.len()).map(Some)) {
@@ -101,12 +67,7 @@ fn check(
                 None => assert_eq!(frozen, Some(i), "argument {i} got no gradient"),
                 Some(found) => {
                     assert_ne!(frozen, Some(i), "argument {i} is frozen but got a gradient");
-                    assert_close(
-                        &format!("gradient {i}"),
-                        found,
-                        expected.as_ref().unwrap(),
-                        1e-5,
-                    );
+                    assert_close(&format!("gradient {i}"), found, expected.as_ref().unwrap(), 1e-5);
                 }
             }
         }
@@ -133,20 +94,13 @@ fn composed_activation(x: &Tensor, activation: Activation) -> Result<Tensor> {
 #[test]
 fn linear_with_every_activation() {
     let arguments = [random(&[71, 9], 1), random(&[13, 9], 2), random(&[13], 3)];
-    for activation in [
-        None,
-        Some(Activation::Gelu),
-        Some(Activation::GeluTanh),
-        Some(Activation::Relu),
-    ] {
+    for activation in [None, Some(Activation::Gelu), Some(Activation::GeluTanh), Some(Activation::Relu)] {
         check(
             &arguments,
             |a| linear(&a[0], &a[1], &a[2], activation),
             |a| {
                 let z = a[0].matmul(&a[1].t()?)?.broadcast_add(&a[2])?;
-                activation.map_or(Ok(z.clone()), |activation| {
-                    composed_activation(&z, activation)
-                })
+                activation.map_or(Ok(z.clone()), |activation| composed_activation(&z, activation))
             },
         );
     }
@@ -158,20 +112,13 @@ fn linear_refuses_shapes_that_do_not_fit() {
     assert!(linear(&x, &random(&[5, 4], 2), &b, None).is_err());
     assert!(linear(&x, &w, &random(&[4], 3), None).is_err());
     assert!(linear(&random(&[3], 1), &w, &b, None).is_err());
-    assert_eq!(
-        linear(&random(&[0, 3], 1), &w, &b, None).unwrap().dims(),
-        [0, 5]
-    );
+    assert_eq!(linear(&random(&[0, 3], 1), &w, &b, None).unwrap().dims(), [0, 5]);
 }
 
 #[test]
 fn activations_alone() {
     for activation in [Activation::Gelu, Activation::GeluTanh, Activation::Relu] {
-        check(
-            &[random(&[7, 33], 4)],
-            |a| a[0].apply_op1(activation),
-            |a| composed_activation(&a[0], activation),
-        );
+        check(&[random(&[7, 33], 4)], |a| a[0].apply_op1(activation), |a| composed_activation(&a[0], activation));
     }
 }
 
@@ -188,28 +135,15 @@ fn erf(x: f64) -> f64 {
 #[test]
 fn gelu_is_within_a_millionth() {
     let values: Vec<f32> = (-4500..=4500).map(|i| i as f32 / 1000.0).collect();
-    let out = gelu(&Tensor::new(values.as_slice(), &Device::Cpu).unwrap())
-        .unwrap()
-        .to_vec1::<f32>()
-        .unwrap();
+    let out = gelu(&Tensor::new(values.as_slice(), &Device::Cpu).unwrap()).unwrap().to_vec1::<f32>().unwrap();
     for (&x, &found) in values.iter().zip(&out) {
         let x = f64::from(x);
         let expected = 0.5 * x * (1.0 + erf(x / 2f64.sqrt()));
-        assert!(
-            (f64::from(found) - expected).abs() < 1e-6,
-            "{x}: {found}, expected {expected}"
-        );
+        assert!((f64::from(found) - expected).abs() < 1e-6, "{x}: {found}, expected {expected}");
     }
     let extreme = Tensor::new(&[-1e30f32, -20.0, 20.0, 1e30, f32::NAN], &Device::Cpu).unwrap();
     let out = gelu(&extreme).unwrap().to_vec1::<f32>().unwrap();
-    assert!(
-        out[0] == 0.0
-            && out[1].abs() < 1e-30
-            && out[2] == 20.0
-            && out[3] == 1e30
-            && out[4].is_nan(),
-        "{out:?}"
-    );
+    assert!(out[0] == 0.0 && out[1].abs() < 1e-30 && out[2] == 20.0 && out[3] == 1e30 && out[4].is_nan(), "{out:?}");
 }
 
 #[test]
@@ -217,10 +151,7 @@ fn exp_is_precise_and_lets_nan_through() {
     for i in -8700..=8800 {
         let x = i as f32 / 100.0;
         let (found, expected) = (f64::from(simd::exp(x)), f64::from(x).exp());
-        assert!(
-            (found / expected - 1.0).abs() < 3e-7,
-            "{x}: {found}, expected {expected}"
-        );
+        assert!((found / expected - 1.0).abs() < 3e-7, "{x}: {found}, expected {expected}");
     }
     assert!(simd::exp(f32::NAN).is_nan());
     assert!(simd::exp(-1e9) < 2e-38);
@@ -234,10 +165,7 @@ fn add_norm_with_and_without_residual_and_dropout() {
     let norm = |sum: &Tensor, affine: &Tensor| {
         let centred = sum.broadcast_sub(&sum.mean_keepdim(D::Minus1)?)?;
         let deviation = (centred.sqr()?.mean_keepdim(D::Minus1)? + 1e-5)?.sqrt()?;
-        centred
-            .broadcast_div(&deviation)?
-            .broadcast_mul(&affine.get(0)?)?
-            .broadcast_add(&affine.get(1)?)
+        centred.broadcast_div(&deviation)?.broadcast_mul(&affine.get(0)?)?.broadcast_add(&affine.get(1)?)
     };
     for p in [0.0, 0.3] {
         let mask = Mask::new(p, 11).unwrap();
@@ -247,11 +175,7 @@ fn add_norm_with_and_without_residual_and_dropout() {
             |a| norm(&((&a[0] * factors(mask, 70, 19, &a[0]))? + &a[1])?, &a[2]),
         );
     }
-    check(
-        &[x, affine],
-        |a| add_norm(&a[0], None, &a[1], 1e-5, None),
-        |a| norm(&a[0], &a[1]),
-    );
+    check(&[x, affine], |a| add_norm(&a[0], None, &a[1], 1e-5, None), |a| norm(&a[0], &a[1]));
 }
 
 #[test]
@@ -262,157 +186,6 @@ fn without_a_graph_add_norm_computes_the_same() {
     let x = Var::from_tensor(&x).unwrap();
     let tracked = add_norm(&x, Some(&residual), &affine, 1e-5, mask).unwrap();
     assert_eq!(numbers(&plain), numbers(&tracked));
-}
-
-#[test]
-fn attention_with_and_without_dropout() {
-    let offsets: Arc<[u32]> = [0u32, 5, 6, 25].into();
-    let (heads, width) = (3, 4);
-    let hidden = heads * width;
-    let qkv = random(&[25, 3 * hidden], 8);
-    for p in [0.0, 0.25] {
-        let mask = Mask::new(p, 12).unwrap();
-        let reference = |a: &[Tensor]| {
-            // Row `token · heads + head` of the mask belongs to that query and head; columns are keys.
-            let factors = factors(mask, 25 * heads, 25, &a[0]).reshape((25, heads, 25))?;
-            let mut rows = Vec::new();
-            for pair in offsets.windows(2) {
-                let (start, length) = (pair[0] as usize, (pair[1] - pair[0]) as usize);
-                let sequence = a[0].narrow(0, start, length)?;
-                let part = |part: usize| {
-                    sequence
-                        .narrow(1, part * hidden, hidden)?
-                        .reshape((length, heads, width))?
-                        .transpose(0, 1)?
-                        .contiguous()
-                };
-                let scores = (part(0)?.matmul(&part(1)?.transpose(1, 2)?.contiguous()?)?
-                    / (width as f64).sqrt())?;
-                let weights = scores.exp()?;
-                let weights = weights.broadcast_div(&weights.sum_keepdim(D::Minus1)?)?;
-                let factors = factors
-                    .narrow(0, start, length)?
-                    .narrow(2, 0, length)?
-                    .transpose(0, 1)?;
-                let out = (weights * factors)?.matmul(&part(2)?)?;
-                rows.push(out.transpose(0, 1)?.reshape((length, hidden))?);
-            }
-            Tensor::cat(&rows, 0)
-        };
-        check(
-            std::slice::from_ref(&qkv),
-            |a| attention(&a[0], &offsets, heads, mask),
-            reference,
-        );
-    }
-}
-
-#[test]
-fn attention_refuses_offsets_that_do_not_fit() {
-    let qkv = random(&[5, 12], 1);
-    for offsets in [&[][..], &[0], &[0, 4], &[1, 5], &[0, 5, 3, 5], &[0, 6]] {
-        assert!(
-            attention(&qkv, &offsets.into(), 2, None).is_err(),
-            "{offsets:?}"
-        );
-    }
-    assert!(attention(&qkv, &[0, 5].into(), 3, None).is_err());
-    assert!(attention(&qkv, &[0, 5].into(), 0, None).is_err());
-    assert!(attention(&qkv, &[0, 0, 5, 5].into(), 2, None).is_ok());
-}
-
-#[test]
-fn attention_survives_large_scores() {
-    let qkv = (random(&[6, 12], 1) * 60.0).unwrap();
-    let out = attention(&qkv, &[0, 6].into(), 2, None).unwrap();
-    assert!(numbers(&out).iter().all(|value| value.is_finite()));
-}
-
-#[test]
-fn embedding_of_repeated_tokens() {
-    let (ids, places) = ([3u32, 1, 3, 0, 3], [0u32, 1, 2, 0, 1]);
-    let index = |values: &[u32]| Tensor::new(values, &Device::Cpu).unwrap();
-    check(
-        &[random(&[5, 6], 1), random(&[4, 6], 2), random(&[2, 6], 3)],
-        |a| embedding(&a[0], &a[1], &a[2], &ids, &places),
-        |a| {
-            let sum =
-                (a[0].index_select(&index(&ids), 0)? + a[1].index_select(&index(&places), 0)?)?;
-            sum.broadcast_add(&a[2].get(0)?)
-        },
-    );
-    let tables = [random(&[5, 6], 1), random(&[4, 6], 2), random(&[2, 6], 3)];
-    assert!(embedding(&tables[0], &tables[1], &tables[2], &[5], &[0]).is_err());
-    assert!(embedding(&tables[0], &tables[1], &tables[2], &[1], &[4]).is_err());
-}
-
-#[test]
-fn pooling_of_every_kind() {
-    let offsets: Arc<[u32]> = [0u32, 3, 4, 9].into();
-    for kind in [Pooling::Mean, Pooling::Cls, Pooling::Max] {
-        let reference = |a: &[Tensor]| {
-            let rows = offsets.windows(2).map(|pair| {
-                let rows = a[0].narrow(0, pair[0] as usize, (pair[1] - pair[0]) as usize)?;
-                match kind {
-                    Pooling::Mean => rows.mean(0),
-                    Pooling::Cls => rows.get(0),
-                    Pooling::Max => rows.max(0),
-                }
-            });
-            Tensor::stack(&rows.collect::<Result<Vec<_>>>()?, 0)
-        };
-        check(
-            &[random(&[9, 5], 21)],
-            |a| pool(&a[0], &offsets, kind),
-            reference,
-        );
-    }
-}
-
-#[test]
-fn dropout_keeps_the_rate_and_the_mean() {
-    let x = Tensor::ones((512, 384), DType::F32, &Device::Cpu).unwrap();
-    for p in [0.1, 0.5, 0.9] {
-        let out = numbers(&dropout(&x, p, 5).unwrap());
-        let count = out.len() as f64;
-        let dropped = out.iter().filter(|&&value| value == 0.0).count() as f64 / count;
-        let mean = out.iter().sum::<f64>() / count;
-        // Five standard deviations of a binomial share.
-        let spread = 5.0 * (p * (1.0 - p) / count).sqrt();
-        assert!((dropped - p).abs() < spread, "p {p}: {dropped} dropped");
-        assert!(
-            (mean - 1.0).abs() < spread / (1.0 - p),
-            "p {p}: mean {mean}"
-        );
-        // Neighbours along rows and columns are independent.
-        for step in [1, 384] {
-            let both = out
-                .windows(step + 1)
-                .filter(|w| w[0] == 0.0 && w[step] == 0.0)
-                .count() as f64
-                / count;
-            assert!(
-                (both - p * p).abs() < 2.0 * spread,
-                "p {p}, step {step}: {both}"
-            );
-        }
-    }
-    assert_eq!(numbers(&dropout(&x, 0.0, 5).unwrap()), numbers(&x));
-    assert!(
-        dropout(&x, 1.0, 5).is_err()
-            && dropout(&x, -0.1, 5).is_err()
-            && dropout(&x, f64::NAN, 5).is_err()
-    );
-}
-
-#[test]
-fn dropout_has_the_gradient_of_its_mask() {
-    let mask = Mask::new(0.4, 3).unwrap();
-    check(
-        &[random(&[40, 7], 1)],
-        |a| dropout(&a[0], 0.4, 3),
-        |a| &a[0] * factors(mask, 40, 7, &a[0]),
-    );
 }
 
 proptest! {

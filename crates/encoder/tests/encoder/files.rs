@@ -24,18 +24,11 @@ fn with_weights(dir: &Path, shards: &[HashMap<String, Tensor>]) -> ModelFiles {
     for (path, tensors) in weights.iter().zip(shards) {
         candle_core::safetensors::save(tensors, path).unwrap();
     }
-    ModelFiles {
-        weights,
-        ..tiny_files()
-    }
+    ModelFiles { weights, ..tiny_files() }
 }
 
 fn vectors(encoder: &Encoder) -> Vec<f32> {
-    numbers(
-        &encoder
-            .encode(&packed(&[vec![2, 8, 9, 3], vec![2, 44, 3]]), None)
-            .unwrap(),
-    )
+    numbers(&encoder.encode(&packed(&[vec![2, 8, 9, 3], vec![2, 44, 3]]), None).unwrap())
 }
 
 #[test]
@@ -55,9 +48,7 @@ fn what_is_saved_is_loaded_bit_by_bit() {
     assert_eq!(files.module_kinds(), ["Transformer", "Pooling"]);
     // Saving over an older model leaves no parts behind.
     again.save(&target, &files).unwrap();
-    let names = std::fs::read_dir(&target)
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let names = std::fs::read_dir(&target).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
     assert!(names.into_iter().all(|name| !name.ends_with(".part")));
 }
 
@@ -67,12 +58,9 @@ fn half_precision_takes_half_the_space_and_is_read() {
     let encoder = load(&tiny_files()).unwrap();
     let size = |path: &Path| std::fs::metadata(path).unwrap().len();
     for (precision, tolerance) in [(Precision::F16, 1e-3), (Precision::Bf16, 1e-2)] {
-        encoder
-            .save_as(dir.path(), &tiny_files(), precision)
-            .unwrap();
+        encoder.save_as(dir.path(), &tiny_files(), precision).unwrap();
         assert!(
-            size(&dir.path().join("model.safetensors"))
-                < size(&fixtures().join("tiny/model.safetensors")) * 6 / 10
+            size(&dir.path().join("model.safetensors")) < size(&fixtures().join("tiny/model.safetensors")) * 6 / 10
         );
         let again = load(&ModelFiles::local(dir.path()).unwrap()).unwrap();
         for (name, tensor) in encoder.tensors() {
@@ -93,8 +81,7 @@ fn names_with_a_prefix_old_names_and_shards_are_read() {
     let old = |name: &str| {
         format!(
             "bert.{}",
-            name.replace("LayerNorm.weight", "LayerNorm.gamma")
-                .replace("LayerNorm.bias", "LayerNorm.beta")
+            name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta")
         )
     };
     let mut shards = [HashMap::new(), HashMap::new()];
@@ -104,18 +91,10 @@ fn names_with_a_prefix_old_names_and_shards_are_read() {
     let pooler = Tensor::ones((32, 32), DType::F32, &Device::Cpu).unwrap();
     shards[0].insert("bert.pooler.dense.weight".to_owned(), pooler.clone());
     shards[0].insert("cls.predictions.bias".to_owned(), pooler.clone());
-    shards[1].insert(
-        "bert.embeddings.position_ids".to_owned(),
-        Tensor::arange(0i64, 32, &Device::Cpu).unwrap(),
-    );
+    shards[1].insert("bert.embeddings.position_ids".to_owned(), Tensor::arange(0i64, 32, &Device::Cpu).unwrap());
     let encoder = load(&with_weights(dir.path(), &shards)).unwrap();
     assert_eq!(vectors(&encoder), expected);
-    assert!(
-        encoder
-            .parameters()
-            .iter()
-            .all(|(name, _)| !name.contains("pooler"))
-    );
+    assert!(encoder.parameters().iter().all(|(name, _)| !name.contains("pooler")));
     // Other tools use the pooler: it is kept for them, the head is not.
     assert!(encoder.tensors().contains_key("pooler.dense.weight"));
     assert_eq!(encoder.tensors().len(), encoder.parameters().len() + 1);
@@ -126,62 +105,35 @@ fn broken_weights_are_refused_with_a_reason() {
     let dir = tempfile::tempdir().unwrap();
     let whole = std::fs::read(fixtures().join("tiny/model.safetensors")).unwrap();
     let path = dir.path().join("model.safetensors");
-    let files = ModelFiles {
-        weights: vec![path.clone()],
-        ..tiny_files()
-    };
+    let files = ModelFiles { weights: vec![path.clone()], ..tiny_files() };
     for length in [0, 4, 100, whole.len() / 2, whole.len() - 1] {
         std::fs::write(&path, &whole[..length]).unwrap();
         let error = load(&files).unwrap_err();
-        assert!(
-            matches!(error, EncoderError::BrokenWeights { .. }),
-            "{length} bytes: {error}"
-        );
+        assert!(matches!(error, EncoderError::BrokenWeights { .. }), "{length} bytes: {error}");
         assert!(error.to_string().contains("model.safetensors"));
     }
     std::fs::remove_file(&path).unwrap();
-    assert!(matches!(
-        load(&files).unwrap_err(),
-        EncoderError::Read { .. }
-    ));
+    assert!(matches!(load(&files).unwrap_err(), EncoderError::Read { .. }));
 
     let mut few = tensors();
     few.retain(|name, _| !name.contains("layer.1.output.dense"));
     match load(&with_weights(dir.path(), &[few])).unwrap_err() {
         EncoderError::MissingTensors { missing, .. } => {
-            assert_eq!(
-                missing,
-                [
-                    "encoder.layer.1.output.dense.weight",
-                    "encoder.layer.1.output.dense.bias"
-                ]
-            );
+            assert_eq!(missing, ["encoder.layer.1.output.dense.weight", "encoder.layer.1.output.dense.bias"]);
         }
         other => panic!("{other}"),
     }
 
-    let (name, other) = (
-        "embeddings.word_embeddings.weight",
-        Tensor::ones((61, 32), DType::F32, &Device::Cpu).unwrap(),
-    );
+    let (name, other) =
+        ("embeddings.word_embeddings.weight", Tensor::ones((61, 32), DType::F32, &Device::Cpu).unwrap());
     let mut wrong = tensors();
     wrong.insert(name.to_owned(), other.clone());
-    let message = load(&with_weights(dir.path(), &[wrong.clone()]))
-        .unwrap_err()
-        .to_string();
-    assert!(
-        message.contains(name) && message.contains("[61, 32]") && message.contains("[60, 32]"),
-        "{message}"
-    );
+    let message = load(&with_weights(dir.path(), &[wrong.clone()])).unwrap_err().to_string();
+    assert!(message.contains(name) && message.contains("[61, 32]") && message.contains("[60, 32]"), "{message}");
 
     wrong.insert(name.to_owned(), other.to_dtype(DType::F64).unwrap());
-    let message = load(&with_weights(dir.path(), &[wrong]))
-        .unwrap_err()
-        .to_string();
-    assert!(
-        message.contains("F64") && message.contains("BF16"),
-        "{message}"
-    );
+    let message = load(&with_weights(dir.path(), &[wrong])).unwrap_err().to_string();
+    assert!(message.contains("F64") && message.contains("BF16"), "{message}");
 }
 
 #[test]
@@ -192,41 +144,20 @@ fn configurations_that_cannot_be_built_are_refused_by_field() {
         ("{", "JSON"),
         (r#"{"model_type": "roberta"}"#, "supported: bert"),
         ("{}", "supported: bert"),
-        (
-            r#"{"model_type": "bert", "hidden_act": "silu"}"#,
-            "supported: gelu",
-        ),
-        (
-            r#"{"model_type": "bert", "hidden_size": 30, "num_attention_heads": 4}"#,
-            "not divisible",
-        ),
-        (
-            r#"{"model_type": "bert", "num_attention_heads": 0}"#,
-            "num_attention_heads is 0",
-        ),
+        (r#"{"model_type": "bert", "hidden_act": "silu"}"#, "supported: gelu"),
+        (r#"{"model_type": "bert", "hidden_size": 30, "num_attention_heads": 4}"#, "not divisible"),
+        (r#"{"model_type": "bert", "num_attention_heads": 0}"#, "num_attention_heads is 0"),
         (r#"{"model_type": "bert", "hidden_size": "wide"}"#, "wide"),
-        (
-            r#"{"model_type": "bert", "hidden_dropout_prob": 1.5}"#,
-            "hidden_dropout_prob",
-        ),
-        (
-            r#"{"model_type": "bert", "layer_norm_eps": 0}"#,
-            "layer_norm_eps",
-        ),
-        (
-            r#"{"model_type": "bert", "position_embedding_type": "relative_key"}"#,
-            "absolute",
-        ),
+        (r#"{"model_type": "bert", "hidden_dropout_prob": 1.5}"#, "hidden_dropout_prob"),
+        (r#"{"model_type": "bert", "layer_norm_eps": 0}"#, "layer_norm_eps"),
+        (r#"{"model_type": "bert", "position_embedding_type": "relative_key"}"#, "absolute"),
     ] {
         std::fs::write(&path, json).unwrap();
         let message = BertConfig::read(&path).unwrap_err().to_string();
         assert!(message.contains(part), "{json}: {message}");
         assert!(message.contains("config.json"), "{json}: {message}");
     }
-    let invalid = BertConfig {
-        num_attention_heads: 5,
-        ..BertConfig::tiny()
-    };
+    let invalid = BertConfig { num_attention_heads: 5, ..BertConfig::tiny() };
     let error = Encoder::random(invalid, Pooling::Mean, 1, &Device::Cpu).unwrap_err();
     assert!(matches!(error, EncoderError::InvalidConfig { .. }));
 }
@@ -241,13 +172,6 @@ fn parts_that_would_change_the_vectors_are_not_left_out_silently() {
             {"idx":1,"name":"1","path":"2_Dense","type":"sentence_transformers.models.Dense"}]"#,
     )
     .unwrap();
-    let error = load(&ModelFiles {
-        modules: Some(modules),
-        ..tiny_files()
-    })
-    .unwrap_err();
-    assert!(
-        matches!(&error, EncoderError::UnsupportedPart { kind, .. } if kind == "Dense"),
-        "{error}"
-    );
+    let error = load(&ModelFiles { modules: Some(modules), ..tiny_files() }).unwrap_err();
+    assert!(matches!(&error, EncoderError::UnsupportedPart { kind, .. } if kind == "Dense"), "{error}");
 }

@@ -51,16 +51,9 @@ fn numbers(tensor: &Tensor) -> Vec<f32> {
 /// The largest difference of two tensors of equal shape.
 fn difference(a: &Tensor, b: &Tensor) -> f32 {
     assert_eq!(a.dims(), b.dims());
-    numbers(a)
-        .iter()
-        .zip(numbers(b))
-        .map(|(a, b)| (a - b).abs())
-        .fold(0.0, f32::max)
+    numbers(a).iter().zip(numbers(b)).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
 }
 
 fn largest(tensor: &Tensor) -> f32 {
-    numbers(tensor)
-        .into_iter()
-        .map(f32::abs)
-        .fold(0.0, f32::max)
+    numbers(tensor).into_iter().map(f32::abs).fold(0.0, f32::max)
 }

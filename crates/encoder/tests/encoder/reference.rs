@@ -14,24 +14,14 @@ fn tiny() -> Encoder {
 fn hidden_states_and_pooling_equal_those_of_pytorch() {
     let expected = stored("tiny.safetensors");
     let packed = packed(&sequences(&expected));
-    let off = difference(
-        &tiny().hidden_states(&packed, None).unwrap(),
-        &expected["hidden"],
-    );
+    let off = difference(&tiny().hidden_states(&packed, None).unwrap(), &expected["hidden"]);
     assert!(off < 1e-5, "hidden states are off by {off}");
 
     let dir = tempfile::tempdir().unwrap();
-    for (mode, name) in [
-        (Pooling::Mean, "mean"),
-        (Pooling::Cls, "cls"),
-        (Pooling::Max, "max"),
-    ] {
+    for (mode, name) in [(Pooling::Mean, "mean"), (Pooling::Cls, "cls"), (Pooling::Max, "max")] {
         let config = dir.path().join("pooling.json");
         std::fs::write(&config, format!(r#"{{"pooling_mode": "{name}"}}"#)).unwrap();
-        let files = ModelFiles {
-            pooling: Some(config),
-            ..tiny_files()
-        };
+        let files = ModelFiles { pooling: Some(config), ..tiny_files() };
         let encoder = Encoder::load(&files, &LoadOptions::default()).unwrap();
         assert_eq!(encoder.pooling(), mode);
         let off = difference(&encoder.encode(&packed, None).unwrap(), &expected[name]);
@@ -43,13 +33,8 @@ fn hidden_states_and_pooling_equal_those_of_pytorch() {
 fn gradients_of_every_weight_equal_those_of_pytorch() {
     let expected = stored("tiny.safetensors");
     let encoder = tiny();
-    let pooled = encoder
-        .encode(&packed(&sequences(&expected)), None)
-        .unwrap();
-    let loss = (pooled * &expected["direction"])
-        .unwrap()
-        .sum_all()
-        .unwrap();
+    let pooled = encoder.encode(&packed(&sequences(&expected)), None).unwrap();
+    let loss = (pooled * &expected["direction"]).unwrap().sum_all().unwrap();
     let gradients = loss.backward().unwrap();
 
     let mut offenders = Vec::new();
@@ -57,11 +42,7 @@ fn gradients_of_every_weight_equal_those_of_pytorch() {
         let expected = &expected[&format!("grad.{name}")];
         let off = difference(gradients.get(&var).unwrap(), expected);
         // Softmax does not change with a key's bias, so those gradients are zero but for rounding.
-        let size = if name.ends_with("key.bias") {
-            1.0
-        } else {
-            largest(expected)
-        };
+        let size = if name.ends_with("key.bias") { 1.0 } else { largest(expected) };
         if off > 1e-4 * size {
             offenders.push(format!("{name}: off by {off} of {size}"));
         }
@@ -72,14 +53,10 @@ fn gradients_of_every_weight_equal_those_of_pytorch() {
 
 #[test]
 fn minilm_equals_pytorch() {
-    let built = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../../target/models/all-MiniLM-L6-v2");
+    let built = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/models/all-MiniLM-L6-v2");
     let dir = std::env::var_os("PARETUNE_MINILM").map_or(built, Into::into);
     let Ok(files) = ModelFiles::local(&dir) else {
-        eprintln!(
-            "skipped: no all-MiniLM-L6-v2 at {}; set PARETUNE_MINILM to its folder",
-            dir.display()
-        );
+        eprintln!("skipped: no all-MiniLM-L6-v2 at {}; set PARETUNE_MINILM to its folder", dir.display());
         return;
     };
     let encoder = Encoder::load(&files, &LoadOptions::default()).unwrap();
@@ -89,19 +66,10 @@ fn minilm_equals_pytorch() {
     let off = difference(&hidden, &expected["hidden"]);
     assert!(off < 1e-4, "hidden states are off by {off}");
 
-    let vectors = encoder
-        .embed(&Tokenized::from_sequences(&sequences), 64, None)
-        .unwrap();
+    let vectors = encoder.embed(&Tokenized::from_sequences(&sequences), 64, None).unwrap();
     let mut start = 0;
-    for (sequence, vector) in sequences
-        .iter()
-        .zip(vectors.chunks_exact(encoder.hidden_size()))
-    {
-        let mean = expected["hidden"]
-            .narrow(0, start, sequence.len())
-            .unwrap()
-            .mean(0)
-            .unwrap();
+    for (sequence, vector) in sequences.iter().zip(vectors.chunks_exact(encoder.hidden_size())) {
+        let mean = expected["hidden"].narrow(0, start, sequence.len()).unwrap().mean(0).unwrap();
         let vector = candle_core::Tensor::from_slice(vector, vector.len(), &Device::Cpu).unwrap();
         assert!(difference(&vector, &mean) < 1e-4);
         start += sequence.len();
@@ -112,11 +80,5 @@ fn minilm_equals_pytorch() {
 fn the_stored_model_is_what_its_configuration_says() {
     let config = BertConfig::read(&fixtures().join("tiny/config.json")).unwrap();
     assert_eq!(config.other["pad_token_id"], 0);
-    assert_eq!(
-        BertConfig {
-            other: Default::default(),
-            ..config
-        },
-        BertConfig::tiny()
-    );
+    assert_eq!(BertConfig { other: Default::default(), ..config }, BertConfig::tiny());
 }

@@ -12,31 +12,16 @@ fn random(pooling: Pooling) -> Encoder {
 }
 
 fn loaded(trainable: Trainable, dropout: Option<f64>) -> Result<Encoder, EncoderError> {
-    Encoder::load(
-        &tiny_files(),
-        &LoadOptions {
-            trainable,
-            dropout,
-            ..LoadOptions::default()
-        },
-    )
+    Encoder::load(&tiny_files(), &LoadOptions { trainable, dropout, ..LoadOptions::default() })
 }
 
 fn batch() -> Packed {
-    packed(&[
-        vec![2, 17, 40, 9, 3],
-        vec![2, 3],
-        (5..31).collect(),
-        vec![2, 8, 8, 8, 59, 21, 3],
-    ])
+    packed(&[vec![2, 17, 40, 9, 3], vec![2, 3], (5..31).collect(), vec![2, 8, 8, 8, 59, 21, 3]])
 }
 
 /// A loss whose gradient differs for every element.
 fn loss(vectors: &Tensor) -> Tensor {
-    (vectors.sqr().unwrap() + vectors.sin().unwrap())
-        .unwrap()
-        .sum_all()
-        .unwrap()
+    (vectors.sqr().unwrap() + vectors.sin().unwrap()).unwrap().sum_all().unwrap()
 }
 
 #[test]
@@ -44,23 +29,17 @@ fn every_trained_parameter_gets_a_gradient_and_no_other() {
     for pooling in [Pooling::Mean, Pooling::Cls, Pooling::Max] {
         for dropout in [None, Some(5)] {
             let encoder = random(pooling);
-            let gradients = loss(&encoder.encode(&batch(), dropout).unwrap())
-                .backward()
-                .unwrap();
+            let gradients = loss(&encoder.encode(&batch(), dropout).unwrap()).backward().unwrap();
             let mut offenders = Vec::new();
             for (name, var) in encoder.parameters() {
                 let gradient = gradients.get(&var).map(numbers).unwrap_or_default();
                 let is_finite = gradient.iter().all(|value| value.is_finite());
-                let moves =
-                    gradient.iter().any(|&value| value != 0.0) || name.ends_with("key.bias");
+                let moves = gradient.iter().any(|&value| value != 0.0) || name.ends_with("key.bias");
                 if gradient.len() != var.elem_count() || !is_finite || !moves {
                     offenders.push(name);
                 }
             }
-            assert!(
-                offenders.is_empty(),
-                "{pooling:?}, dropout {dropout:?}: {offenders:?}"
-            );
+            assert!(offenders.is_empty(), "{pooling:?}, dropout {dropout:?}: {offenders:?}");
         }
     }
 }
@@ -68,47 +47,25 @@ fn every_trained_parameter_gets_a_gradient_and_no_other() {
 #[test]
 fn only_the_last_layers_are_trained_if_so_asked() {
     let encoder = loaded(Trainable::LastLayers(1), None).unwrap();
-    let names: Vec<String> = encoder
-        .parameters()
-        .into_iter()
-        .map(|(name, _)| name)
-        .collect();
+    let names: Vec<String> = encoder.parameters().into_iter().map(|(name, _)| name).collect();
     assert_eq!(names.len(), 16);
-    assert!(
-        names
-            .iter()
-            .all(|name| name.starts_with("encoder.layer.1.")),
-        "{names:?}"
-    );
+    assert!(names.iter().all(|name| name.starts_with("encoder.layer.1.")), "{names:?}");
     assert!(names.is_sorted());
 
     // Their gradients are those of training everything.
     let all = loaded(Trainable::All, None).unwrap();
-    let few_gradients = loss(&encoder.encode(&batch(), Some(1)).unwrap())
-        .backward()
-        .unwrap();
-    let all_gradients = loss(&all.encode(&batch(), Some(1)).unwrap())
-        .backward()
-        .unwrap();
+    let few_gradients = loss(&encoder.encode(&batch(), Some(1)).unwrap()).backward().unwrap();
+    let all_gradients = loss(&all.encode(&batch(), Some(1)).unwrap()).backward().unwrap();
     let all_vars: std::collections::BTreeMap<_, _> = all.parameters().into_iter().collect();
     for (name, var) in encoder.parameters() {
-        let (few, all) = (
-            few_gradients.get(&var).unwrap(),
-            all_gradients.get(&all_vars[&name]).unwrap(),
-        );
+        let (few, all) = (few_gradients.get(&var).unwrap(), all_gradients.get(&all_vars[&name]).unwrap());
         assert_eq!(numbers(few), numbers(all), "{name}");
     }
 
     let frozen = loaded(Trainable::Nothing, None).unwrap();
     assert!(frozen.parameters().is_empty());
     assert!(!frozen.encode(&batch(), Some(1)).unwrap().track_op());
-    assert!(matches!(
-        loaded(Trainable::LastLayers(3), None),
-        Err(EncoderError::TooManyLayers {
-            asked: 3,
-            layers: 2
-        })
-    ));
+    assert!(matches!(loaded(Trainable::LastLayers(3), None), Err(EncoderError::TooManyLayers { asked: 3, layers: 2 })));
 }
 
 #[test]
@@ -121,44 +78,23 @@ fn dropout_is_a_function_of_its_seed() {
 
     let off = loaded(Trainable::All, Some(0.0)).unwrap();
     let dropped = off.encode(&batch(), Some(1)).unwrap();
-    assert_eq!(
-        numbers(&dropped),
-        numbers(&off.encode(&batch(), None).unwrap())
-    );
-    assert!(matches!(
-        loaded(Trainable::All, Some(1.0)),
-        Err(EncoderError::InvalidConfig { .. })
-    ));
+    assert_eq!(numbers(&dropped), numbers(&off.encode(&batch(), None).unwrap()));
+    assert!(matches!(loaded(Trainable::All, Some(1.0)), Err(EncoderError::InvalidConfig { .. })));
 }
 
 #[test]
 fn the_number_of_threads_changes_no_bit() {
     // Large enough that every kernel has several chunks of rows.
-    let config = BertConfig {
-        hidden_size: 64,
-        intermediate_size: 256,
-        ..BertConfig::tiny()
-    };
-    let long: Vec<Vec<u32>> = (0..24)
-        .map(|i| (0..8 + i).map(|j| (i * 7 + j * 11) % 60).collect())
-        .collect();
+    let config = BertConfig { hidden_size: 64, intermediate_size: 256, ..BertConfig::tiny() };
+    let long: Vec<Vec<u32>> = (0..24).map(|i| (0..8 + i).map(|j| (i * 7 + j * 11) % 60).collect()).collect();
     let step = || {
         let encoder = Encoder::random(config.clone(), Pooling::Mean, 3, &Device::Cpu).unwrap();
         let vectors = encoder.encode(&packed(&long), Some(9)).unwrap();
         let gradients = loss(&vectors).backward().unwrap();
-        let gradients = encoder
-            .parameters()
-            .into_iter()
-            .map(|(_, var)| numbers(gradients.get(&var).unwrap()));
+        let gradients = encoder.parameters().into_iter().map(|(_, var)| numbers(gradients.get(&var).unwrap()));
         (numbers(&vectors), gradients.collect::<Vec<_>>())
     };
-    let with = |threads| {
-        rayon::ThreadPoolBuilder::new()
-            .num_threads(threads)
-            .build()
-            .unwrap()
-            .install(step)
-    };
+    let with = |threads| rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(step);
     let (one, two, three) = (with(1), with(2), with(3));
     assert!(one == two && one == three);
 }
@@ -169,106 +105,51 @@ fn embedding_keeps_the_order_of_the_texts_and_no_graph() {
     let sequences: Vec<Vec<u32>> = (1..9).map(|n| (0..(n * 5) % 9 + 1).collect()).collect();
     let texts = Tokenized::from_sequences(&sequences);
     let heard = std::cell::RefCell::new(Vec::new());
-    let vectors = encoder
-        .embed(&texts, 12, Some(&|done| heard.borrow_mut().push(done)))
-        .unwrap();
+    let vectors = encoder.embed(&texts, 12, Some(&|done| heard.borrow_mut().push(done))).unwrap();
     let expected = encoder.encode(&packed(&sequences), None).unwrap();
     let vectors = Tensor::from_vec(vectors, (8, 32), &Device::Cpu).unwrap();
     assert!(difference(&vectors, &expected) < 1e-6);
     let heard = heard.into_inner();
-    assert!(
-        heard.len() > 1 && heard.is_sorted() && heard.last() == Some(&8),
-        "{heard:?}"
-    );
-    assert!(
-        encoder
-            .embed(&Tokenized::default(), 12, None)
-            .unwrap()
-            .is_empty()
-    );
-    assert_eq!(
-        encoder.encode(&Packed::default(), None).unwrap().dims(),
-        [0, 32]
-    );
+    assert!(heard.len() > 1 && heard.is_sorted() && heard.last() == Some(&8), "{heard:?}");
+    assert!(encoder.embed(&Tokenized::default(), 12, None).unwrap().is_empty());
+    assert_eq!(encoder.encode(&Packed::default(), None).unwrap().dims(), [0, 32]);
 }
 
 #[test]
 fn setting_parameters_is_all_or_nothing() {
     let (encoder, other) = (random(Pooling::Mean), loaded(Trainable::All, None).unwrap());
     let all = |encoder: &Encoder| -> std::collections::HashMap<String, Tensor> {
-        encoder
-            .parameters()
-            .into_iter()
-            .map(|(name, var)| (name, var.as_detached_tensor()))
-            .collect()
+        encoder.parameters().into_iter().map(|(name, var)| (name, var.as_detached_tensor())).collect()
     };
     let before = numbers(&encoder.encode(&batch(), None).unwrap());
     let name = "encoder.layer.0.output.dense.bias".to_owned();
 
     let mut wrong = all(&other);
-    wrong.insert(
-        name.clone(),
-        Tensor::zeros(3, candle_core::DType::F32, &Device::Cpu).unwrap(),
-    );
-    assert!(matches!(
-        encoder.set_parameters(&wrong),
-        Err(EncoderError::WrongShape { .. })
-    ));
+    wrong.insert(name.clone(), Tensor::zeros(3, candle_core::DType::F32, &Device::Cpu).unwrap());
+    assert!(matches!(encoder.set_parameters(&wrong), Err(EncoderError::WrongShape { .. })));
     wrong.remove(&name);
-    wrong.insert(
-        "head.weight".to_owned(),
-        Tensor::new(0f32, &Device::Cpu).unwrap(),
-    );
+    wrong.insert("head.weight".to_owned(), Tensor::new(0f32, &Device::Cpu).unwrap());
     let message = encoder.set_parameters(&wrong).unwrap_err().to_string();
-    assert!(
-        message.contains(&name) && message.contains("head.weight"),
-        "{message}"
-    );
+    assert!(message.contains(&name) && message.contains("head.weight"), "{message}");
     assert_eq!(numbers(&encoder.encode(&batch(), None).unwrap()), before);
 
     encoder.set_parameters(&all(&other)).unwrap();
     let expected = other.encode(&batch(), None).unwrap();
-    assert_eq!(
-        numbers(&encoder.encode(&batch(), None).unwrap()),
-        numbers(&expected)
-    );
+    assert_eq!(numbers(&encoder.encode(&batch(), None).unwrap()), numbers(&expected));
 }
 
 #[test]
 fn tokens_that_do_not_fit_are_refused() {
     let encoder = random(Pooling::Mean);
     let refuse = |packed: Packed| encoder.encode(&packed, None).unwrap_err();
-    assert!(matches!(
-        refuse(packed(&[vec![1, 60]])),
-        EncoderError::UnknownToken {
-            id: 60,
-            vocabulary: 60
-        }
-    ));
-    assert!(matches!(
-        refuse(packed(&[vec![1; 33]])),
-        EncoderError::TooLong {
-            position: 32,
-            limit: 32
-        }
-    ));
-    assert!(matches!(
-        refuse(packed(&[vec![1], vec![]])),
-        EncoderError::InvalidTokens { .. }
-    ));
+    assert!(matches!(refuse(packed(&[vec![1, 60]])), EncoderError::UnknownToken { id: 60, vocabulary: 60 }));
+    assert!(matches!(refuse(packed(&[vec![1; 33]])), EncoderError::TooLong { position: 32, limit: 32 }));
+    assert!(matches!(refuse(packed(&[vec![1], vec![]])), EncoderError::InvalidTokens { .. }));
     for offsets in [vec![], vec![0], vec![1, 2], vec![0, 3], vec![0, 2, 1, 2]] {
-        let packed = Packed {
-            ids: vec![1, 2],
-            positions: vec![0, 1],
-            offsets,
-        };
+        let packed = Packed { ids: vec![1, 2], positions: vec![0, 1], offsets };
         assert!(matches!(refuse(packed), EncoderError::InvalidTokens { .. }));
     }
-    let packed = Packed {
-        ids: vec![1, 2],
-        positions: vec![0],
-        offsets: vec![0, 2],
-    };
+    let packed = Packed { ids: vec![1, 2], positions: vec![0], offsets: vec![0, 2] };
     assert!(matches!(refuse(packed), EncoderError::InvalidTokens { .. }));
 }
 

@@ -75,28 +75,17 @@ fn train_rows_have_mean_zero_and_deviation_one() {
     let mut table: Vec<Vec<f32>> = Vec::new();
     for row in split.rows(Part::Train) {
         let mut out = Vec::new();
-        behaviour.item(
-            data.events.item[row as usize],
-            split.clock[row as usize],
-            &mut out,
-        );
+        behaviour.item(data.events.item[row as usize], split.clock[row as usize], &mut out);
         table.push(out);
     }
     let n = table.len() as f64;
     for (f, name) in behaviour.item_names().iter().enumerate() {
         if name.ends_with("missing") || name.ends_with("never_engaged") {
-            assert!(
-                table.iter().all(|row| row[f] == 0.0 || row[f] == 1.0),
-                "{name}"
-            );
+            assert!(table.iter().all(|row| row[f] == 0.0 || row[f] == 1.0), "{name}");
             continue;
         }
         let mean = table.iter().map(|row| f64::from(row[f])).sum::<f64>() / n;
-        let square = table
-            .iter()
-            .map(|row| f64::from(row[f]).powi(2))
-            .sum::<f64>()
-            / n;
+        let square = table.iter().map(|row| f64::from(row[f]).powi(2)).sum::<f64>() / n;
         // Missing values sit at the mean, and clipping cuts tails.
         assert!(mean.abs() < 0.05, "{name}: mean {mean}");
         assert!((0.5..1.1).contains(&square), "{name}: square {square}");
@@ -114,87 +103,39 @@ fn a_snapshot_is_the_end_of_the_log() {
     assert_eq!(snapshot.user_names(), behaviour.user_names());
     assert_eq!(snapshot.context_names(), behaviour.context_names());
     for item in 0..data.items.len() as u32 + 2 {
-        assert_eq!(
-            bits32(|out| snapshot.item(item, out)),
-            bits32(|out| behaviour.item(item, end, out))
-        );
+        assert_eq!(bits32(|out| snapshot.item(item, out)), bits32(|out| behaviour.item(item, end, out)));
     }
     for user in 0..data.users.len() as u32 + 2 {
-        assert_eq!(
-            bits32(|out| snapshot.user(user, out)),
-            bits32(|out| behaviour.user(user, end, out))
-        );
+        assert_eq!(bits32(|out| snapshot.user(user, out)), bits32(|out| behaviour.user(user, end, out)));
     }
-    assert_eq!(
-        bits32(|out| snapshot.context(end, out)),
-        bits32(|out| behaviour.context(end, out))
-    );
-    assert_eq!(
-        bits32(|out| snapshot.new_user(out)),
-        bits32(|out| behaviour.new_user(out))
-    );
+    assert_eq!(bits32(|out| snapshot.context(end, out)), bits32(|out| behaviour.context(end, out)));
+    assert_eq!(bits32(|out| snapshot.new_user(out)), bits32(|out| behaviour.new_user(out)));
     let provider = data.items.field(7, "provider");
     for item in [
         NewItem::default(),
-        NewItem {
-            provider,
-            category: Some("Garden"),
-            price: Some(31.5),
-        },
-        NewItem {
-            provider: Some("nobody"),
-            category: None,
-            price: Some(f64::NAN),
-        },
+        NewItem { provider, category: Some("Garden"), price: Some(31.5) },
+        NewItem { provider: Some("nobody"), category: None, price: Some(f64::NAN) },
     ] {
-        assert_eq!(
-            bits32(|out| snapshot.new_item(&item, out)),
-            bits32(|out| behaviour.new_item(&item, out))
-        );
+        assert_eq!(bits32(|out| snapshot.new_item(&item, out)), bits32(|out| behaviour.new_item(&item, out)));
     }
-    let known = NewItem {
-        provider,
-        ..NewItem::default()
-    };
-    assert_ne!(
-        bits32(|out| snapshot.new_item(&known, out)),
-        bits32(|out| snapshot.new_item(&NewItem::default(), out))
-    );
+    let known = NewItem { provider, ..NewItem::default() };
+    assert_ne!(bits32(|out| snapshot.new_item(&known, out)), bits32(|out| snapshot.new_item(&NewItem::default(), out)));
 }
 
 #[test]
 fn user_columns_become_numbers_levels_and_buckets() {
-    let log: Vec<Row> = (0..25)
-        .map(|n| (n / 5, n % 7, i64::from(n), true, 0))
-        .collect();
+    let log: Vec<Row> = (0..25).map(|n| (n / 5, n % 7, i64::from(n), true, 0)).collect();
     let mut data = dataset(&log);
-    let text = |values: [Option<&str>; 5]| {
-        UserColumn::Categorical(values.iter().map(|v| v.map(str::to_owned)).collect())
-    };
-    data.users.columns.insert(
-        "age".to_owned(),
-        UserColumn::Numeric(vec![Some(20.0), None, Some(40.0), Some(30.0), Some(30.0)]),
-    );
-    data.users.columns.insert(
-        "region".to_owned(),
-        text([Some("b"), Some("a"), None, Some("b"), Some("a")]),
-    );
+    let text =
+        |values: [Option<&str>; 5]| UserColumn::Categorical(values.iter().map(|v| v.map(str::to_owned)).collect());
+    data.users
+        .columns
+        .insert("age".to_owned(), UserColumn::Numeric(vec![Some(20.0), None, Some(40.0), Some(30.0), Some(30.0)]));
+    data.users.columns.insert("region".to_owned(), text([Some("b"), Some("a"), None, Some("b"), Some("a")]));
     let split = Split::new(&data, &SplitStrategy::LeaveLast).unwrap();
     let behaviour = Behaviour::fit(&data, &split, columns()).unwrap();
-    let first = behaviour
-        .user_names()
-        .iter()
-        .position(|name| name == "user.age")
-        .unwrap();
-    assert_eq!(
-        behaviour.user_names()[first..],
-        [
-            "user.age",
-            "user.age.missing",
-            "user.region=a",
-            "user.region=b"
-        ]
-    );
+    let first = behaviour.user_names().iter().position(|name| name == "user.age").unwrap();
+    assert_eq!(behaviour.user_names()[first..], ["user.age", "user.age.missing", "user.region=a", "user.region=b"]);
     let of = |user| {
         let mut out = Vec::new();
         behaviour.user(user, behaviour.end(), &mut out);
@@ -202,25 +143,17 @@ fn user_columns_become_numbers_levels_and_buckets() {
     };
     // Ages have mean 30 and variance 200/4 over the train rows that know them.
     let unit = (10.0 / 50f64.sqrt()) as f32;
-    assert!(
-        (of(0)[0] + unit).abs() < 1e-6 && of(0)[1..] == [0.0, 0.0, 1.0],
-        "{:?}",
-        of(0)
-    );
+    assert!((of(0)[0] + unit).abs() < 1e-6 && of(0)[1..] == [0.0, 0.0, 1.0], "{:?}", of(0));
     assert_eq!(of(1), [0.0, 1.0, 1.0, 0.0]);
     assert_eq!(of(2)[1..], [0.0, 0.0, 0.0]);
     assert_eq!(of(99), [0.0, 1.0, 0.0, 0.0]);
 
     // Many levels are hashed: one bucket of 16 is hot for everybody, seen or not.
-    let ids: Vec<Row> = (0..60)
-        .map(|n| (n / 3, n % 7, i64::from(n), true, 0))
-        .collect();
+    let ids: Vec<Row> = (0..60).map(|n| (n / 3, n % 7, i64::from(n), true, 0)).collect();
     let mut data = dataset(&ids);
     data.users.ids = (0..20).map(|n| format!("u{n}")).collect();
     let cities = (0..20).map(|n| Some(format!("city {n}"))).collect();
-    data.users
-        .columns
-        .insert("city".to_owned(), UserColumn::Categorical(cities));
+    data.users.columns.insert("city".to_owned(), UserColumn::Categorical(cities));
     let split = Split::new(&data, &SplitStrategy::LeaveLast).unwrap();
     let behaviour = Behaviour::fit(&data, &split, columns()).unwrap();
     let first = behaviour.user_names().len() - 16;
@@ -247,30 +180,13 @@ fn moments_lie_on_a_circle() {
 
 #[test]
 fn without_times_there_is_no_context() {
-    let log: Vec<Row> = (0..25)
-        .map(|n| (n / 5, n % 7, i64::from(n), true, 0))
-        .collect();
+    let log: Vec<Row> = (0..25).map(|n| (n / 5, n % 7, i64::from(n), true, 0)).collect();
     let mut data = dataset(&log);
     data.events.timestamp = None;
-    let split = Split::new(
-        &data,
-        &SplitStrategy::Random {
-            valid: 0.1,
-            test: 0.1,
-            seed: 0,
-        },
-    )
-    .unwrap();
+    let split = Split::new(&data, &SplitStrategy::Random { valid: 0.1, test: 0.1, seed: 0 }).unwrap();
     let behaviour = Behaviour::fit(&data, &split, columns()).unwrap();
-    assert!(
-        bits32(|out| behaviour.context(5, out)).is_empty() && behaviour.context_names().is_empty()
-    );
-    assert!(
-        !behaviour
-            .item_names()
-            .iter()
-            .any(|name| name.contains("log_age"))
-    );
+    assert!(bits32(|out| behaviour.context(5, out)).is_empty() && behaviour.context_names().is_empty());
+    assert!(!behaviour.item_names().iter().any(|name| name.contains("log_age")));
 }
 
 #[test]
@@ -279,11 +195,6 @@ fn wrong_columns_are_named() {
     let split = Split::new(&data, &SplitStrategy::LeaveLast).unwrap();
     let mut config = columns();
     config.feedback.push("stars".to_owned());
-    let error = Behaviour::fit(&data, &split, config)
-        .unwrap_err()
-        .to_string();
-    assert!(
-        error.contains("\"stars\"") && error.contains("click, rating"),
-        "{error}"
-    );
+    let error = Behaviour::fit(&data, &split, config).unwrap_err().to_string();
+    assert!(error.contains("\"stars\"") && error.contains("click, rating"), "{error}");
 }

@@ -10,21 +10,12 @@ fn seeds_decide_everything() {
     let (same, same_truth) = run(small(1));
     assert!(truth == same_truth && base.items == same.items && base.users == same.users);
     // Missing feedback is NaN, which equals nothing: compare bits.
-    let bits = |data: &Dataset| -> Vec<u32> {
-        data.events
-            .feedback
-            .values()
-            .flatten()
-            .map(|value| value.to_bits())
-            .collect()
-    };
+    let bits =
+        |data: &Dataset| -> Vec<u32> { data.events.feedback.values().flatten().map(|value| value.to_bits()).collect() };
     assert_eq!(bits(&base), bits(&same));
     assert_ne!(base.items, run(small(2)).0.items);
     // More users change no item.
-    let more = SimulationConfig {
-        users: 80,
-        ..small(1)
-    };
+    let more = SimulationConfig { users: 80, ..small(1) };
     assert_eq!(base.items, run(more).0.items);
 }
 
@@ -41,30 +32,16 @@ fn files_hold_the_data_and_the_truth() {
     }
     assert_eq!(Truth::read(folder.path()).unwrap(), truth);
     let read = Dataset::read(folder.path()).unwrap();
-    assert_eq!(
-        (&read.name, &read.items, &read.users),
-        (&dataset.name, &dataset.items, &dataset.users)
-    );
+    assert_eq!((&read.name, &read.items, &read.users), (&dataset.name, &dataset.items, &dataset.users));
     assert_eq!(read.events.item, dataset.events.item);
     assert_eq!(read.events.propensity, dataset.events.propensity);
 
     let (other, _) = Simulation::new(small(4)).run().unwrap();
     let mut fewer = truth;
     fewer.users.pop();
-    assert!(
-        fewer
-            .write(folder.path(), &other)
-            .unwrap_err()
-            .to_string()
-            .contains("49 entries")
-    );
+    assert!(fewer.write(folder.path(), &other).unwrap_err().to_string().contains("49 entries"));
     std::fs::write(folder.path().join("truth_items.parquet"), b"PAR1").unwrap();
-    assert!(
-        Truth::read(folder.path())
-            .unwrap_err()
-            .to_string()
-            .contains("truth_items.parquet")
-    );
+    assert!(Truth::read(folder.path()).unwrap_err().to_string().contains("truth_items.parquet"));
 }
 
 #[test]
@@ -74,9 +51,7 @@ fn the_default_marketplace_is_small_enough_to_embed() {
     dataset.write(folder.path()).unwrap();
     truth.write(folder.path(), dataset).unwrap();
     let files = std::fs::read_dir(folder.path()).unwrap();
-    let bytes: u64 = files
-        .map(|file| file.unwrap().metadata().unwrap().len())
-        .sum();
+    let bytes: u64 = files.map(|file| file.unwrap().metadata().unwrap().len()).sum();
     assert!(bytes < 4_000_000, "{bytes} bytes");
 }
 
@@ -87,68 +62,19 @@ fn impossible_marketplaces_are_refused() {
         assert!(error.contains(part), "{error}");
     };
     let base = SimulationConfig::default;
-    check(
-        SimulationConfig {
-            items: 11,
-            ..base()
-        },
-        "items = 11",
-    );
+    check(SimulationConfig { items: 11, ..base() }, "items = 11");
     check(SimulationConfig { users: 0, ..base() }, "users = 0");
-    check(
-        SimulationConfig {
-            providers: 241,
-            ..base()
-        },
-        "1 to 240",
-    );
+    check(SimulationConfig { providers: 241, ..base() }, "1 to 240");
     check(SimulationConfig { shown: 0, ..base() }, "shown = 0");
     check(SimulationConfig { days: 0, ..base() }, "days = 0");
-    check(
-        SimulationConfig {
-            requests_per_user: f64::NAN,
-            ..base()
-        },
-        "requests_per_user",
-    );
-    check(
-        SimulationConfig {
-            bait_share: 1.5,
-            ..base()
-        },
-        "bait_share = 1.5",
-    );
-    check(
-        SimulationConfig {
-            late_share: 1.0,
-            ..base()
-        },
-        "late_share = 1",
-    );
-    check(
-        SimulationConfig {
-            exploration: -0.1,
-            ..base()
-        },
-        "exploration",
-    );
-    check(
-        SimulationConfig {
-            position_bias: f64::INFINITY,
-            ..base()
-        },
-        "position_bias",
-    );
+    check(SimulationConfig { requests_per_user: f64::NAN, ..base() }, "requests_per_user");
+    check(SimulationConfig { bait_share: 1.5, ..base() }, "bait_share = 1.5");
+    check(SimulationConfig { late_share: 1.0, ..base() }, "late_share = 1");
+    check(SimulationConfig { exploration: -0.1, ..base() }, "exploration");
+    check(SimulationConfig { position_bias: f64::INFINITY, ..base() }, "position_bias");
     // The smallest there is.
-    let tiny = SimulationConfig {
-        items: 1,
-        users: 1,
-        providers: 1,
-        shown: 1,
-        late_share: 0.0,
-        exploration: 1.0,
-        ..base()
-    };
+    let tiny =
+        SimulationConfig { items: 1, users: 1, providers: 1, shown: 1, late_share: 0.0, exploration: 1.0, ..base() };
     assert_eq!(Simulation::new(tiny).run().unwrap().0.items.len(), 1);
 }
 
@@ -160,31 +86,17 @@ fn strangers_have_no_truth() {
 
 #[test]
 fn the_descriptor_names_columns_there_are() {
-    let path = concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/../../datasets/marketplace.toml"
-    );
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../datasets/marketplace.toml");
     let descriptor = Descriptor::read(path.as_ref()).unwrap();
     let (dataset, _) = marketplace();
     let finetune = &descriptor.finetune;
     let strategy: SplitStrategy = finetune["split"].clone().try_into().unwrap();
-    assert_eq!(
-        strategy,
-        SplitStrategy::Time {
-            valid: 0.1,
-            test: 0.1
-        }
-    );
+    assert_eq!(strategy, SplitStrategy::Time { valid: 0.1, test: 0.1 });
     assert!(Split::new(dataset, &strategy).is_ok());
     let objectives = finetune["objectives"].as_array().unwrap();
     assert_eq!(objectives.len(), 4);
     for objective in objectives {
-        assert!(
-            dataset
-                .events
-                .feedback
-                .contains_key(objective["column"].as_str().unwrap())
-        );
+        assert!(dataset.events.feedback.contains_key(objective["column"].as_str().unwrap()));
     }
     for field in ["title", "description"] {
         assert!(dataset.items.text.contains_key(field));

@@ -12,10 +12,5 @@ fn marketplace() -> &'static (Dataset, Truth) {
 }
 
 fn small(seed: u64) -> SimulationConfig {
-    SimulationConfig {
-        items: 200,
-        users: 50,
-        seed,
-        ..SimulationConfig::default()
-    }
+    SimulationConfig { items: 200, users: 50, seed, ..SimulationConfig::default() }
 }
