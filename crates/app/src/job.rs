@@ -52,7 +52,6 @@ impl Job {
         let objectives = Objectives::new(config.objectives.clone())?;
         objectives.check_columns(&dataset.events.feedback.keys().collect::<Vec<_>>())?;
         let mut notes = Vec::new();
-        choose_negatives(&mut config, &dataset, &mut notes);
         let files = model_files(&config.model, run)?;
         let tokenizer = TextTokenizer::load(&files, Some(config.model.max_length))?;
         let split = Split::new(&dataset, &config.data.split)?;
@@ -65,6 +64,7 @@ impl Job {
             template: config.data.template.clone(),
         };
         let corpus = Corpus::new(dataset, split, &tokenizer, corpus_config)?;
+        choose_negatives(&mut config, &corpus, &mut notes);
         let cut = corpus.tokens.truncated();
         if cut > 0 {
             notes.push(format!(
@@ -130,13 +130,20 @@ impl Job {
     fn train_labels(&self) -> Vec<Vec<f32>> {
         let rows = self.corpus.split.rows(Part::Train);
         let feedback = &self.corpus.dataset.events.feedback;
-        let sampled = rows.len() * self.config.training.negatives;
+        let engaged = feedback.get(&self.config.data.engaged);
+        let positives = rows.iter().filter(|&&row| engaged.is_some_and(|column| column[row as usize] > 0.0)).count();
+        let sampled = positives * self.config.training.negatives;
         let column = |objective: &Objective| {
             let values = feedback.get(&objective.column).into_iter().flat_map(|column| rows.iter().map(|&row| column[row as usize]));
             let negative = if objective.kind.is_binary() { 0.0 } else { f32::NAN };
             values.chain(std::iter::repeat_n(negative, sampled)).collect()
         };
         self.objectives.iter().map(column).collect()
+    }
+
+    /// Sampled negatives for each row of an evaluation.
+    pub(crate) fn evaluation_negatives(&self) -> usize {
+        if self.corpus.only_positives() { self.config.training.negatives } else { 0 }
     }
 
     /// Configured weights of the objectives.
@@ -205,17 +212,20 @@ pub(crate) fn cleaning_table(report: &CleaningReport) -> Table {
 }
 
 /// A data set that logs only what was chosen teaches nothing without something that was not.
-fn choose_negatives(config: &mut RunConfig, dataset: &Dataset, notes: &mut Vec<String>) {
-    let only_positives =
-        dataset.events.feedback.get(&config.data.engaged).is_some_and(|column| column.iter().all(|value| *value > 0.0 || value.is_nan()));
-    if only_positives && config.training.negatives == 0 {
+fn choose_negatives(config: &mut RunConfig, corpus: &Corpus, notes: &mut Vec<String>) {
+    if corpus.only_positives() && config.training.negatives == 0 {
         config.training.negatives = 4;
     }
-    if config.training.negatives > 0 {
+    let (engaged, negatives) = (&config.data.engaged, config.training.negatives);
+    if corpus.only_positives() {
         notes.push(format!(
-            "The log holds only positives for `{}`: {} items that the user did not engage with in training were sampled uniformly \
-             for each of them, in training and in evaluation. AUC and log loss are against those.",
-            config.data.engaged, config.training.negatives
+            "The log holds only positives for `{engaged}`: {negatives} items that the user did not engage with in training were \
+             sampled uniformly for each of them, in training and in evaluation. AUC and log loss are against those."
+        ));
+    } else if negatives > 0 {
+        notes.push(format!(
+            "In training, {negatives} items that were not shown were sampled for each engagement (`{engaged}`), so that the model \
+             can rank the whole catalogue; evaluation is on what was really shown."
         ));
     }
 }

@@ -43,7 +43,7 @@ impl<'a> Bench<'a> {
             &job.corpus,
             &job.objectives,
             Part::Test,
-            config.training.negatives,
+            job.evaluation_negatives(),
             config.evaluation.rows,
             config.seed,
         )?;
@@ -83,7 +83,7 @@ impl<'a> Bench<'a> {
     pub(crate) fn without_model(&mut self) -> anyhow::Result<()> {
         let job = self.job;
         let corpus = &job.corpus;
-        let negatives = job.config.training.negatives;
+        let negatives = job.evaluation_negatives();
         let train = Rows::new(corpus, &job.objectives, Part::Train, negatives, FIT_ROWS, job.config.seed)?;
         for (baseline, method) in [(Baseline::Popularity, "popularity"), (Baseline::ItemMean, "item_mean")] {
             if !self.wants(baseline) {

@@ -51,7 +51,8 @@ pub struct Batch {
     pub requests: Vec<u32>,
     /// `[B × item features]`.
     pub item_features: Vec<f32>,
-    /// `[B]`: logarithm of the position shown; 0 for the first and for unknown ones.
+    /// `[B]`: logarithm of the position shown less the training rows' mean; 0 where unknown, so that whoever asks without a
+    /// position is answered for an average one.
     pub positions: Vec<f32>,
     /// `[U × user and context features]`.
     pub user_features: Vec<f32>,
@@ -148,7 +149,7 @@ impl<'a> BatchBuilder<'a> {
         self.corpus.behaviour.item(item, clock, &mut self.item_features);
         self.shown.push(item);
         self.requests.push(request);
-        self.positions.push(f32::from(position.max(1)).ln());
+        self.positions.push(if position == 0 { 0.0 } else { f32::from(position).ln() - self.corpus.log_position });
         let mut labels = labels.into_iter();
         for column in &mut self.labels {
             column.push(labels.next().unwrap_or(f32::NAN));

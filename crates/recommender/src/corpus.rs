@@ -36,6 +36,8 @@ pub struct Corpus {
     pub config: CorpusConfig,
     /// Mean and standard deviation of each feedback column over the training rows.
     pub(crate) feedback: Vec<(f32, f32)>,
+    /// Mean log position over the training rows that have one.
+    pub(crate) log_position: f32,
 }
 
 impl Corpus {
@@ -57,7 +59,14 @@ impl Corpus {
         )?;
         let train = split.rows(Part::Train);
         let feedback = config.feedback.iter().map(|name| moments(dataset.events.feedback.get(name), &train)).collect();
-        Ok(Self { dataset, split, histories, behaviour, tokens, config, feedback })
+        let log_position = mean_log_position(&dataset, &train);
+        Ok(Self { dataset, split, histories, behaviour, tokens, config, feedback, log_position })
+    }
+
+    /// Whether the log holds nothing but engagement: without sampled negatives there is nothing to tell apart.
+    pub fn only_positives(&self) -> bool {
+        let column = self.dataset.events.feedback.get(&self.config.engaged);
+        column.is_some_and(|column| column.iter().all(|value| *value > 0.0 || value.is_nan()))
     }
 
     /// Number of values that describe one event of a history: observed and value for each feedback column, time since, rank.
@@ -110,6 +119,13 @@ fn find(kind: &'static str, ids: &[String], id: &str) -> Result<u32, Recommender
         known: ids.len(),
         examples: ids.iter().take(3).cloned().collect::<Vec<_>>().join(", "),
     })
+}
+
+fn mean_log_position(dataset: &Dataset, rows: &[u32]) -> f32 {
+    let Some(positions) = &dataset.events.position else { return 0.0 };
+    let known: Vec<f64> =
+        rows.iter().map(|&row| positions[row as usize]).filter(|&p| p > 0).map(|p| f64::from(p).ln()).collect();
+    (known.iter().sum::<f64>() / known.len().max(1) as f64) as f32
 }
 
 fn moments(column: Option<&Vec<f32>>, rows: &[u32]) -> (f32, f32) {

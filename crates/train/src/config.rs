@@ -26,7 +26,8 @@ pub struct TrainingConfig {
     pub warmup: f64,
     /// Largest norm of the whole gradient.
     pub clip: f64,
-    /// Sampled negatives for each positive, where the data set has only positives; 0 = none.
+    /// Sampled negatives for each engaged row: needed where the log holds only positives, and useful where the whole catalogue
+    /// is to be ranked; 0 = none.
     pub negatives: usize,
     /// How histories meet the encoder.
     pub history: HistoryMode,

@@ -63,6 +63,13 @@ impl<'a> Plan<'a> {
         if train.is_empty() {
             return Err(TrainError::Empty { part: "train", why: "widen the split or import more data".into() });
         }
+        for (field, value) in
+            [("learning_rate", config.learning_rate), ("backbone_learning_rate", config.backbone_learning_rate)]
+        {
+            if !(value.is_finite() && value > 0.0) {
+                return Err(TrainError::BadConfig { field, value: value.to_string(), problem: "must be positive" });
+            }
+        }
         for (field, value) in [("batch", config.batch), ("epochs", config.epochs), ("accumulate", config.accumulate)] {
             if value == 0 {
                 return Err(TrainError::BadConfig { field, value: "0".into(), problem: "must be at least 1" });
@@ -77,7 +84,10 @@ impl<'a> Plan<'a> {
                 _ => groups.push((at, at + 1)),
             }
         }
-        let samples = train.len() * (1 + config.negatives);
+        let positives = events.feedback.get(&corpus.config.engaged).map_or(0, |column| {
+            train.iter().filter(|&&row| column[row as usize] > 0.0).count()
+        });
+        let samples = train.len() + positives * config.negatives;
         let per_group = samples as f64 / groups.len() as f64;
         Ok(Self {
             corpus,
@@ -135,6 +145,7 @@ impl<'a> Plan<'a> {
     fn batch(&self, epoch: usize, groups: &[u32]) -> Batch {
         let events = &self.corpus.dataset.events;
         let mut builder = BatchBuilder::new(self.corpus, self.columns.len());
+        let engaged = events.feedback.get(&self.corpus.config.engaged);
         let mut drawn = Vec::new();
         for &group in groups {
             let (start, end) = self.groups[group as usize];
@@ -146,7 +157,7 @@ impl<'a> Plan<'a> {
                 let position = events.position.as_ref().map_or(0, |positions| positions[row as usize]);
                 let labels = self.columns.iter().map(|column| column.value(self.corpus, row));
                 builder.sample(request, events.item[row as usize], position, labels);
-                if self.negatives > 0 {
+                if self.negatives > 0 && engaged.is_some_and(|column| column[row as usize] > 0.0) {
                     drawn.clear();
                     let draw = (epoch as u64) << 40 | u64::from(row);
                     self.sampler.sample(user, draw, self.negatives, &mut drawn);

@@ -7,7 +7,7 @@ use std::{
 
 use candle_core::Tensor;
 use paretune_objectives::Objectives;
-use paretune_optim::{AdamW, AdamWConfig, Gradients, OptimError, Schedule, accumulate, clip_global_norm};
+use paretune_optim::{AdamW, AdamWConfig, Gradients, OptimError, ParameterGroup, Schedule, accumulate, clip_global_norm};
 use paretune_recommender::{Batch, Corpus, Parameters, Recommender};
 
 use crate::{
@@ -36,8 +36,7 @@ pub struct Trainer<'a> {
     config: &'a TrainingConfig,
     plan: Arc<Plan<'a>>,
     parameters: Parameters,
-    backbone: AdamW,
-    heads: AdamW,
+    optimizer: AdamW,
     balancer: Balancer,
     monitor: Monitor<'a>,
     checkpoints: Option<PathBuf>,
@@ -62,12 +61,14 @@ impl<'a> Trainer<'a> {
     ) -> Result<Self, TrainError> {
         let plan = Arc::new(Plan::new(corpus, objectives, config, seed)?);
         let parameters = model.parameters();
-        let adam = AdamWConfig { weight_decay: config.weight_decay, ..AdamWConfig::default() };
-        let heads = parameters.shared.iter().chain(&parameters.towers).cloned().collect();
+        let lr_scale = config.backbone_learning_rate / config.learning_rate;
+        let backbone = |prefix: &str| ParameterGroup { prefix: prefix.into(), lr_scale, weight_decay: None };
+        let mut adam = AdamWConfig { weight_decay: config.weight_decay, ..AdamWConfig::default() };
+        adam.groups = ["embeddings.", "encoder.", "items.table"].map(backbone).to_vec();
+        adam.no_decay.push("norm.weight".into());
         let mut trainer = Self {
-            monitor: Monitor::new(corpus, objectives, &config.monitor, config.negatives, seed)?,
-            backbone: AdamW::new(adam.clone(), parameters.backbone.clone())?,
-            heads: AdamW::new(adam, heads)?,
+            monitor: Monitor::new(corpus, objectives, &config.monitor, if corpus.only_positives() { config.negatives } else { 0 }, seed)?,
+            optimizer: AdamW::new(adam, parameters.all())?,
             model,
             corpus,
             objectives,
@@ -197,8 +198,7 @@ impl<'a> Trainer<'a> {
 
     fn move_parameters(&mut self, mut gradients: Gradients, multiplier: f64) -> Result<f64, TrainError> {
         let norm = clip_global_norm(&mut gradients, self.config.clip)?;
-        self.backbone.step(&gradients, self.config.backbone_learning_rate * multiplier)?;
-        self.heads.step(&gradients, self.config.learning_rate * multiplier)?;
+        self.optimizer.step(&gradients, self.config.learning_rate * multiplier)?;
         Ok(norm)
     }
 
@@ -223,10 +223,7 @@ impl<'a> Trainer<'a> {
         // Told before it is there: a log cut back to a checkpoint then holds the same lines whenever the run was cut off.
         observer.observe(&TrainEvent::Checkpoint { step: self.state.step });
         self.state.balancer = Some(self.balancer.state());
-        let mut optimizer = Tensors::new();
-        for (group, adam) in [("backbone", &self.backbone), ("heads", &self.heads)] {
-            optimizer.extend(adam.state()?.into_iter().map(|(name, tensor)| (format!("{group}.{name}"), tensor)));
-        }
+        let optimizer = self.optimizer.state()?.into_iter().collect();
         let model = checkpoint::snapshot(&self.parameters.all())?;
         Checkpoint { state: self.state.clone(), model, optimizer, best: self.best.clone() }.write(&folder)?;
         Ok(())
@@ -235,10 +232,7 @@ impl<'a> Trainer<'a> {
     fn restore(&mut self, path: &Path) -> Result<(), TrainError> {
         let Checkpoint { state, model, optimizer, best } = Checkpoint::read(path, self.model.device())?;
         checkpoint::restore(&self.parameters.all(), &model, path)?;
-        for (group, adam) in [("backbone.", &mut self.backbone), ("heads.", &mut self.heads)] {
-            let own = optimizer.iter().filter_map(|(name, tensor)| Some((name.strip_prefix(group)?.to_owned(), tensor.clone())));
-            adam.restore(own)?;
-        }
+        self.optimizer.restore(optimizer)?;
         if let Some(balancer) = &state.balancer {
             self.balancer.restore(balancer)?;
         }

@@ -43,7 +43,7 @@ pub(super) fn run(args: &cli::Front) -> anyhow::Result<()> {
     }
 
     let evaluation = &job.config.evaluation;
-    let rows = Rows::new(&job.corpus, &job.objectives, Part::Test, job.config.training.negatives, evaluation.rows, job.config.seed)?;
+    let rows = Rows::new(&job.corpus, &job.objectives, Part::Test, job.evaluation_negatives(), evaluation.rows, job.config.seed)?;
     let ranking = Ranking::new(&job.corpus, Part::Test, evaluation.users, &evaluation.top);
     let pretrained = job.new_model(job.config.model.items)?.embed(&job.corpus.tokens, None)?.flatten_all()?.to_vec1::<f32>()?;
     let mut points = Vec::new();

@@ -39,7 +39,7 @@ impl Default for SimulationConfig {
             items: 3000,
             users: 2000,
             providers: 120,
-            requests_per_user: 6.0,
+            requests_per_user: 4.0,
             shown: 10,
             days: 90,
             bait_share: 0.15,

@@ -60,7 +60,7 @@ pub fn primary_metric(objective: &Objective) -> &'static str {
     match objective.kind {
         Kind::Binary | Kind::Conditional => "auc",
         Kind::Regression => "rmse",
-        Kind::LogRegression => "rmse_log",
+        Kind::LogRegression => "log_rmse",
     }
 }
 
@@ -76,7 +76,7 @@ pub fn value_metrics(objective: &Objective, predictions: &[f32], labels: &[f32],
         Kind::LogRegression => {
             let log = |values: &[f32]| values.iter().map(|value| value.max(0.0).ln_1p()).collect::<Vec<f32>>();
             let observed: Vec<f32> = labels.iter().map(|label| if label.is_finite() { label.ln_1p() } else { f32::NAN }).collect();
-            vec![("rmse_log", rmse(&log(predictions), &observed)), ("mae", mae(predictions, labels))]
+            vec![("log_rmse", rmse(&log(predictions), &observed)), ("mae", mae(predictions, labels))]
         }
     };
     values.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
