@@ -166,6 +166,7 @@ impl RunConfig {
         };
         merge(&mut merged, file);
         merge(&mut merged, flags(job, &dataset)?);
+        suggest_learning_rate(&mut merged);
         let mut config: Self =
             Value::Table(merged).try_into().map_err(|error| wrong_input(format!("the configuration does not fit: {error}")))?;
         config.choose(job)?;
@@ -205,6 +206,16 @@ impl RunConfig {
                 false => by.get(&objective.name).copied().unwrap_or(0.0),
             })
             .collect()
+    }
+}
+
+/// A large pretrained encoder wants small steps; the small built-in one has more to learn and can take larger ones.
+fn suggest_learning_rate(merged: &mut Table) {
+    let source = merged.get("model").and_then(|model| model.get("source")).and_then(Value::as_str);
+    let rate = if source.is_none_or(|source| source == embedded::MODEL) { 5e-4 } else { 1e-4 };
+    let training = merged.entry("training").or_insert_with(|| Value::Table(Table::new()));
+    if let Value::Table(training) = training {
+        training.entry("backbone_learning_rate").or_insert(rate.into());
     }
 }
 

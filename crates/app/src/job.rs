@@ -219,8 +219,9 @@ fn choose_negatives(config: &mut RunConfig, corpus: &Corpus, notes: &mut Vec<Str
     let (engaged, negatives) = (&config.data.engaged, config.training.negatives);
     if corpus.only_positives() {
         notes.push(format!(
-            "The log holds only positives for `{engaged}`: {negatives} items that the user did not engage with in training were \
-             sampled uniformly for each of them, in training and in evaluation. AUC and log loss are against those."
+            "The log holds only positives for `{engaged}`: for each of them {negatives} items that the user did not engage with were \
+             sampled uniformly, in training from the items somebody engaged with, in evaluation from the whole catalogue. AUC and \
+             log loss are against those."
         ));
     } else if negatives > 0 {
         notes.push(format!(

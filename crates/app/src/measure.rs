@@ -181,9 +181,18 @@ fn tables(metrics: &Metrics, job: &Job) -> Vec<Table> {
         }
     }
     tables.push(values);
-    for (title, table) in [("Ranking the whole catalogue", &metrics.ranking), ("The lists as lists", &metrics.list)] {
+    let impressions = !metrics.shown.is_empty();
+    for (title, note, table) in [
+        ("Ranking what was shown", "Each test request's own items, ranked again.", &metrics.shown),
+        (
+            "Ranking the whole catalogue",
+            if impressions { "Logged engagement lies where the logging system showed items; popularity is what it followed." } else { "" },
+            &metrics.ranking,
+        ),
+        ("The lists as lists", "", &metrics.list),
+    ] {
         if !table.is_empty() {
-            let mut rows = new_table(title, &["metric"]);
+            let mut rows = new_table(title, &["metric"]).note(note);
             for (metric, row) in table {
                 rows = rows.compare(&[], metric, &cells(row));
             }

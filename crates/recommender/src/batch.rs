@@ -13,14 +13,15 @@ pub enum Viewer {
     Known {
         /// Index of the user.
         user: u32,
-        /// Only events with a smaller clock are seen.
+        /// Only events with a smaller clock are seen. Anything past the end of the log (`i64::MAX` will do) counts as that end:
+        /// as far as the log knows, it is the present.
         clock: i64,
         /// Whether the history leaves out everything but training rows.
         train_only: bool,
     },
-    /// Somebody new, known by a few items they liked, newest first.
+    /// Somebody new, known by a few items they liked, newest first, who asks at the end of the log.
     New {
-        /// Indices of items.
+        /// Indices of items; one that is not in the catalogue is passed over.
         history: Vec<u32>,
     },
 }
@@ -126,16 +127,18 @@ impl<'a> BatchBuilder<'a> {
         let corpus = self.corpus;
         let (clock, history) = match viewer {
             Viewer::Known { user, clock, train_only } => {
-                corpus.behaviour.user(*user, *clock, &mut self.user_features);
-                corpus.behaviour.context(*clock, &mut self.user_features);
-                let rows = corpus.histories.before(*user, *clock, corpus.config.history, *train_only);
-                (*clock, rows.iter().enumerate().map(|(rank, &row)| self.event(row as usize, rank, *clock)).collect())
+                let clock = (*clock).min(corpus.end);
+                corpus.behaviour.user(*user, clock, &mut self.user_features);
+                corpus.behaviour.context(clock, &mut self.user_features);
+                let rows = corpus.histories.before(*user, clock, corpus.config.history, *train_only);
+                (clock, rows.iter().enumerate().map(|(rank, &row)| self.event(row as usize, rank, clock)).collect())
             }
             Viewer::New { history } => {
                 corpus.behaviour.new_user(&mut self.user_features);
-                corpus.behaviour.context(i64::MAX, &mut self.user_features);
-                let liked = history.iter().take(corpus.config.history).enumerate();
-                (i64::MAX, liked.map(|(rank, &item)| (item, self.assumed(rank))).collect())
+                corpus.behaviour.context(corpus.end, &mut self.user_features);
+                let known = history.iter().filter(|&&item| (item as usize) < corpus.dataset.items.len());
+                let liked = known.take(corpus.config.history).enumerate();
+                (corpus.end, liked.map(|(rank, &item)| (item, self.assumed(rank))).collect())
             }
         };
         self.clocks.push(clock);
@@ -145,7 +148,7 @@ impl<'a> BatchBuilder<'a> {
 
     /// Adds a sample to a request: an item, the position it was shown at (0 = unknown), and a value for each label column.
     pub fn sample(&mut self, request: u32, item: u32, position: u16, labels: impl IntoIterator<Item = f32>) {
-        let clock = self.clocks.get(request as usize).copied().unwrap_or(i64::MAX);
+        let clock = self.clocks.get(request as usize).copied().unwrap_or(self.corpus.end);
         self.corpus.behaviour.item(item, clock, &mut self.item_features);
         self.shown.push(item);
         self.requests.push(request);
@@ -182,7 +185,7 @@ impl<'a> BatchBuilder<'a> {
             }
         }
         Batch {
-            packed: if encode == Encode::Nothing { Packed::default() } else { self.corpus.tokens.pack(&items) },
+            packed: if encode == Encode::Nothing { Packed::default() } else { self.texts(&items) },
             encode,
             slots: self.shown.iter().map(slot_of).collect(),
             items,
@@ -199,6 +202,11 @@ impl<'a> BatchBuilder<'a> {
         }
     }
 
+    /// The tokens of some items. One that is not in the catalogue has none, which the encoder will refuse.
+    fn texts(&self, items: &[u32]) -> Packed {
+        Packed::from_sequences(items.iter().map(|&item| self.corpus.tokens.get(item as usize).unwrap_or_default()))
+    }
+
     /// A past event as the user tower sees it: for each feedback column whether it was observed and its standardised value,
     /// then the time since (in log days) and the rank (in logs).
     fn event(&self, row: usize, rank: usize, now: i64) -> (u32, Vec<f32>) {
@@ -212,8 +220,8 @@ impl<'a> BatchBuilder<'a> {
             features.push(if observed { ((value - mean) / deviation).clamp(-5.0, 5.0) } else { 0.0 });
         }
         let days = match &log.timestamp {
-            Some(_) if now != i64::MAX => now.saturating_sub(corpus.split.clock[row]).max(0) as f32 / 86_400.0,
-            _ => 0.0,
+            Some(_) => now.saturating_sub(corpus.split.clock[row]).max(0) as f32 / 86_400.0,
+            None => 0.0,
         };
         features.push(days.ln_1p() / 5.0);
         features.push((rank as f32).ln_1p() / 3.0);

@@ -38,6 +38,8 @@ pub struct Corpus {
     pub(crate) feedback: Vec<(f32, f32)>,
     /// Mean log position over the training rows that have one.
     pub(crate) log_position: f32,
+    /// One past the last clock of the log: the present.
+    pub(crate) end: i64,
 }
 
 impl Corpus {
@@ -60,7 +62,8 @@ impl Corpus {
         let train = split.rows(Part::Train);
         let feedback = config.feedback.iter().map(|name| moments(dataset.events.feedback.get(name), &train)).collect();
         let log_position = mean_log_position(&dataset, &train);
-        Ok(Self { dataset, split, histories, behaviour, tokens, config, feedback, log_position })
+        let end = split.end();
+        Ok(Self { dataset, split, histories, behaviour, tokens, config, feedback, log_position, end })
     }
 
     /// Whether the log holds nothing but engagement: without sampled negatives there is nothing to tell apart.

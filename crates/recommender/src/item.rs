@@ -78,12 +78,12 @@ impl ItemTower {
     pub(crate) fn new(width: usize, features: usize, dim: usize, seed: u64, device: &Device) -> Result<Self, RecommenderError> {
         Ok(Self {
             vector: Linear::new(width, dim, seed, device)?,
-            features: Linear::new(features.max(1), dim, seed + 1, device)?,
+            features: Linear::new(features.max(1), dim, seed.wrapping_add(1), device)?,
             norm: LayerNorm::new(dim, 1e-5, device)?,
         })
     }
 
-    /// `vectors [samples, width]`, `features [samples, features]` to `[samples, dim]`.
+    /// `projected [samples, dim]` (see [`Self::project`]), `features [samples, features]` to `[samples, dim]`.
     pub(crate) fn forward(&self, projected: &Tensor, features: &Tensor) -> Result<Tensor, RecommenderError> {
         Ok(self.norm.forward(&(projected + self.features.forward(features)?)?)?)
     }

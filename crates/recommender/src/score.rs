@@ -46,12 +46,13 @@ impl Catalogue {
 }
 
 impl Recommender {
-    /// The catalogue with features as of `clock`, from item vectors computed by [`Recommender::embed`].
+    /// The catalogue with features as of `clock` (past the end of the log: as of that end), from item vectors computed by
+    /// [`Recommender::embed`].
     ///
     /// # Errors
     /// When shapes do not fit.
     pub fn catalogue(&self, corpus: &Corpus, vectors: &Tensor, clock: i64) -> Result<Catalogue, RecommenderError> {
-        let mut features = Vec::new();
+        let (clock, mut features) = (clock.min(corpus.end), Vec::new());
         for item in 0..corpus.dataset.items.len() as u32 {
             corpus.behaviour.item(item, clock, &mut features);
         }

@@ -6,7 +6,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     fs::{self, File},
-    io::Write,
+    io,
     path::Path,
 };
 
@@ -45,10 +45,7 @@ impl Recommender {
         }
         let tensors: HashMap<String, Tensor> =
             self.own_parameters().into_iter().map(|(name, var)| (name, var.as_tensor().clone())).collect();
-        let path = dir.join(TENSORS);
-        let beside = dir.join(format!("{TENSORS}.writing"));
-        candle_core::safetensors::save(&tensors, &beside)?;
-        rename(&beside, &path)?;
+        write_whole(&dir.join(TENSORS), |beside| candle_core::safetensors::save(&tensors, beside).map_err(io::Error::other))?;
         let description = Description {
             format: FORMAT,
             config: self.config.clone(),
@@ -58,11 +55,7 @@ impl Recommender {
         let path = dir.join(DESCRIPTION);
         let text = serde_json::to_string_pretty(&description)
             .map_err(|error| RecommenderError::BadFile { path: path.clone(), problem: error.to_string() })?;
-        let beside = dir.join(format!("{DESCRIPTION}.writing"));
-        File::create(&beside)
-            .and_then(|mut file| file.write_all(text.as_bytes()))
-            .map_err(|source| RecommenderError::Io { path: beside.clone(), source })?;
-        rename(&beside, &path)
+        write_whole(&path, |beside| fs::write(beside, text))
     }
 
     /// Loads a model saved by [`Recommender::save`] around item vectors that are loaded already (for text: the encoder in the same
@@ -87,8 +80,9 @@ impl Recommender {
             candle_core::safetensors::load(&path, device).map_err(|error| bad(error.to_string()))?.into_iter().collect();
         for (name, var) in model.own_parameters() {
             let value = tensors.get(&name).ok_or_else(|| bad(format!("has no tensor `{name}`")))?;
-            if value.shape() != var.shape() {
-                return Err(bad(format!("`{name}` is {:?}, expected {:?}", value.shape(), var.shape())));
+            if (value.shape(), value.dtype()) != (var.shape(), var.dtype()) {
+                let kind = |tensor: &Tensor| format!("{:?} {:?}", tensor.dtype(), tensor.dims());
+                return Err(bad(format!("`{name}` is {}, expected {}", kind(value), kind(&var))));
             }
             var.set(value)?;
         }
@@ -106,10 +100,15 @@ impl Recommender {
     }
 }
 
-/// Syncs what was written beside and puts it in place.
-fn rename(beside: &Path, path: &Path) -> Result<(), RecommenderError> {
-    File::open(beside)
-        .and_then(|file| file.sync_all())
-        .and_then(|()| fs::rename(beside, path))
-        .map_err(|source| RecommenderError::Io { path: path.into(), source })
+/// Lets `write` write a file beside `path`, syncs it and puts it in place.
+fn write_whole(path: &Path, write: impl FnOnce(&Path) -> io::Result<()>) -> Result<(), RecommenderError> {
+    let beside = path.with_added_extension("writing");
+    write(&beside)
+        .and_then(|()| File::open(&beside)?.sync_all())
+        .and_then(|()| fs::rename(&beside, path))
+        .map_err(|source| {
+            // Best effort: the error that matters is the one reported.
+            let _ = fs::remove_file(&beside);
+            RecommenderError::Io { path: path.into(), source }
+        })
 }

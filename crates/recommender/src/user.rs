@@ -1,6 +1,6 @@
 //! Users: attention over what they last engaged with and how that went, beside their own features.
 
-use candle_core::{D, Device, Tensor, Var};
+use candle_core::{D, DType, Device, Tensor, Var};
 use paretune_encoder::{LayerNorm, Linear};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -41,12 +41,12 @@ impl UserTower {
         let query: Vec<f32> = (0..heads * dim).map(|_| rng.random::<f32>() * 2.0 - 1.0).collect();
         Ok(Self {
             vector: Linear::new(width, dim, seed, device)?,
-            event: Linear::new(event.max(1), dim, seed + 1, device)?,
+            event: Linear::new(event.max(1), dim, seed.wrapping_add(1), device)?,
             event_norm: LayerNorm::new(dim, 1e-5, device)?,
-            value: Linear::new(dim, dim, seed + 3, device)?,
+            value: Linear::new(dim, dim, seed.wrapping_add(3), device)?,
             query: Var::from_vec(query, (heads, dim), device)?,
-            out: Linear::new(dim, dim, seed + 4, device)?,
-            features: Linear::new(features.max(1), dim, seed + 5, device)?,
+            out: Linear::new(dim, dim, seed.wrapping_add(4), device)?,
+            features: Linear::new(features.max(1), dim, seed.wrapping_add(5), device)?,
             norm: LayerNorm::new(dim, 1e-5, device)?,
             heads,
             dim,
@@ -69,7 +69,9 @@ impl UserTower {
         let (requests, length, width) = history.dims3()?;
         let own = self.features.forward(features)?;
         if length == 0 {
-            return Ok(self.norm.forward(&own)?);
+            // As for a user whose events are all padding: nothing is attended to.
+            let nothing = Tensor::zeros((requests, self.dim), DType::F32, own.device())?;
+            return Ok(self.norm.forward(&(self.out.forward(&nothing)? + own)?)?);
         }
         let rows = requests * length;
         let x = (self.vector.forward(&history.reshape((rows, width))?)?

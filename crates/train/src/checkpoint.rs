@@ -23,11 +23,25 @@ pub(crate) type Tensors = BTreeMap<String, Tensor>;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct State {
     pub(crate) step: usize,
+    /// As bits: text would round it, and a resumed run must compare with the very same value.
+    #[serde(with = "bits")]
     pub(crate) best: Option<f64>,
     pub(crate) since_best: usize,
     pub(crate) balancer: Option<WeightingState>,
     pub(crate) finished: bool,
     pub(crate) stopped_early: bool,
+}
+
+mod bits {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(value: &Option<f64>, to: S) -> Result<S::Ok, S::Error> {
+        value.map(f64::to_bits).serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<f64>, D::Error> {
+        Ok(Option::<u64>::deserialize(from)?.map(f64::from_bits))
+    }
 }
 
 /// A checkpoint in memory.
@@ -108,7 +122,8 @@ impl Checkpoint {
 
 fn save(tensors: &Tensors, path: &Path) -> Result<(), TrainError> {
     let map: HashMap<String, Tensor> = tensors.iter().map(|(name, tensor)| (name.clone(), tensor.clone())).collect();
-    candle_core::safetensors::save(&map, path)?;
+    candle_core::safetensors::save(&map, path)
+        .map_err(|error| TrainError::Io { path: path.into(), source: std::io::Error::other(error) })?;
     sync(path)
 }
 
@@ -132,8 +147,9 @@ pub(crate) fn restore(parameters: &[(String, Var)], saved: &Tensors, path: &Path
     for (name, var) in parameters {
         let bad = |problem: String| TrainError::BadCheckpoint { path: path.into(), problem };
         let value = saved.get(name).ok_or_else(|| bad(format!("has no tensor `{name}`")))?;
-        if value.shape() != var.shape() {
-            return Err(bad(format!("`{name}` is {:?}, the model's is {:?}", value.shape(), var.shape())));
+        if (value.shape(), value.dtype()) != (var.shape(), var.dtype()) {
+            let kind = |tensor: &Tensor| format!("{:?} {:?}", tensor.dtype(), tensor.dims());
+            return Err(bad(format!("`{name}` is {}, the model's is {}", kind(value), kind(var))));
         }
         var.set(value)?;
     }

@@ -29,6 +29,9 @@ pub struct TrainingConfig {
     /// Sampled negatives for each engaged row: needed where the log holds only positives, and useful where the whole catalogue
     /// is to be ranked; 0 = none.
     pub negatives: usize,
+    /// Items that the negatives of one batch are drawn from, freshly for each batch: they share their encodings, so that many
+    /// negatives cost little. 0 = the whole catalogue.
+    pub negative_pool: usize,
     /// How histories meet the encoder.
     pub history: HistoryMode,
     /// Steps between two embeddings of the catalogue for the histories, with `history = "cached"`.
@@ -53,11 +56,12 @@ impl Default for TrainingConfig {
             batch: 512,
             accumulate: 1,
             learning_rate: 2e-3,
-            backbone_learning_rate: 2e-4,
+            backbone_learning_rate: 1e-4,
             weight_decay: 0.01,
             warmup: 0.1,
             clip: 1.0,
             negatives: 0,
+            negative_pool: 256,
             history: HistoryMode::Cached,
             refresh_every: 100,
             validations: 2,

@@ -44,7 +44,7 @@ pub struct DistillStep {
     pub loss: f64,
 }
 
-/// Rows of random-start orthogonal iteration; far past convergence for spectra of word embeddings.
+/// Rounds of random-start orthogonal iteration; far past convergence for spectra of word embeddings.
 const ITERATIONS: usize = 60;
 
 /// Trains a student.
@@ -53,7 +53,7 @@ const ITERATIONS: usize = 60;
 /// teacher's sentence vectors `[texts, teacher width]`, row by row.
 ///
 /// # Errors
-/// When tensors do not fit.
+/// A batch of less than 2 texts, a student wider than its teacher, or tensors that do not fit.
 pub fn distill(
     teacher: &Encoder,
     kept: &[u32],
@@ -62,8 +62,16 @@ pub fn distill(
     config: &DistillConfig,
     on_step: &mut dyn FnMut(DistillStep),
 ) -> Result<Encoder, TrainError> {
-    let student = start(teacher, kept, config)?;
     let width = teacher.hidden_size();
+    for (field, value, bad, problem) in [
+        ("batch", config.batch, config.batch < 2, "must be at least 2: similarities are between the texts of a batch"),
+        ("hidden", config.hidden, config.hidden > width, "must not exceed the teacher's width"),
+    ] {
+        if bad {
+            return Err(TrainError::BadConfig { field, value: value.to_string(), problem });
+        }
+    }
+    let student = start(teacher, kept, config)?;
     let targets = unit_rows(&Tensor::from_slice(targets, (tokens.len(), width), &Device::Cpu)?)?;
     let parameters = student.parameters();
     let mut optimizer = AdamW::new(AdamWConfig { weight_decay: 0.01, ..AdamWConfig::default() }, parameters.clone())?;

@@ -43,23 +43,23 @@ pub enum TrainError {
         /// What is wrong with it.
         problem: String,
     },
-    /// A loss stopped being a number.
+    /// A loss or a gradient stopped being a number.
     #[error(
         "{what} of `{objective}` became {value} at step {step}; the batch held {samples} samples, the first of them {examples}. \
          Lower training.learning_rate or training.backbone_learning_rate, or look at those rows"
     )]
     NotFinite {
-        /// What it was: the loss or a gradient.
+        /// What it was: the loss, or a gradient.
         what: &'static str,
-        /// Which objective.
+        /// Which objective; for a gradient of all objectives together, which parameter.
         objective: String,
         /// The value.
         value: f64,
-        /// Step at which it happened.
+        /// The step it happened in, from 1.
         step: usize,
         /// Samples of the batch.
         samples: usize,
-        /// Users, items and labels of the first of them.
+        /// Items and labels of the first of them.
         examples: String,
     },
     /// A part of the split has no row that can be used.

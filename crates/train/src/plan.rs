@@ -1,12 +1,15 @@
 //! Which samples make which batch: a function of seed, epoch and number, so that a resumed run meets the same batches.
 
-use paretune_data::{NegativeSampler, NegativeSampling, Part};
+use paretune_data::Part;
 use paretune_objectives::{Kind, Objectives};
 use paretune_recommender::{Batch, BatchBuilder, Corpus, Encode, Viewer};
-use rand::{SeedableRng, seq::SliceRandom};
+use rand::{
+    RngExt, SeedableRng,
+    seq::{IndexedRandom, SliceRandom},
+};
 use rand_chacha::ChaCha8Rng;
 
-use crate::{HistoryMode, TrainError, TrainingConfig};
+use crate::{HistoryMode, TrainError, TrainingConfig, evaluation::engagement};
 
 /// The batches of a training run.
 ///
@@ -19,7 +22,9 @@ pub struct Plan<'a> {
     train: Vec<u32>,
     groups_per_batch: usize,
     negatives: usize,
-    sampler: NegativeSampler,
+    pool: usize,
+    /// Items that can be negatives: those somebody engaged with in training.
+    candidates: Vec<u32>,
     encode: Encode,
     epochs: usize,
     max_steps: usize,
@@ -94,13 +99,8 @@ impl<'a> Plan<'a> {
             columns: LabelColumn::all(objectives),
             groups_per_batch: ((config.batch as f64 / per_group).round() as usize).max(1),
             groups,
-            sampler: NegativeSampler::new(
-                &corpus.dataset,
-                &corpus.split,
-                &corpus.config.engaged,
-                NegativeSampling::Uniform,
-                seed,
-            )?,
+            candidates: (0u32..).zip(engagement(corpus)).filter(|(_, count)| *count > 0).map(|(item, _)| item).collect(),
+            pool: config.negative_pool,
             train,
             negatives: config.negatives,
             encode: match config.history {
@@ -127,7 +127,7 @@ impl<'a> Plan<'a> {
     /// The order of the requests in an epoch.
     fn order(&self, epoch: usize) -> Vec<u32> {
         let mut order: Vec<u32> = (0..self.groups.len() as u32).collect();
-        order.shuffle(&mut ChaCha8Rng::seed_from_u64(self.seed.wrapping_mul(0x9e37_79b9).wrapping_add(epoch as u64)));
+        order.shuffle(&mut self.rng(epoch, 0));
         order
     }
 
@@ -146,27 +146,60 @@ impl<'a> Plan<'a> {
         let events = &self.corpus.dataset.events;
         let mut builder = BatchBuilder::new(self.corpus, self.columns.len());
         let engaged = events.feedback.get(&self.corpus.config.engaged);
-        let mut drawn = Vec::new();
+        let mut rng = self.rng(epoch, 1 + u64::from(groups.first().copied().unwrap_or(0)));
+        let pool = self.draw_pool(&mut rng);
         for &group in groups {
             let (start, end) = self.groups[group as usize];
             let rows = &self.train[start as usize..end as usize];
             let first = rows[0] as usize;
             let user = events.user[first];
+            let own = if pool.is_empty() { Vec::new() } else { self.corpus.histories.engaged_items(user, true) };
             let request = builder.request(&Viewer::Known { user, clock: self.corpus.split.clock[first], train_only: true });
             for &row in rows {
                 let position = events.position.as_ref().map_or(0, |positions| positions[row as usize]);
                 let labels = self.columns.iter().map(|column| column.value(self.corpus, row));
                 builder.sample(request, events.item[row as usize], position, labels);
-                if self.negatives > 0 && engaged.is_some_and(|column| column[row as usize] > 0.0) {
-                    drawn.clear();
-                    let draw = (epoch as u64) << 40 | u64::from(row);
-                    self.sampler.sample(user, draw, self.negatives, &mut drawn);
-                    for &item in &drawn {
+                if engaged.is_some_and(|column| column[row as usize] > 0.0) {
+                    for item in self.negatives(&pool, &own, &mut rng) {
                         builder.sample(request, item, 0, self.columns.iter().map(|column| column.negative));
                     }
                 }
             }
         }
         builder.build(self.encode)
+    }
+
+    /// The items that this batch's negatives are drawn from.
+    fn draw_pool(&self, rng: &mut ChaCha8Rng) -> Vec<u32> {
+        if self.negatives == 0 {
+            return Vec::new();
+        }
+        if self.pool == 0 || self.pool >= self.candidates.len() {
+            return self.candidates.clone();
+        }
+        self.candidates.sample(rng, self.pool).copied().collect()
+    }
+
+    /// Distinct items of the pool that the user did not engage with in training; fewer than asked for where the pool runs dry.
+    fn negatives(&self, pool: &[u32], own: &[u32], rng: &mut ChaCha8Rng) -> Vec<u32> {
+        let mut drawn = Vec::with_capacity(self.negatives);
+        // Most draws succeed at once; the bound only matters for users who engaged with nearly everything.
+        for _ in 0..10 * self.negatives {
+            if drawn.len() == self.negatives || pool.is_empty() {
+                break;
+            }
+            let item = pool[rng.random_range(0..pool.len())];
+            if own.binary_search(&item).is_err() && !drawn.contains(&item) {
+                drawn.push(item);
+            }
+        }
+        drawn
+    }
+
+    /// Random numbers of one purpose in one epoch.
+    fn rng(&self, epoch: usize, purpose: u64) -> ChaCha8Rng {
+        let mut rng = ChaCha8Rng::seed_from_u64(self.seed.wrapping_mul(0x9e37_79b9).wrapping_add(epoch as u64));
+        rng.set_stream(purpose);
+        rng
     }
 }

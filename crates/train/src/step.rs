@@ -13,7 +13,7 @@
 
 use candle_core::{DType, Tensor, Var};
 use paretune_objectives::TaskLoss;
-use paretune_optim::{Gradients, Gramian, Signals, accumulate, collect};
+use paretune_optim::{Gradients, Gramian, OptimError, Signals, accumulate, collect};
 use paretune_recommender::{Batch, Parameters, Recommender, Shared};
 
 use crate::{Balancer, GradientCut, TrainError};
@@ -43,16 +43,24 @@ pub fn balanced_gradients(
     dropout: u64,
 ) -> Result<StepGradients, TrainError> {
     let labels = model.labels(batch)?;
+    let names: Vec<&str> = model.objectives().names().collect();
     let shared = model.represent(batch, known, Some(dropout))?;
     match balancer.cut() {
-        None => by_losses(model, parameters, &model.outputs(&shared, batch, Some(dropout))?.losses(&labels)?, balancer),
-        Some(GradientCut::Full) => full(parameters, &model.outputs(&shared, batch, Some(dropout))?.losses(&labels)?, balancer),
+        None => {
+            let losses = model.outputs(&shared, batch, Some(dropout))?.losses(&labels)?;
+            by_losses(model, parameters, &losses, &Measured::new(&names, &losses)?, balancer)
+        }
+        Some(GradientCut::Full) => {
+            let losses = model.outputs(&shared, batch, Some(dropout))?.losses(&labels)?;
+            full(parameters, &losses, &Measured::new(&names, &losses)?, balancer)
+        }
         Some(GradientCut::Shared) => {
             // Leaves of a new graph: a backward pass from the losses ends here.
             let cut = [Var::from_tensor(&shared.items.detach())?, Var::from_tensor(&shared.users.detach())?];
             let leaves = Shared { items: cut[0].as_tensor().clone(), users: cut[1].as_tensor().clone() };
             let losses = model.outputs(&leaves, batch, Some(dropout))?.losses(&labels)?;
-            cut_at(parameters, &losses, balancer, [&shared.items, &shared.users], &cut)
+            let measured = Measured::new(&names, &losses)?;
+            cut_at(parameters, &losses, &measured, balancer, [&shared.items, &shared.users], &cut)
         }
     }
 }
@@ -62,9 +70,9 @@ fn by_losses(
     model: &Recommender,
     parameters: &Parameters,
     losses: &[TaskLoss],
+    signals: &Measured<'_>,
     balancer: &mut Balancer,
 ) -> Result<StepGradients, TrainError> {
-    let signals = Measured::new(losses)?;
     let weights = balancer.weights(&signals.without_gramian())?;
     let mut total = Tensor::zeros((), DType::F32, model.device())?;
     for (loss, weight) in losses.iter().zip(&weights) {
@@ -81,18 +89,19 @@ fn by_losses(
 fn cut_at(
     parameters: &Parameters,
     losses: &[TaskLoss],
+    signals: &Measured<'_>,
     balancer: &mut Balancer,
     shared: [&Tensor; 2],
     leaves: &[Var; 2],
 ) -> Result<StepGradients, TrainError> {
-    let signals = Measured::new(losses)?;
     let mut gradients = Gradients::new();
-    let rows = passes(parameters, losses, balancer, leaves.iter(), &mut gradients)?;
-    let gramian = gramian(&rows)?;
-    let weights = balancer.weights(&signals.with(&gramian))?;
+    let rows = passes(parameters, losses, balancer, leaves, &mut gradients)?;
+    let weights = balancer.weights(&signals.with(&signals.gramian(&rows)?))?;
     let mut below = Tensor::zeros((), DType::F32, shared[0].device())?;
-    for (z, combined) in shared.into_iter().zip(combine(&rows, &weights, leaves.iter())?) {
-        below = (below + (z * combined.detach())?.sum_all()?)?;
+    for (z, combined) in shared.into_iter().zip(combine(&rows, &weights)?) {
+        if let Some(combined) = combined {
+            below = (below + (z * combined.detach())?.sum_all()?)?;
+        }
     }
     let store = below.backward()?;
     for part in [&parameters.shared, &parameters.backbone] {
@@ -102,26 +111,33 @@ fn cut_at(
 }
 
 /// The textbook's form: one backward pass through everything for each objective.
-fn full(parameters: &Parameters, losses: &[TaskLoss], balancer: &mut Balancer) -> Result<StepGradients, TrainError> {
-    let signals = Measured::new(losses)?;
+fn full(
+    parameters: &Parameters,
+    losses: &[TaskLoss],
+    signals: &Measured<'_>,
+    balancer: &mut Balancer,
+) -> Result<StepGradients, TrainError> {
     let mut gradients = Gradients::new();
-    let below: Vec<&(String, Var)> = parameters.backbone.iter().chain(&parameters.shared).collect();
-    let rows = passes(parameters, losses, balancer, below.iter().map(|(_, var)| var), &mut gradients)?;
-    let gramian = gramian(&rows)?;
-    let weights = balancer.weights(&signals.with(&gramian))?;
-    let combined = combine(&rows, &weights, below.iter().map(|(_, var)| var))?;
-    gradients.extend(below.iter().map(|(name, _)| name.clone()).zip(combined));
+    let (names, below): (Vec<&String>, Vec<Var>) =
+        parameters.backbone.iter().chain(&parameters.shared).map(|(name, var)| (name, var.clone())).unzip();
+    let rows = passes(parameters, losses, balancer, &below, &mut gradients)?;
+    let weights = balancer.weights(&signals.with(&signals.gramian(&rows)?))?;
+    let combined = names.into_iter().zip(combine(&rows, &weights)?);
+    gradients.extend(combined.filter_map(|(name, gradient)| Some((name.clone(), gradient?))));
     Ok(StepGradients { gradients, losses: signals.reported(), weights })
 }
 
+/// One objective's gradient, part by part; `None` for a part its loss does not depend on.
+type Row = Vec<Option<Tensor>>;
+
 /// One backward pass for each objective: its gradient with respect to `targets`, and the task towers' gradients into `towers`.
-fn passes<'a>(
+fn passes(
     parameters: &Parameters,
     losses: &[TaskLoss],
     balancer: &Balancer,
-    targets: impl Iterator<Item = &'a Var> + Clone,
+    targets: &[Var],
     towers: &mut Gradients,
-) -> Result<Vec<Vec<Tensor>>, TrainError> {
+) -> Result<Vec<Row>, TrainError> {
     let mut rows = Vec::with_capacity(losses.len());
     for (loss, wanted) in losses.iter().zip(balancer.wanted()) {
         let store = match *wanted && loss.observed > 0 {
@@ -131,50 +147,54 @@ fn passes<'a>(
         if let Some(store) = &store {
             accumulate(towers, &collect(store, &parameters.towers), 1.0)?;
         }
-        let gradient = |var: &Var| match store.as_ref().and_then(|store| store.get(var.as_tensor())) {
-            Some(gradient) => Ok(gradient.clone()),
-            None => var.zeros_like(),
-        };
-        rows.push(targets.clone().map(gradient).collect::<Result<Vec<_>, _>>()?);
+        rows.push(targets.iter().map(|var| store.as_ref()?.get(var.as_tensor()).cloned()).collect());
     }
     Ok(rows)
 }
 
-/// `Σ_k w_k g_k`, part by part.
-fn combine<'a>(
-    rows: &[Vec<Tensor>],
-    weights: &[f64],
-    targets: impl Iterator<Item = &'a Var>,
-) -> Result<Vec<Tensor>, TrainError> {
-    let mut sums = Vec::new();
-    for (part, var) in targets.enumerate() {
-        let mut sum = var.zeros_like()?;
-        for (row, weight) in rows.iter().zip(weights).filter(|(_, weight)| **weight != 0.0) {
-            sum = (sum + (&row[part] * *weight)?)?;
+/// `Σ_k w_k g_k`, part by part. A part without any gradient stays without: the optimizer passes over it, as it does after a single
+/// backward pass, while a gradient of zeros would still let weights decay.
+fn combine(rows: &[Row], weights: &[f64]) -> Result<Row, TrainError> {
+    let mut sums = vec![None; rows.first().map_or(0, Vec::len)];
+    for (row, weight) in rows.iter().zip(weights).filter(|(_, weight)| **weight != 0.0) {
+        for (sum, gradient) in sums.iter_mut().zip(row) {
+            let Some(gradient) = gradient else { continue };
+            let scaled = (gradient * *weight)?;
+            *sum = Some(match sum.take() {
+                Some(sum) => (sum + scaled)?,
+                None => scaled,
+            });
         }
-        sums.push(sum);
     }
     Ok(sums)
 }
 
 /// Losses as numbers.
-struct Measured {
+struct Measured<'a> {
+    names: &'a [&'a str],
     losses: Vec<f64>,
     observed: Vec<usize>,
 }
 
-impl Measured {
-    fn new(losses: &[TaskLoss]) -> Result<Self, TrainError> {
-        let values: Result<Vec<f64>, TrainError> =
-            losses.iter().map(|loss| Ok(f64::from(loss.loss.to_scalar::<f32>()?))).collect();
-        Ok(Self { losses: values?, observed: losses.iter().map(|loss| loss.observed).collect() })
+impl<'a> Measured<'a> {
+    /// Refuses a loss that is not finite before anything is differentiated.
+    fn new(names: &'a [&'a str], losses: &[TaskLoss]) -> Result<Self, TrainError> {
+        let mut values = Vec::with_capacity(losses.len());
+        for (name, loss) in names.iter().zip(losses) {
+            let value = f64::from(loss.loss.to_scalar::<f32>()?);
+            if !value.is_finite() {
+                return Err(OptimError::NotFinite { what: "the loss", objective: (*name).into(), value }.into());
+            }
+            values.push(value);
+        }
+        Ok(Self { names, losses: values, observed: losses.iter().map(|loss| loss.observed).collect() })
     }
 
     fn without_gramian(&self) -> Signals<'_> {
         Signals { losses: &self.losses, observed: &self.observed, gramian: None }
     }
 
-    fn with<'a>(&'a self, gramian: &'a Gramian) -> Signals<'a> {
+    fn with<'b>(&'b self, gramian: &'b Gramian) -> Signals<'b> {
         Signals { gramian: Some(gramian), ..self.without_gramian() }
     }
 
@@ -182,20 +202,27 @@ impl Measured {
         let pairs = self.losses.iter().zip(&self.observed);
         pairs.map(|(loss, observed)| if *observed == 0 { f64::NAN } else { *loss }).collect()
     }
-}
 
-/// The Gramian of gradients given in parts.
-fn gramian(rows: &[Vec<Tensor>]) -> Result<Gramian, TrainError> {
-    let mut failed = None;
-    let gramian = Gramian::from_dots(rows.len(), |k, l| {
-        rows[k].iter().zip(&rows[l]).map(|(a, b)| inner(a, b)).sum::<Result<f64, TrainError>>().unwrap_or_else(|error| {
-            failed = Some(error);
-            f64::NAN
-        })
-    });
-    match failed {
-        Some(error) => Err(error),
-        None => Ok(gramian?),
+    /// The Gramian of gradients given in parts; a part that is missing is zero.
+    fn gramian(&self, rows: &[Row]) -> Result<Gramian, TrainError> {
+        let mut products = vec![vec![0.0; rows.len()]; rows.len()];
+        for (k, row) in rows.iter().enumerate() {
+            for (l, other) in rows.iter().enumerate().skip(k) {
+                let mut product = 0.0;
+                for parts in row.iter().zip(other) {
+                    if let (Some(a), Some(b)) = parts {
+                        product += inner(a, b)?;
+                    }
+                }
+                // The product of a gradient with itself comes first, so it is the other that is not finite.
+                if !product.is_finite() {
+                    let (what, objective) = ("the squared gradient norm", self.names[l].to_owned());
+                    return Err(OptimError::NotFinite { what, objective, value: product }.into());
+                }
+                products[k][l] = product;
+            }
+        }
+        Ok(Gramian::from_dots(rows.len(), |k, l| products[k][l])?)
     }
 }
 

@@ -125,11 +125,12 @@ impl<'a> Trainer<'a> {
                 let multiplier = schedule.at(step / self.config.accumulate, moves);
                 let result = self.gradients(&batch, &known)?;
                 accumulate(&mut sum, &result.gradients, 1.0 / self.config.accumulate as f64)?;
-                self.state.step += 1;
                 let mut norm = 0.0;
-                if self.state.step % self.config.accumulate == 0 || self.state.step == steps {
-                    norm = self.move_parameters(std::mem::take(&mut sum), multiplier)?;
+                if (step + 1).is_multiple_of(self.config.accumulate) || step + 1 == steps {
+                    let moved = self.move_parameters(std::mem::take(&mut sum), multiplier);
+                    norm = moved.map_err(|error| self.explain(error, &batch))?;
                 }
+                self.state.step = step + 1;
                 let named = |values: &[f64]| {
                     let finite = self.objectives.iter().zip(values).filter(|(_, value)| value.is_finite());
                     finite.map(|(objective, value)| (objective.name.clone(), *value)).collect()
@@ -174,26 +175,32 @@ impl<'a> Trainer<'a> {
 
     fn gradients(&mut self, batch: &Batch, known: &Tensor) -> Result<step::StepGradients, TrainError> {
         let dropout = self.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(self.state.step as u64);
-        step::balanced_gradients(self.model, &self.parameters, batch, known, &mut self.balancer, dropout).map_err(|error| match error {
-            TrainError::Optim(OptimError::NotFinite { what, objective, value }) => TrainError::NotFinite {
-                what,
-                value,
-                step: self.state.step,
-                samples: batch.len(),
-                examples: self.describe(batch, &objective),
-                objective,
-            },
-            other => other,
-        })
+        step::balanced_gradients(self.model, &self.parameters, batch, known, &mut self.balancer, dropout)
+            .map_err(|error| self.explain(error, batch))
     }
 
-    /// The first samples of a batch that carry a label of the objective.
+    /// Says which batch it was that gave something that is not finite.
+    fn explain(&self, error: TrainError, batch: &Batch) -> TrainError {
+        let (what, objective, value) = match error {
+            TrainError::Optim(OptimError::NotFinite { what, objective, value }) => (what, objective, value),
+            TrainError::Optim(OptimError::NotFiniteGradient { name }) => ("the gradient", name, f64::NAN),
+            other => return other,
+        };
+        let examples = self.describe(batch, &objective);
+        TrainError::NotFinite { what, objective, value, step: self.state.step + 1, samples: batch.len(), examples }
+    }
+
+    /// Items of the first samples of a batch; for an objective, of those that carry a label of it, with the label.
     fn describe(&self, batch: &Batch, objective: &str) -> String {
-        let ids = &self.corpus.dataset.items.ids;
-        let Some(k) = self.objectives.iter().position(|known| known.name == objective) else { return String::new() };
-        let samples = batch.slots.iter().zip(&batch.labels[k]).filter(|(_, label)| !label.is_nan());
-        let named = samples.take(5).map(|(slot, label)| format!("{}={label}", ids[batch.items[*slot as usize] as usize]));
-        named.collect::<Vec<_>>().join(", ")
+        let id = |slot: &u32| &self.corpus.dataset.items.ids[batch.items[*slot as usize] as usize];
+        let named: Vec<String> = match self.objectives.index_of(objective) {
+            Ok(k) => {
+                let labelled = batch.slots.iter().zip(&batch.labels[k]).filter(|(_, label)| !label.is_nan());
+                labelled.take(5).map(|(slot, label)| format!("{}={label}", id(slot))).collect()
+            }
+            Err(_) => batch.slots.iter().take(5).map(|slot| id(slot).clone()).collect(),
+        };
+        named.join(", ")
     }
 
     fn move_parameters(&mut self, mut gradients: Gradients, multiplier: f64) -> Result<f64, TrainError> {
@@ -205,7 +212,8 @@ impl<'a> Trainer<'a> {
     fn validate(&mut self, known: &Tensor, observer: &mut dyn Observer) -> Result<(), TrainError> {
         let metrics = self.monitor.measure(self.model, self.corpus, self.objectives, known)?;
         let value = self.monitor.combine(&metrics, self.objectives, self.balancer.wanted())?;
-        let best = self.state.best.is_none_or(|best| value > best);
+        // What cannot be measured is never better, and anything is better than it.
+        let best = self.state.best.is_none_or(|best| value > best || best.is_nan());
         if best {
             self.state.best = Some(value);
             self.state.since_best = 0;

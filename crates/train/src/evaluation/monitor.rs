@@ -58,7 +58,8 @@ impl<'a> Monitor<'a> {
         let mut metrics = BTreeMap::new();
         for (k, objective) in objectives.iter().enumerate() {
             for (name, value) in value_metrics(objective, &predictions[k], &self.rows.labels[k], &self.rows.users) {
-                if let (true, Some(variance)) = (name.starts_with("rmse"), self.variances[k]) {
+                // Of the squared error in the unit the loss is in: logs for times.
+                if let ("rmse" | "log_rmse", Some(variance)) = (name.as_str(), self.variances[k]) {
                     metrics.insert(format!("{}.r2", objective.name), 1.0 - value * value / variance);
                 }
                 metrics.insert(format!("{}.{name}", objective.name), value);

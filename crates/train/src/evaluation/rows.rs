@@ -1,9 +1,11 @@
 //! Rows to predict, and a model's predictions for them.
 
 use candle_core::Tensor;
-use paretune_data::{NegativeSampler, NegativeSampling, Part};
+use paretune_data::Part;
 use paretune_objectives::{Kind, Objectives};
 use paretune_recommender::{Batch, BatchBuilder, Corpus, Encode, Recommender, Viewer};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 
 use crate::{TrainError, plan::LabelColumn};
@@ -22,14 +24,17 @@ pub struct Rows {
     /// Whether the item has no engagement in training.
     pub cold: Vec<bool>,
     train: bool,
+    /// Whether rows were sampled beside those of the log.
+    pub sampled: bool,
 }
 
 /// Rows of a request are predicted together, this many requests at a time.
 const REQUESTS: usize = 256;
 
 impl Rows {
-    /// The rows of `part`, at most about `limit` of them (evenly thinned, whole requests), each positive followed by `negatives`
-    /// sampled items that the user did not engage with in training.
+    /// The rows of `part`, at most about `limit` of them (evenly thinned, whole requests), each followed by `negatives` items drawn
+    /// uniformly from the whole catalogue without those the user ever engaged with. Items unseen in training are drawn as well:
+    /// else being unseen would give the positives away.
     ///
     /// # Errors
     /// A part without rows, an engagement column that does not exist.
@@ -43,8 +48,6 @@ impl Rows {
     ) -> Result<Self, TrainError> {
         let columns = LabelColumn::all(objectives);
         let events = &corpus.dataset.events;
-        let sampler =
-            NegativeSampler::new(&corpus.dataset, &corpus.split, &corpus.config.engaged, NegativeSampling::Uniform, seed)?;
         let engaged = engagement(corpus);
         let all = corpus.split.rows(part);
         let every = (all.len() * (1 + negatives)).div_ceil(limit.max(1)).max(1);
@@ -55,8 +58,8 @@ impl Rows {
             labels: vec![Vec::new(); columns.len()],
             cold: Vec::new(),
             train: part == Part::Train,
+            sampled: negatives > 0,
         };
-        let mut drawn = Vec::new();
         let (mut request, mut last) = (0usize, None);
         for row in all {
             let (user, clock) = (events.user[row as usize], corpus.split.clock[row as usize]);
@@ -64,15 +67,12 @@ impl Rows {
                 last = Some((user, clock));
                 request += 1;
             }
-            if !request.is_multiple_of(every) {
+            // The first request always stays.
+            if !(request - 1).is_multiple_of(every) {
                 continue;
             }
             rows.push(user, events.item[row as usize], clock, &engaged, columns.iter().map(|column| column.value(corpus, row)));
-            drawn.clear();
-            if negatives > 0 {
-                sampler.sample(user, 1 << 62 | u64::from(row), negatives, &mut drawn);
-            }
-            for &item in &drawn {
+            for item in others(corpus, user, row, negatives, seed) {
                 rows.push(user, item, clock, &engaged, columns.iter().map(|column| column.negative));
             }
         }
@@ -142,6 +142,28 @@ impl Rows {
         }
         builder.build(Encode::Nothing)
     }
+}
+
+/// Distinct items of the catalogue that the user never engaged with, drawn for one row.
+fn others(corpus: &Corpus, user: u32, row: u32, n: usize, seed: u64) -> Vec<u32> {
+    let items = corpus.dataset.items.len() as u32;
+    let mut drawn = Vec::with_capacity(n);
+    if n == 0 || items == 0 {
+        return drawn;
+    }
+    let own = corpus.histories.engaged_items(user, false);
+    let mut rng = ChaCha8Rng::seed_from_u64(seed ^ 0x0e7a_1000);
+    rng.set_stream(u64::from(row));
+    for _ in 0..10 * n {
+        let item = rng.random_range(0..items);
+        if own.binary_search(&item).is_err() && !drawn.contains(&item) {
+            drawn.push(item);
+            if drawn.len() == n {
+                break;
+            }
+        }
+    }
+    drawn
 }
 
 /// How often each item was engaged with in training.

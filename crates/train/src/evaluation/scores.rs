@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use paretune_eval::{auc, gauc, log_loss, mae, rmse};
+use paretune_eval::{RankingAccumulator, auc, gauc, log_loss, mae, rmse, top_k};
 use paretune_objectives::{Kind, Objective, Objectives};
 use serde::{Deserialize, Serialize};
 
@@ -22,6 +22,8 @@ pub struct Metrics {
     pub ranking: MetricTable,
     /// The lists as lists.
     pub list: MetricTable,
+    /// Re-ranking what each request really showed, by the first objective. Empty where the log holds only positives.
+    pub shown: MetricTable,
 }
 
 impl Metrics {
@@ -33,6 +35,9 @@ impl Metrics {
             let labels: Vec<f32> =
                 rows.labels[k].iter().zip(&rows.cold).map(|(label, cold)| if *cold { *label } else { f32::NAN }).collect();
             put(&mut self.cold, objective, method, value_metrics(objective, prediction, &labels, &rows.users));
+            if k == 0 && objective.kind.is_binary() && !rows.sampled {
+                Self::add_to(&mut self.shown, method, shown_metrics(prediction, &rows.labels[k], rows));
+            }
         }
     }
 
@@ -53,6 +58,29 @@ fn put(table: &mut BTreeMap<String, MetricTable>, objective: &Objective, method:
     if !values.is_empty() {
         Metrics::add_to(table.entry(objective.name.clone()).or_default(), method, values);
     }
+}
+
+/// Cut-offs of [`shown_metrics`], as in the MIND news benchmark: a request shows few items.
+const SHOWN: [usize; 2] = [5, 10];
+
+/// NDCG and the like of each request's own items, ranked by prediction; means over the requests that hold a positive and a
+/// negative. The protocol of logs with impressions (Wu et al. 2020, "MIND"): unlike a ranking of the whole catalogue, it does not
+/// reward guessing what the system that wrote the log used to show.
+pub(super) fn shown_metrics(predictions: &[f32], labels: &[f32], rows: &Rows) -> BTreeMap<String, f64> {
+    let mut measured = RankingAccumulator::new(&SHOWN);
+    let mut start = 0;
+    while start < rows.len() {
+        let key = (rows.users[start], rows.clocks[start]);
+        let same = (start..rows.len()).take_while(|&at| (rows.users[at], rows.clocks[at]) == key).count();
+        let request = start..start + same;
+        let relevant: Vec<u32> = (0u32..).zip(request.clone()).filter(|(_, at)| labels[*at] > 0.0).map(|(place, _)| place).collect();
+        if !relevant.is_empty() && relevant.len() < same {
+            measured.add_user(&top_k(&predictions[request], same, &[]), &relevant);
+        }
+        start += same;
+    }
+    let wanted = |name: &String| ["ndcg", "mrr", "hit"].iter().any(|metric| name.starts_with(metric));
+    measured.finish().into_iter().filter(|(name, _)| wanted(name)).collect()
 }
 
 /// The metric an objective is judged by: AUC for yes-or-no, RMSE for ratings, RMSE of `ln(1 + seconds)` for times.
