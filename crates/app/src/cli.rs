@@ -42,7 +42,7 @@ pub(crate) enum Command {
 }
 
 /// What to train on, with what, and how. Later ones win: the data set's own defaults, `--config`, the flags, `--set`.
-#[derive(Debug, Args, Clone)]
+#[derive(Debug, Args, Clone, Default, PartialEq)]
 pub(crate) struct Job {
     /// Configuration file (TOML; a run's `config.toml` reproduces the run).
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
@@ -187,7 +187,7 @@ pub(crate) struct Recommend {
     /// What to rank by, for example `click=0.3,conversion=0.7`; the run's own weights by default.
     #[arg(long, value_name = "NAME=W", value_delimiter = ',', value_parser = weight)]
     pub(crate) weights: Vec<(String, f64)>,
-    /// Text of a new item, ranked among the others. Can be repeated.
+    /// Text of a new item: ranked among the others and shown with its rank. Can be repeated.
     #[arg(long = "item-text", value_name = "TEXT")]
     pub(crate) item_texts: Vec<String>,
     /// Keep items that the user already engaged with.

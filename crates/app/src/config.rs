@@ -1,8 +1,11 @@
 //! The configuration of a run: what the data set suggests, what the user's file says, what the flags say, in that order.
 
-use std::{collections::BTreeMap, fs, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
 
-use anyhow::Context;
 use paretune_data::SplitStrategy;
 use paretune_objectives::Objective;
 use paretune_recommender::ItemSource;
@@ -150,8 +153,8 @@ impl RunConfig {
     pub(crate) fn resolve(job: &cli::Job) -> anyhow::Result<Self> {
         let file = match &job.config {
             Some(path) => {
-                let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-                toml::from_str(&text).map_err(|error| wrong_input(format!("{}: {error}", path.display())))?
+                let text = fs::read_to_string(path).map_err(|error| wrong_input(format!("cannot read {}: {error}", path.display())))?;
+                parse(&text, path)?
             }
             None => Table::new(),
         };
@@ -170,6 +173,10 @@ impl RunConfig {
         let mut config: Self =
             Value::Table(merged).try_into().map_err(|error| wrong_input(format!("the configuration does not fit: {error}")))?;
         config.choose(job)?;
+        if config.evaluation.top.is_empty() || config.evaluation.top.contains(&0) {
+            let top = &config.evaluation.top;
+            return Err(wrong_input(format!("evaluation.top = {top:?}: give at least one cut-off, each at least 1, as in [10, 20]")));
+        }
         Ok(config)
     }
 
@@ -207,6 +214,15 @@ impl RunConfig {
             })
             .collect()
     }
+}
+
+/// Reads TOML, or says in one line where it is wrong.
+pub(crate) fn parse<T: serde::de::DeserializeOwned>(text: &str, path: &Path) -> anyhow::Result<T> {
+    toml::from_str(text).map_err(|error: toml::de::Error| {
+        let before = error.span().and_then(|span| text.get(..span.start));
+        let line = before.map(|before| format!(", line {}", before.matches('\n').count() + 1)).unwrap_or_default();
+        wrong_input(format!("{}{line}: {}", path.display(), error.message()))
+    })
 }
 
 /// A large pretrained encoder wants small steps; the small built-in one has more to learn and can take larger ones.

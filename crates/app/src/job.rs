@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, fs, path::Path, str::FromStr};
 use paretune_data::{CleaningReport, Dataset, ImportOptions, Part, Split, import};
 use paretune_encoder::{Encoder, LoadOptions, Trainable};
 use paretune_eval::report::{Cell, Table};
-use paretune_features::{FetchOptions, ModelFiles, ModelSource, TextTokenizer};
+use paretune_features::{FetchOptions, ModelFiles, ModelSource, Template, TextTokenizer};
 use paretune_objectives::{Objective, Objectives};
 use paretune_recommender::{Corpus, CorpusConfig, ItemSource, ItemVectors, Recommender, RecommenderConfig};
 
@@ -51,6 +51,7 @@ impl Job {
         };
         let objectives = Objectives::new(config.objectives.clone())?;
         objectives.check_columns(&dataset.events.feedback.keys().collect::<Vec<_>>())?;
+        check_template(&config.data.template, &dataset)?;
         let mut notes = Vec::new();
         let files = model_files(&config.model, run)?;
         let tokenizer = TextTokenizer::load(&files, Some(config.model.max_length))?;
@@ -167,6 +168,22 @@ impl Job {
             self.corpus.split.strategy().name(),
             self.corpus.tokens.tokens(),
         )
+    }
+}
+
+/// A field that the items do not have would silently leave their texts shorter, or empty.
+fn check_template(template: &str, dataset: &Dataset) -> anyhow::Result<()> {
+    let items = &dataset.items;
+    let category = items.category.as_ref().map(|_| "category");
+    let provider = items.provider.as_ref().map(|_| "provider");
+    let known: Vec<&str> = items.text.keys().map(String::as_str).chain(category).chain(provider).collect();
+    match Template::parse(template)?.fields().into_iter().find(|field| !known.contains(field)) {
+        Some(field) => Err(wrong_input(format!(
+            "data.template names `{{{field}}}`, which the items of data set \"{}\" do not have; their text fields are: {}",
+            dataset.name,
+            known.join(", ")
+        ))),
+        None => Ok(()),
     }
 }
 

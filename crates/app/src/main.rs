@@ -3,6 +3,7 @@
 mod cli;
 mod commands;
 mod config;
+mod crash;
 mod embedded;
 mod failure;
 mod job;
@@ -25,11 +26,11 @@ fn main() -> ExitCode {
     let filter = EnvFilter::try_from_env("PARETUNE_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).without_time().init();
     let cli = cli::Cli::parse();
-    match commands::run(cli.command) {
+    crash::guard(|| match commands::run(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {}", failure::describe(&error));
             ExitCode::from(failure::exit_code(&error))
         }
-    }
+    })
 }

@@ -1,16 +1,16 @@
 //! A trained model beside its baselines, on the test part.
 
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
 use anyhow::Context;
 use candle_core::Tensor;
 use paretune_data::Part;
 use paretune_eval::better_is_higher;
-use paretune_eval::report::{Cell, Table};
+use paretune_eval::report::{Cell, FrontPoint, FrontSection, Table};
 use paretune_recommender::{ItemSource, Recommender};
 use paretune_train::{
     Balancer, Observer, Outcome, Trainer, TrainingConfig,
-    evaluation::{Metrics, Ranked, Ranking, Rows, baselines, predict, primary_metric},
+    evaluation::{Metrics, Ranked, Ranking, Rows, baselines, predict, primary_metric, value_metrics},
 };
 use serde::Serialize;
 
@@ -33,6 +33,8 @@ pub(crate) struct Bench<'a> {
     ranking: Ranking<'a>,
     /// Vectors that measure diversity, the same for every method: those of the model before training.
     vectors: Vec<f32>,
+    /// Models trained with different weights, for the front.
+    points: Vec<FrontPoint>,
     pub(crate) metrics: Metrics,
 }
 
@@ -48,7 +50,7 @@ impl<'a> Bench<'a> {
             config.seed,
         )?;
         let ranking = Ranking::new(&job.corpus, Part::Test, config.evaluation.users, &config.evaluation.top);
-        Ok(Self { job, rows, ranking, vectors: Vec::new(), metrics: Metrics::default() })
+        Ok(Self { job, rows, ranking, vectors: Vec::new(), points: Vec::new(), metrics: Metrics::default() })
     }
 
     /// Test rows, and users ranked for.
@@ -56,12 +58,18 @@ impl<'a> Bench<'a> {
         (self.rows.len(), self.ranking.len())
     }
 
-    /// Measures the model as it is before training, and keeps its vectors to measure diversity by.
-    pub(crate) fn untrained(&mut self, model: &Recommender) -> anyhow::Result<()> {
-        let known = model.embed(&self.job.corpus.tokens, None)?;
+    /// Keeps the vectors of the model before training, to measure diversity by.
+    pub(crate) fn keep_vectors(&mut self, untrained: &Recommender) -> anyhow::Result<Tensor> {
+        let known = untrained.embed(&self.job.corpus.tokens, None)?;
         if matches!(self.job.config.model.items, ItemSource::Text) {
             self.vectors = known.flatten_all()?.to_vec1()?;
         }
+        Ok(known)
+    }
+
+    /// Measures the model as it is before training.
+    pub(crate) fn untrained(&mut self, model: &Recommender) -> anyhow::Result<()> {
+        let known = self.keep_vectors(model)?;
         if self.wants(Baseline::Untrained) {
             self.model("untrained", model, &known)?;
         }
@@ -77,6 +85,42 @@ impl<'a> Bench<'a> {
         let ranked = self.ranking.model(model, &job.objectives, known, &job.config.rank_weights(), &self.vectors)?;
         self.ranked(method, ranked);
         Ok(())
+    }
+
+    /// Adds a model to the front: each objective's primary metric. Returns what its lists are like when served by its weights.
+    pub(crate) fn point(
+        &mut self,
+        label: &str,
+        weights: &[f64],
+        model: &Recommender,
+        known: &Tensor,
+    ) -> anyhow::Result<BTreeMap<String, f64>> {
+        let job = self.job;
+        let predictions = predict(model, &job.corpus, known, &self.rows)?;
+        let metrics = job.objectives.iter().enumerate().map(|(k, objective)| {
+            let values = value_metrics(objective, &predictions[k], &self.rows.labels[k], &self.rows.users);
+            values.get(primary_metric(objective)).copied().unwrap_or(f64::NAN)
+        });
+        let named = job.objectives.names().map(str::to_owned).zip(weights.iter().copied()).collect();
+        self.points.push(FrontPoint::new(label, named, metrics.collect()));
+        let ranked = self.ranking.model(model, &job.objectives, known, weights, &self.vectors)?;
+        Ok(ranked.ranking.into_iter().chain(ranked.list).collect())
+    }
+
+    /// The front over the points so far; metrics that some point lacks are left out. `None` with fewer than two points or metrics.
+    pub(crate) fn front(&self) -> anyhow::Result<Option<FrontSection>> {
+        let measured = |m: &usize| self.points.iter().all(|point| point.metrics[*m].is_finite());
+        let kept: Vec<usize> = (0..self.job.objectives.len()).filter(measured).collect();
+        if self.points.len() < 2 || kept.len() < 2 {
+            return Ok(None);
+        }
+        let objectives = self.job.objectives.as_slice();
+        let names = kept.iter().map(|&m| format!("{} {}", objectives[m].name, primary_metric(&objectives[m])));
+        let mut points = self.points.clone();
+        for point in &mut points {
+            point.metrics = kept.iter().map(|&m| point.metrics[m]).collect();
+        }
+        Ok(Some(FrontSection::measure(names, points)?))
     }
 
     /// Measures popularity and item means.
@@ -116,6 +160,7 @@ impl<'a> Bench<'a> {
                 let folder = checkpoints.join(format!("alone-{}", objective.name));
                 let (model, _) = train(job, job.config.model.items, &alone, &folder, &label, None, show)?;
                 let known = model.embed(&job.corpus.tokens, None)?;
+                self.point(&label, &alone, &model, &known)?;
                 let mut predictions = predict(&model, &job.corpus, &known, &self.rows)?;
                 let only = (0..weights.len()).map(|other| (other == k).then(|| std::mem::take(&mut predictions[k]))).collect::<Vec<_>>();
                 self.metrics.add("single_objective", &job.objectives, &self.rows, &only);
@@ -217,7 +262,7 @@ fn new_table(title: &str, labels: &[&str]) -> Table {
     Table::new(title, labels.iter().map(|label| (*label).to_owned()).chain(names))
 }
 
-fn cells(row: &std::collections::BTreeMap<String, f64>) -> Vec<Option<f64>> {
+fn cells(row: &BTreeMap<String, f64>) -> Vec<Option<f64>> {
     METHODS.iter().map(|method| row.get(*method).copied()).collect()
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use paretune_data::Part;
 use paretune_eval::report::{Chart, Example, Recommendation, Report, Series};
 use paretune_recommender::{BatchBuilder, Encode, Recommender, Viewer};
 use paretune_train::{TrainEvent, evaluation::utilities};
@@ -100,7 +101,18 @@ pub(crate) fn examples(job: &Job, model: &Recommender, users: usize) -> anyhow::
 
 /// The facts every report opens with.
 pub(crate) fn opening(title: &str, job: &Job, facts: &[(&str, String)]) -> Report {
-    let mut report = Report::new(title);
+    let data = &job.corpus.dataset;
+    let part = |part| job.corpus.split.rows(part).len();
+    let mut report = Report::new(title)
+        .fact("Data set", &data.name)
+        .fact("Items", data.items.len())
+        .fact("Users", data.users.len())
+        .fact("Events", data.events.len())
+        .fact(
+            format!("Split by {}", job.corpus.split.strategy().name()),
+            format!("{} train, {} valid, {} test", part(Part::Train), part(Part::Valid), part(Part::Test)),
+        )
+        .fact("Text encoder", &job.config.model.source);
     for (name, value) in facts {
         report = report.fact(*name, value);
     }

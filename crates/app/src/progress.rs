@@ -12,6 +12,8 @@ use anyhow::Context;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use paretune_train::{Observer, TrainEvent};
 
+use crate::run_dir::write_atomically;
+
 /// How to show progress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Show {
@@ -77,7 +79,7 @@ impl Progress {
 }
 
 /// Opens the log for appending after dropping what a resumed run will say again.
-fn open_log(path: &Path, done: usize) -> std::io::Result<(File, Vec<TrainEvent>)> {
+fn open_log(path: &Path, done: usize) -> anyhow::Result<(File, Vec<TrainEvent>)> {
     let old = if done > 0 { fs::read_to_string(path).unwrap_or_default() } else { String::new() };
     let mut kept = String::new();
     let mut events = Vec::new();
@@ -89,7 +91,7 @@ fn open_log(path: &Path, done: usize) -> std::io::Result<(File, Vec<TrainEvent>)
             events.push(event);
         }
     }
-    fs::write(path, kept)?;
+    write_atomically(path, kept.as_bytes())?;
     Ok((OpenOptions::new().append(true).open(path)?, events))
 }
 

@@ -16,6 +16,8 @@ use crate::{cli::Output, failure::wrong_input};
 #[derive(Debug, Clone)]
 pub(crate) struct RunDir {
     path: PathBuf,
+    /// For a run that this command has begun: the link `latest`, and where it pointed before.
+    begun: Option<(PathBuf, Option<PathBuf>)>,
 }
 
 impl RunDir {
@@ -26,7 +28,7 @@ impl RunDir {
             let path = runs.join(output.name.as_deref().unwrap_or("latest"));
             let path = fs::canonicalize(&path)
                 .map_err(|_| wrong_input(format!("{} does not exist: there is no run to go on with", path.display())))?;
-            return Ok(Self { path });
+            return Ok(Self { path, begun: None });
         }
         let path = match &output.name {
             Some(name) if name.is_empty() || name == "latest" || name.contains(['/', '\\']) => {
@@ -38,16 +40,41 @@ impl RunDir {
                 (1..).map(|n| runs.join(format!("{stem}-{n}"))).find(|path| !path.exists()).unwrap_or_else(|| runs.join(stem))
             }
         };
-        if path.join("config.toml").exists() {
+        if holds_something(&path) {
             return Err(wrong_input(format!(
                 "{} exists already: take another --name, or --resume to go on with it",
                 path.display()
             )));
         }
         fs::create_dir_all(&path).with_context(|| format!("cannot create {}", path.display()))?;
-        let run = Self { path };
-        run.point_latest(runs)?;
-        Ok(run)
+        let latest = runs.join("latest");
+        let before = fs::read_link(&latest).ok();
+        if let Some(name) = path.file_name() {
+            point(&latest, Path::new(name))?;
+        }
+        Ok(Self { path, begun: Some((latest, before)) })
+    }
+
+    /// Takes back a run that could not begin because its input was wrong, so that the name stays free and `latest` useful. What
+    /// was trained is never taken away, and neither are the bad rows that a message points to.
+    pub(crate) fn take_back(&self) {
+        let Some((latest, before)) = &self.begun else { return };
+        let trained = fs::read_dir(self.join("checkpoints")).into_iter().flatten().flatten();
+        if trained.flat_map(|folder| fs::read_dir(folder.path())).any(|mut states| states.next().is_some()) {
+            return;
+        }
+        // Whatever cannot be removed is in nobody's way.
+        for folder in ["data", "pretrained", "checkpoints"] {
+            let _ = fs::remove_dir_all(self.join(folder));
+        }
+        for file in ["config.toml", "cleaning.json", "metrics.jsonl"] {
+            let _ = fs::remove_file(self.join(file));
+        }
+        let _ = fs::remove_dir(&self.path);
+        let _ = match before {
+            Some(target) => point(latest, target),
+            None => fs::remove_file(latest).map_err(Into::into),
+        };
     }
 
     /// An existing run, for evaluating and recommending.
@@ -59,7 +86,7 @@ impl RunDir {
                 path.display()
             )));
         }
-        Ok(Self { path: resolved })
+        Ok(Self { path: resolved, begun: None })
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -74,26 +101,27 @@ impl RunDir {
     pub(crate) fn write(&self, name: &str, content: impl AsRef<[u8]>) -> anyhow::Result<()> {
         write_atomically(&self.join(name), content.as_ref())
     }
+}
 
-    /// Makes `runs/latest` point here.
-    fn point_latest(&self, runs: &Path) -> anyhow::Result<()> {
-        let Some(name) = self.path.file_name() else { return Ok(()) };
-        let latest = runs.join("latest");
-        #[cfg(unix)]
-        {
-            let beside = runs.join(".latest");
-            let _ = fs::remove_file(&beside);
-            std::os::unix::fs::symlink(name, &beside)
-                .and_then(|()| fs::rename(&beside, &latest))
-                .with_context(|| format!("cannot make {} point at {}", latest.display(), self.path.display()))
-        }
-        #[cfg(not(unix))]
-        {
-            // Without symbolic links the newest run is found by its folder alone.
-            let _ = (name, latest);
-            Ok(())
-        }
-    }
+/// Whether a folder holds more than the bad rows of an import that failed.
+fn holds_something(path: &Path) -> bool {
+    fs::read_dir(path).into_iter().flatten().flatten().any(|entry| entry.file_name() != "quarantine.tsv")
+}
+
+/// Makes `latest` point at a run beside it.
+#[cfg(unix)]
+fn point(latest: &Path, run: &Path) -> anyhow::Result<()> {
+    let beside = latest.with_file_name(".latest");
+    let _ = fs::remove_file(&beside);
+    std::os::unix::fs::symlink(run, &beside)
+        .and_then(|()| fs::rename(&beside, latest))
+        .with_context(|| format!("cannot make {} point at {}", latest.display(), run.display()))
+}
+
+/// Without symbolic links the newest run is found by its folder alone.
+#[cfg(not(unix))]
+fn point(_latest: &Path, _run: &Path) -> anyhow::Result<()> {
+    Ok(())
 }
 
 /// Writes beside, syncs, renames.

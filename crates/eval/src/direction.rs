@@ -1,9 +1,10 @@
 /// Metrics for which less is better, by their name without prefix and cut-off.
-const LOWER: [&str; 13] = [
+const LOWER: [&str; 14] = [
     "error",
     "gini",
     "item_gini",
     "log_loss",
+    "log_rmse",
     "logloss",
     "loss",
     "mae",

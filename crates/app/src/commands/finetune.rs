@@ -6,8 +6,8 @@ use anyhow::Context;
 
 use crate::{
     cli,
-    config::{Baseline, RunConfig},
-    failure::wrong_input,
+    config::{self, Baseline, RunConfig},
+    failure::{self, wrong_input},
     job::Job,
     measure::{self, Bench, MetricsFile},
     page,
@@ -21,12 +21,16 @@ const EXAMPLES: usize = 4;
 pub(super) fn run(args: &cli::Finetune) -> anyhow::Result<()> {
     let started = Instant::now();
     let (run, config) = open(&args.job, &args.output)?;
+    train(args, &run, config, started).inspect_err(|error| take_back(&run, error))
+}
+
+fn train(args: &cli::Finetune, run: &RunDir, config: RunConfig, started: Instant) -> anyhow::Result<()> {
     if args.output.resume && run.join("metrics.json").is_file() {
         println!("{} is finished already; its report is {}", run.path().display(), run.join("report.html").display());
         return Ok(());
     }
     let show = if args.output.json { Show::Json } else { Show::People };
-    let job = Job::prepare(config, &run)?;
+    let job = Job::prepare(config, run)?;
     run.write("config.toml", toml::to_string(&job.config).context("cannot write the configuration")?)?;
     if show == Show::People {
         if let Some(cleaning) = &job.cleaning {
@@ -46,6 +50,7 @@ pub(super) fn run(args: &cli::Finetune) -> anyhow::Result<()> {
     let trained = started.elapsed().as_secs_f64();
     let known = model.embed(&job.corpus.tokens, None)?;
     bench.model("model", &model, &known)?;
+    bench.point("this run", &job.weights(), &model, &known)?;
     bench.without_model()?;
     bench.trained_baselines(&checkpoints, show)?;
     model.save(&run.join("model"), &job.files)?;
@@ -67,8 +72,6 @@ pub(super) fn run(args: &cli::Finetune) -> anyhow::Result<()> {
         &format!("{} fine-tuned on {}", job.config.model.source, job.corpus.dataset.name),
         &job,
         &[
-            ("Data set", job.describe()),
-            ("Text encoder", job.config.model.source.clone()),
             ("Balancing", format!("{} ({:?} gradients)", job.config.balance.method, job.config.balance.gradients).to_lowercase()),
             ("Steps", outcome.steps.to_string()),
             ("Test rows", test_rows.to_string()),
@@ -82,6 +85,9 @@ pub(super) fn run(args: &cli::Finetune) -> anyhow::Result<()> {
     }
     for table in bench.tables() {
         report = report.table(table);
+    }
+    if let Some(front) = bench.front()? {
+        report = report.front(front);
     }
     for chart in page::curves(&progress.events) {
         report = report.curve(chart);
@@ -124,7 +130,16 @@ fn first_user(job: &Job) -> &str {
 pub(super) fn open(job: &cli::Job, output: &cli::Output) -> anyhow::Result<(RunDir, RunConfig)> {
     if output.resume {
         let run = RunDir::open(output, "")?;
-        return Ok((run.clone(), stored_config(&run)?));
+        // A run that was cut off before it had written its configuration begins with the one that is given again.
+        if run.join("config.toml").is_file() {
+            if *job != cli::Job::default() {
+                eprintln!("note: a resumed run keeps the configuration that it was started with; other settings are not looked at");
+            }
+            return Ok((run.clone(), stored_config(&run)?));
+        }
+        let config = RunConfig::resolve(job)?;
+        run.write("config.toml", toml::to_string(&config).context("cannot write the configuration")?)?;
+        return Ok((run, config));
     }
     let config = RunConfig::resolve(job)?;
     let run = RunDir::open(output, &config.data.dataset)?;
@@ -136,5 +151,12 @@ pub(super) fn open(job: &cli::Job, output: &cli::Output) -> anyhow::Result<(RunD
 pub(super) fn stored_config(run: &RunDir) -> anyhow::Result<RunConfig> {
     let path = run.join("config.toml");
     let text = std::fs::read_to_string(&path).map_err(|error| wrong_input(format!("{}: {error}", path.display())))?;
-    toml::from_str(&text).map_err(|error| wrong_input(format!("{}: {error}", path.display())))
+    config::parse(&text, &path)
+}
+
+/// A run whose input was wrong leaves nothing behind.
+pub(super) fn take_back(run: &RunDir, error: &anyhow::Error) {
+    if failure::exit_code(error) == 2 {
+        run.take_back();
+    }
 }

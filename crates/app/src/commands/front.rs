@@ -1,21 +1,22 @@
 //! `front`: a set of balances, and which of them are worth choosing.
 
-use std::{collections::BTreeMap, time::Instant};
+use std::time::Instant;
 
-use paretune_data::Part;
-use paretune_eval::report::{FrontPoint, FrontSection};
-use paretune_train::evaluation::{Ranking, Rows, predict, primary_metric, value_metrics};
+use paretune_eval::report::{Cell, FrontSection, Table};
 use serde::Serialize;
 
 use crate::{
     cli,
+    config::RunConfig,
     failure::wrong_input,
     job::Job,
-    measure, page,
+    measure::{Bench, train},
+    page,
     progress::{Show, seconds},
+    run_dir::RunDir,
 };
 
-use super::finetune::open;
+use super::finetune::{open, take_back};
 
 /// What `front.json` holds.
 #[derive(Debug, Serialize)]
@@ -30,8 +31,12 @@ struct FrontFile<'a> {
 pub(super) fn run(args: &cli::Front) -> anyhow::Result<()> {
     let started = Instant::now();
     let (run, config) = open(&args.job, &args.output)?;
+    measure(args, &run, config, started).inspect_err(|error| take_back(&run, error))
+}
+
+fn measure(args: &cli::Front, run: &RunDir, config: RunConfig, started: Instant) -> anyhow::Result<()> {
     let show = if args.output.json { Show::Json } else { Show::People };
-    let job = Job::prepare(config, &run)?;
+    let job = Job::prepare(config, run)?;
     run.write("config.toml", toml::to_string(&job.config)?)?;
     let names: Vec<String> = job.objectives.iter().map(|objective| objective.name.clone()).collect();
     if names.len() < 2 {
@@ -42,53 +47,36 @@ pub(super) fn run(args: &cli::Front) -> anyhow::Result<()> {
         println!("run: {}", run.path().display());
     }
 
-    let evaluation = &job.config.evaluation;
-    let rows = Rows::new(&job.corpus, &job.objectives, Part::Test, job.evaluation_negatives(), evaluation.rows, job.config.seed)?;
-    let ranking = Ranking::new(&job.corpus, Part::Test, evaluation.users, &evaluation.top);
-    let pretrained = job.new_model(job.config.model.items)?.embed(&job.corpus.tokens, None)?.flatten_all()?.to_vec1::<f32>()?;
-    let mut points = Vec::new();
-    let mut metric_names: Vec<String> = job.objectives.iter().map(|o| format!("{} {}", o.name, primary_metric(o))).collect();
-    let cut = evaluation.top.first().copied().unwrap_or(10);
-    let lists = [format!("ndcg@{cut}"), format!("diversity@{cut}"), format!("coverage@{cut}")];
-    metric_names.extend(lists.iter().cloned());
+    let mut bench = Bench::new(&job)?;
+    bench.keep_vectors(&job.new_model(job.config.model.items)?)?;
+    let cut = job.config.evaluation.top.first().copied().unwrap_or(10);
+    let shown = ["ndcg", "diversity", "coverage", "provider_gini"].map(|metric| format!("{metric}@{cut}"));
+    let mut lists = Table::new("Served by its own weights", ["balance".to_owned()].into_iter().chain(shown.clone()))
+        .note("The whole catalogue ranked by each balance's weights for the users of the test part.");
     for (number, weights) in balances(names.len(), args.points).into_iter().enumerate() {
         let label = label(&names, &weights);
         let folder = run.join("checkpoints").join(format!("balance-{number}"));
-        let (model, _) = measure::train(&job, job.config.model.items, &weights, &folder, &label, None, show)?;
+        let (model, _) = train(&job, job.config.model.items, &weights, &folder, &label, None, show)?;
         let known = model.embed(&job.corpus.tokens, None)?;
-        let predictions = predict(&model, &job.corpus, &known, &rows)?;
-        let mut values = Vec::new();
-        for (k, objective) in job.objectives.iter().enumerate() {
-            let metrics = value_metrics(objective, &predictions[k], &rows.labels[k], &rows.users);
-            values.push(metrics.get(primary_metric(objective)).copied().unwrap_or(f64::NAN));
-        }
-        // Each balance is served as it was trained: its weights rank.
-        let ranked = ranking.model(&model, &job.objectives, &known, &weights, &pretrained)?;
-        let listed: BTreeMap<String, f64> = ranked.ranking.into_iter().chain(ranked.list).collect();
-        values.extend(lists.iter().map(|name| listed.get(name).copied().unwrap_or(f64::NAN)));
-        points.push(FrontPoint {
-            label,
-            weights: names.iter().cloned().zip(weights).collect(),
-            metrics: values,
-            on_front: false,
-        });
+        let listed = bench.point(&label, &weights, &model, &known)?;
+        let cells = shown.iter().map(|name| listed.get(name).map_or(Cell::Empty, |value| Cell::number(*value, 4)));
+        lists = lists.row([Cell::from(label)].into_iter().chain(cells));
     }
-    let (metric_names, points) = keep_measured(metric_names, points);
-    let section = FrontSection::measure(metric_names, points)?;
+    let Some(section) = bench.front()? else {
+        return Err(wrong_input("the test part holds labels of fewer than two objectives: there is no front to draw"));
+    };
 
     let mut report = page::opening(
         &format!("Pareto front on {}", job.corpus.dataset.name),
         &job,
         &[
-            ("Data set", job.describe()),
-            ("Text encoder", job.config.model.source.clone()),
             ("Balances trained", section.points.len().to_string()),
             ("Seed", job.config.seed.to_string()),
             ("Time", seconds(started.elapsed().as_secs_f64())),
         ],
     );
     let table = section.table();
-    report = report.front(section.clone()).config(toml::to_string(&job.config)?);
+    report = report.front(section.clone()).table(lists.clone()).config(toml::to_string(&job.config)?);
     report.save(run.join("report.html"))?;
     let file = FrontFile {
         dataset: &job.corpus.dataset.name,
@@ -103,21 +91,10 @@ pub(super) fn run(args: &cli::Front) -> anyhow::Result<()> {
         return Ok(());
     }
     let chosen = section.points.iter().filter(|point| point.on_front).count();
-    println!("\n{table}");
+    println!("\n{table}\n\n{lists}\n");
     println!("{chosen} of {} balances are on the front; hypervolume {:.6}", section.points.len(), section.hypervolume);
     println!("report: {}", run.join("report.html").display());
     Ok(())
-}
-
-/// Metrics that some balance lacks cannot be compared and are left out.
-fn keep_measured(names: Vec<String>, mut points: Vec<FrontPoint>) -> (Vec<String>, Vec<FrontPoint>) {
-    let measured: Vec<bool> = (0..names.len()).map(|m| points.iter().all(|point| point.metrics[m].is_finite())).collect();
-    for point in &mut points {
-        let mut keep = measured.iter();
-        point.metrics.retain(|_| keep.next().copied().unwrap_or(false));
-    }
-    let mut keep = measured.iter();
-    (names.into_iter().filter(|_| keep.next().copied().unwrap_or(false)).collect(), points)
 }
 
 /// Balances to train: all equal, each objective alone, then between each objective and the rest, ever closer to equal.

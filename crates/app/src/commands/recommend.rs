@@ -53,12 +53,13 @@ pub(super) fn run(args: &cli::Recommend) -> anyhow::Result<()> {
     }
 
     let hidden = if args.keep_seen { Vec::new() } else { seen };
-    let top = paretune_eval::top_k(&utilities(&job.objectives, &scores, &weights), args.top, &hidden);
+    let reach = if args.item_texts.is_empty() { args.top } else { usize::MAX };
+    let top = paretune_eval::top_k(&utilities(&job.objectives, &scores, &weights), reach, &hidden);
     let items = corpus.dataset.items.len();
-    let picks: Vec<Pick<'_>> = top
-        .iter()
-        .enumerate()
-        .map(|(place, &item)| {
+    // A new item is what the question was about: it is shown with its rank wherever it stands.
+    let listed = top.iter().copied().enumerate().filter(|(place, item)| *place < args.top || *item as usize >= items);
+    let picks: Vec<Pick<'_>> = listed
+        .map(|(place, item)| {
             let new = (item as usize).checked_sub(items);
             Pick {
                 rank: place + 1,

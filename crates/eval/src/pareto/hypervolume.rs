@@ -44,7 +44,8 @@ pub fn hypervolume(
     Ok(if maximise.is_empty() {
         0.0
     } else {
-        volume(inside, maximise.len())
+        // The sum of nothing is -0, which nobody wants to read.
+        volume(inside, maximise.len()) + 0.0
     })
 }
 

@@ -1,10 +1,10 @@
 //! What early stopping looks at.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use candle_core::Tensor;
 use paretune_data::Part;
-use paretune_eval::better_is_higher;
+use paretune_eval::{RankingAccumulator, better_is_higher};
 use paretune_objectives::{Kind, Objectives};
 use paretune_recommender::{Corpus, Recommender};
 
@@ -14,6 +14,8 @@ use crate::TrainError;
 /// Validation scores at most this many rows and ranks for at most this many users: enough to compare weights of one run.
 const ROWS: usize = 20_000;
 const USERS: usize = 300;
+/// Cut-offs of the ranking metrics.
+const CUTS: [usize; 2] = [10, 20];
 
 /// Measures the validation part and combines the metrics into the one number that chooses the best weights.
 pub struct Monitor<'a> {
@@ -28,7 +30,7 @@ impl<'a> Monitor<'a> {
     /// `weights` maps metrics (`click.auc`, `satisfaction.rmse`, `ndcg@10`) to weights; empty for the default.
     ///
     /// # Errors
-    /// An empty validation part.
+    /// An empty validation part, or a metric that the validation part cannot give.
     pub fn new(
         corpus: &'a Corpus,
         objectives: &Objectives,
@@ -39,11 +41,34 @@ impl<'a> Monitor<'a> {
         let rows = Rows::new(corpus, objectives, Part::Valid, negatives, ROWS, seed)?;
         let ranks = weights.keys().any(|name| name.contains('@'));
         let variances = objectives.iter().zip(&rows.labels).map(|(objective, labels)| variance(objective.kind, labels)).collect();
-        let ranking = ranks.then(|| Ranking::new(corpus, Part::Valid, USERS, &[10, 20]));
-        Ok(Self { weights: weights.clone(), rows, ranking, variances })
+        let ranking = ranks.then(|| Ranking::new(corpus, Part::Valid, USERS, &CUTS));
+        let monitor = Self { weights: weights.clone(), rows, ranking, variances };
+        let known = monitor.known(objectives);
+        match weights.keys().find(|name| !known.contains(*name)) {
+            // Better now than after half an epoch.
+            Some(name) => Err(unknown(name, known.iter())),
+            None => Ok(monitor),
+        }
     }
 
-    /// Every metric of the validation part: `objective.metric`, and ranking metrics where the combination asks for one.
+    /// Names of the metrics that the labels and users of the validation part can give.
+    fn known(&self, objectives: &Objectives) -> BTreeSet<String> {
+        let mut known = BTreeSet::new();
+        for (k, objective) in objectives.iter().enumerate() {
+            // Which metrics are defined depends on the labels alone.
+            let guess = vec![0.5; self.rows.len()];
+            let names = value_metrics(objective, &guess, &self.rows.labels[k], &self.rows.users).into_keys();
+            known.extend(names.map(|name| format!("{}.{name}", objective.name)));
+            known.extend(self.variances[k].map(|_| format!("{}.r2", objective.name)));
+        }
+        if self.ranking.as_ref().is_none_or(|ranking| !ranking.is_empty()) {
+            known.extend(RankingAccumulator::new(&CUTS).per_user().into_keys());
+        }
+        known
+    }
+
+    /// Every metric of the validation part: `objective.metric`, and, where the combination asks for one, ranking metrics of
+    /// ranking by the first objective.
     ///
     /// # Errors
     /// When the model fails.
@@ -94,15 +119,16 @@ impl<'a> Monitor<'a> {
         self.weights
             .iter()
             .map(|(name, weight)| {
-                let value = metrics.get(name).ok_or_else(|| TrainError::UnknownMetric {
-                    name: name.clone(),
-                    known: metrics.keys().cloned().collect::<Vec<_>>().join(", "),
-                })?;
+                let value = metrics.get(name).ok_or_else(|| unknown(name, metrics.keys()))?;
                 let metric = name.rsplit('.').next().unwrap_or(name);
                 Ok(if better_is_higher(metric) { weight * value } else { -weight * value })
             })
             .sum()
     }
+}
+
+fn unknown<'n>(name: &str, known: impl Iterator<Item = &'n String>) -> TrainError {
+    TrainError::UnknownMetric { name: name.to_owned(), known: known.cloned().collect::<Vec<_>>().join(", ") }
 }
 
 fn variance(kind: Kind, labels: &[f32]) -> Option<f64> {

@@ -13,6 +13,9 @@ use crate::TrainError;
 
 /// Users are scored in groups of this many.
 const GROUP: usize = 64;
+/// Users are sorted by clock and dealt into this many windows; within one, items stand as of its first clock. So nobody is shown
+/// an item's future, and its past is at most a window old.
+const WINDOWS: usize = 16;
 
 /// One user to rank for.
 #[derive(Debug, Clone)]
@@ -72,8 +75,10 @@ impl<'a> Ranking<'a> {
             })
             .collect();
         let every = cases.len().div_ceil(limit.max(1)).max(1);
+        let mut cases: Vec<Case> = cases.into_iter().step_by(every).collect();
+        cases.sort_by_key(|case| (case.clock, case.user));
         Self {
-            cases: cases.into_iter().step_by(every).collect(),
+            cases,
             popularity: engagement(corpus).into_iter().map(f64::from).collect(),
             providers: providers(corpus),
             corpus,
@@ -104,12 +109,14 @@ impl<'a> Ranking<'a> {
         weights: &[f64],
         vectors: &[f32],
     ) -> Result<Ranked, TrainError> {
-        let catalogue = model.catalogue(self.corpus, known, self.corpus.split.boundary())?;
         let mut measured = self.measure(vectors)?;
-        for group in self.cases.chunks(GROUP) {
-            let scores = model.score(&catalogue, &self.batch(group), known)?;
-            for (case, predictions) in group.iter().zip(&scores) {
-                measured.add(case, &utilities(objectives, predictions, weights))?;
+        for window in self.cases.chunks(self.cases.len().div_ceil(WINDOWS).max(1)) {
+            let catalogue = model.catalogue(self.corpus, known, window[0].clock)?;
+            for group in window.chunks(GROUP) {
+                let scores = model.score(&catalogue, &self.batch(group), known)?;
+                for (case, predictions) in group.iter().zip(&scores) {
+                    measured.add(case, &utilities(objectives, predictions, weights))?;
+                }
             }
         }
         Ok(measured.finish())
