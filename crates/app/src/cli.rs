@@ -242,7 +242,8 @@ pub(crate) struct Distill {
 }
 
 fn weight(text: &str) -> Result<(String, f64), String> {
-    let (name, value) = text.split_once('=').ok_or_else(|| format!("`{text}` is not NAME=WEIGHT, for example click=0.3"))?;
+    let (name, value) =
+        text.split_once('=').ok_or_else(|| format!("`{text}` is not NAME=WEIGHT, for example click=0.3"))?;
     let value: f64 = value.trim().parse().map_err(|_| format!("`{value}` in `{text}` is not a number"))?;
     if !(value.is_finite() && value >= 0.0) {
         return Err(format!("the weight of `{name}` is {value}; weights are zero or positive"));

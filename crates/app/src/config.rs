@@ -153,7 +153,8 @@ impl RunConfig {
     pub(crate) fn resolve(job: &cli::Job) -> anyhow::Result<Self> {
         let file = match &job.config {
             Some(path) => {
-                let text = fs::read_to_string(path).map_err(|error| wrong_input(format!("cannot read {}: {error}", path.display())))?;
+                let text = fs::read_to_string(path)
+                    .map_err(|error| wrong_input(format!("cannot read {}: {error}", path.display())))?;
                 parse(&text, path)?
             }
             None => Table::new(),
@@ -161,7 +162,8 @@ impl RunConfig {
         let named = file.get("data").and_then(|data| data.get("dataset")).and_then(Value::as_str);
         let dataset = job.dataset.as_deref().or(named).unwrap_or(embedded::DATASET).to_owned();
         // A file that says everything (a run's config.toml does) needs no suggestion.
-        let complete = file.contains_key("objectives") && file.get("data").is_some_and(|data| data.get("split").is_some());
+        let complete =
+            file.contains_key("objectives") && file.get("data").is_some_and(|data| data.get("split").is_some());
         let mut merged = if complete && job.dataset.is_none() {
             Table::new()
         } else {
@@ -170,12 +172,15 @@ impl RunConfig {
         merge(&mut merged, file);
         merge(&mut merged, flags(job, &dataset)?);
         suggest_learning_rate(&mut merged);
-        let mut config: Self =
-            Value::Table(merged).try_into().map_err(|error| wrong_input(format!("the configuration does not fit: {error}")))?;
+        let mut config: Self = Value::Table(merged)
+            .try_into()
+            .map_err(|error| wrong_input(format!("the configuration does not fit: {error}")))?;
         config.choose(job)?;
         if config.evaluation.top.is_empty() || config.evaluation.top.contains(&0) {
             let top = &config.evaluation.top;
-            return Err(wrong_input(format!("evaluation.top = {top:?}: give at least one cut-off, each at least 1, as in [10, 20]")));
+            return Err(wrong_input(format!(
+                "evaluation.top = {top:?}: give at least one cut-off, each at least 1, as in [10, 20]"
+            )));
         }
         Ok(config)
     }
@@ -185,7 +190,11 @@ impl RunConfig {
         let known: Vec<String> = self.objectives.iter().map(|objective| objective.name.clone()).collect();
         let check = |name: &String| {
             let list = known.join(", ");
-            if known.contains(name) { Ok(()) } else { Err(wrong_input(format!("unknown objective `{name}`; this data set has {list}"))) }
+            if known.contains(name) {
+                Ok(())
+            } else {
+                Err(wrong_input(format!("unknown objective `{name}`; this data set has {list}")))
+            }
         };
         job.objectives.iter().try_for_each(&check)?;
         job.weights.iter().try_for_each(|(name, _)| check(name))?;
@@ -272,13 +281,17 @@ fn flags(job: &cli::Job, dataset: &str) -> anyhow::Result<Table> {
     set("balance.gradients", job.gradients.clone().map(Value::from));
     set("training.epochs", job.epochs.map(|n| (n as i64).into()));
     set("training.max_steps", job.max_steps.map(|n| (n as i64).into()));
-    set("evaluation.baselines", job.baselines.clone().map(|names| {
-        Value::Array(names.into_iter().filter(|name| name != "none").map(Value::from).collect())
-    }));
+    set(
+        "evaluation.baselines",
+        job.baselines
+            .clone()
+            .map(|names| Value::Array(names.into_iter().filter(|name| name != "none").map(Value::from).collect())),
+    );
     set("seed", job.seed.map(|n| (n as i64).into()));
     for setting in &job.settings {
-        let (path, value) =
-            setting.split_once('=').ok_or_else(|| wrong_input(format!("--set {setting}: expected KEY=VALUE, as in training.batch=256")))?;
+        let (path, value) = setting
+            .split_once('=')
+            .ok_or_else(|| wrong_input(format!("--set {setting}: expected KEY=VALUE, as in training.batch=256")))?;
         // A bare word is a string; everything else is TOML.
         let value = toml::from_str::<Table>(&format!("v = {value}"))
             .ok()

@@ -45,7 +45,9 @@ pub(crate) fn descriptor(dataset: &str) -> anyhow::Result<Option<Descriptor>> {
         return Ok(None);
     }
     let known = DESCRIPTORS.map(|(name, _)| name).join(", ");
-    Err(wrong_input(format!("no data set `{dataset}`: known are {known}; or give a descriptor file or a folder of Parquet tables")))
+    Err(wrong_input(format!(
+        "no data set `{dataset}`: known are {known}; or give a descriptor file or a folder of Parquet tables"
+    )))
 }
 
 /// What a data set suggests for training on it; for a plain folder of tables, what the names of its columns suggest.

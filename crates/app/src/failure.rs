@@ -58,7 +58,10 @@ pub(crate) fn exit_code(error: &anyhow::Error) -> u8 {
 /// The input was right, there was only no room for what came of it.
 fn is_full_disk(cause: &(dyn Error + 'static)) -> bool {
     let kind = cause.downcast_ref::<io::Error>().map(io::Error::kind);
-    matches!(kind, Some(ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge | ErrorKind::WriteZero))
+    matches!(
+        kind,
+        Some(ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge | ErrorKind::WriteZero)
+    )
 }
 
 /// Errors that pass on another one are transparent: what they hold is not in the chain, so they are opened here.
@@ -107,9 +110,10 @@ fn train(error: &TrainError) -> bool {
         TrainError::Objectives(inner) => objectives(inner),
         TrainError::Encoder(inner) => encoder(inner),
         TrainError::Optim(inner) => optim(inner),
-        TrainError::Empty { .. } | TrainError::UnknownMetric { .. } | TrainError::BadConfig { .. } | TrainError::BadCheckpoint { .. } => {
-            true
-        }
+        TrainError::Empty { .. }
+        | TrainError::UnknownMetric { .. }
+        | TrainError::BadConfig { .. }
+        | TrainError::BadCheckpoint { .. } => true,
         _ => false,
     }
 }

@@ -114,15 +114,26 @@ impl Job {
     /// The model that a run has trained.
     pub(crate) fn saved_model(&self, run: &RunDir) -> anyhow::Result<Recommender> {
         let folder = run.join("model");
+        if run.join("front.json").is_file() {
+            return Err(wrong_input(format!(
+                "{} is a front: it compares balances and keeps no one model; train the one you choose with `finetune --weights …`",
+                run.path().display()
+            )));
+        }
         if !folder.is_dir() {
-            return Err(wrong_input(format!("{} has no trained model yet; finish it with --resume", run.path().display())));
+            return Err(wrong_input(format!(
+                "{} has no trained model yet; finish it with --resume",
+                run.path().display()
+            )));
         }
         let vectors = match self.config.model.items {
             ItemSource::Text => {
                 let options = LoadOptions { trainable: Trainable::Nothing, ..LoadOptions::default() };
                 ItemVectors::Text(Box::new(Encoder::load(&ModelFiles::local(&folder)?, &options)?))
             }
-            ItemSource::Ids => ItemVectors::ids(self.corpus.dataset.items.len(), self.config.model.dim, 0, &self.device)?,
+            ItemSource::Ids => {
+                ItemVectors::ids(self.corpus.dataset.items.len(), self.config.model.dim, 0, &self.device)?
+            }
         };
         Ok(Recommender::load(&folder, vectors, &self.device)?)
     }
@@ -135,7 +146,10 @@ impl Job {
         let positives = rows.iter().filter(|&&row| engaged.is_some_and(|column| column[row as usize] > 0.0)).count();
         let sampled = positives * self.config.training.negatives;
         let column = |objective: &Objective| {
-            let values = feedback.get(&objective.column).into_iter().flat_map(|column| rows.iter().map(|&row| column[row as usize]));
+            let values = feedback
+                .get(&objective.column)
+                .into_iter()
+                .flat_map(|column| rows.iter().map(|&row| column[row as usize]));
             let negative = if objective.kind.is_binary() { 0.0 } else { f32::NAN };
             values.chain(std::iter::repeat_n(negative, sampled)).collect()
         };
@@ -197,7 +211,9 @@ fn tables(config: &RunConfig, quarantine: &Path) -> anyhow::Result<(Dataset, Opt
         return Ok((Dataset::read(Path::new(name))?, None));
     };
     let Some(from) = &config.data.from else {
-        return Err(wrong_input(format!("data set `{name}` is read from raw files: say where they are with --from DIR")));
+        return Err(wrong_input(format!(
+            "data set `{name}` is read from raw files: say where they are with --from DIR"
+        )));
     };
     let mut options = ImportOptions { quarantine: Some(quarantine.to_owned()), ..ImportOptions::default() };
     if let Some(share) = config.data.max_bad_share {
@@ -209,8 +225,11 @@ fn tables(config: &RunConfig, quarantine: &Path) -> anyhow::Result<(Dataset, Opt
 
 /// The cleaning report as a table of terminal and page.
 pub(crate) fn cleaning_table(report: &CleaningReport) -> Table {
-    let mut table = Table::new("Cleaning", ["file", "table", "read", "kept", "repeated", "merged", "dropped", "reasons"])
-        .note(report.quarantine.as_ref().map_or_else(String::new, |path| format!("Dropped rows are in {}.", path.display())));
+    let dropped = report.files.iter().any(|file| !file.dropped.is_empty());
+    let quarantine = report.quarantine.as_ref().filter(|_| dropped);
+    let mut table =
+        Table::new("Cleaning", ["file", "table", "read", "kept", "repeated", "merged", "dropped", "reasons"])
+            .note(quarantine.map_or_else(String::new, |path| format!("Dropped rows are in {}.", path.display())));
     for file in &report.files {
         let count = |value: u64| Cell::count(value as usize);
         let reasons: Vec<String> = file.dropped.iter().map(|(reason, count)| format!("{reason} {count}")).collect();

@@ -162,7 +162,9 @@ impl<'a> Bench<'a> {
                 let known = model.embed(&job.corpus.tokens, None)?;
                 self.point(&label, &alone, &model, &known)?;
                 let mut predictions = predict(&model, &job.corpus, &known, &self.rows)?;
-                let only = (0..weights.len()).map(|other| (other == k).then(|| std::mem::take(&mut predictions[k]))).collect::<Vec<_>>();
+                let only = (0..weights.len())
+                    .map(|other| (other == k).then(|| std::mem::take(&mut predictions[k])))
+                    .collect::<Vec<_>>();
                 self.metrics.add("single_objective", &job.objectives, &self.rows, &only);
             }
         }
@@ -211,7 +213,7 @@ impl<'a> Bench<'a> {
                 let verb = if ahead { "beats" } else { "does not beat" };
                 parts.push(format!("{verb} {} ({value:.4})", method.replace('_', " ")));
             }
-            lines.push(format!("{}: {metric} {model:.4} {}", objective.name, parts.join(", ")));
+            lines.push(format!("{}: {metric} {model:.4} {}", objective.name, parts.join(", ")).trim_end().to_owned());
         }
         (lines, all)
     }
@@ -231,7 +233,11 @@ fn tables(metrics: &Metrics, job: &Job) -> Vec<Table> {
         ("Ranking what was shown", "Each test request's own items, ranked again.", &metrics.shown),
         (
             "Ranking the whole catalogue",
-            if impressions { "Logged engagement lies where the logging system showed items; popularity is what it followed." } else { "" },
+            if impressions {
+                "Logged engagement lies where the logging system showed items; popularity is what it followed."
+            } else {
+                ""
+            },
             &metrics.ranking,
         ),
         ("The lists as lists", "", &metrics.list),
@@ -299,7 +305,8 @@ pub(crate) fn train(
     }
     std::fs::create_dir_all(checkpoints).with_context(|| format!("cannot create {}", checkpoints.display()))?;
     let balancer = Balancer::new(&job.config.balance, &job.objectives, weights)?;
-    let trainer = Trainer::new(&model, &job.corpus, &job.objectives, &config, balancer, Some(checkpoints), job.config.seed)?;
+    let trainer =
+        Trainer::new(&model, &job.corpus, &job.objectives, &config, balancer, Some(checkpoints), job.config.seed)?;
     let mut progress = Progress::new(show, label, log, trainer.done())?;
     let outcome = trainer.run(&mut progress as &mut dyn Observer)?;
     Ok((model, (outcome, progress)))

@@ -80,7 +80,10 @@ pub(crate) fn examples(job: &Job, model: &Recommender, users: usize) -> anyhow::
         let history = corpus.histories.before(user, i64::MAX, 8, false);
         examples.push(Example {
             user: corpus.dataset.users.ids[user as usize].clone(),
-            history: history.iter().map(|&row| corpus.title(corpus.dataset.events.item[row as usize]).to_owned()).collect(),
+            history: history
+                .iter()
+                .map(|&row| corpus.title(corpus.dataset.events.item[row as usize]).to_owned())
+                .collect(),
             recommendations: top
                 .iter()
                 .map(|&item| Recommendation {

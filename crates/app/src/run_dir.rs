@@ -26,18 +26,24 @@ impl RunDir {
         let runs = &output.runs;
         if output.resume {
             let path = runs.join(output.name.as_deref().unwrap_or("latest"));
-            let path = fs::canonicalize(&path)
-                .map_err(|_| wrong_input(format!("{} does not exist: there is no run to go on with", path.display())))?;
+            let path = fs::canonicalize(&path).map_err(|_| {
+                wrong_input(format!("{} does not exist: there is no run to go on with", path.display()))
+            })?;
             return Ok(Self { path, begun: None });
         }
         let path = match &output.name {
             Some(name) if name.is_empty() || name == "latest" || name.contains(['/', '\\']) => {
-                return Err(wrong_input(format!("--name {name:?} cannot name a run: use a plain folder name other than `latest`")));
+                return Err(wrong_input(format!(
+                    "--name {name:?} cannot name a run: use a plain folder name other than `latest`"
+                )));
             }
             Some(name) => runs.join(name),
             None => {
                 let stem = Path::new(dataset).file_stem().and_then(|stem| stem.to_str()).unwrap_or("run");
-                (1..).map(|n| runs.join(format!("{stem}-{n}"))).find(|path| !path.exists()).unwrap_or_else(|| runs.join(stem))
+                (1..)
+                    .map(|n| runs.join(format!("{stem}-{n}")))
+                    .find(|path| !path.exists())
+                    .unwrap_or_else(|| runs.join(stem))
             }
         };
         if holds_something(&path) {

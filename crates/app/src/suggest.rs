@@ -73,8 +73,12 @@ mod tests {
         assert_eq!(table["engaged"].as_str(), Some("click"));
         assert_eq!(table["template"].as_str(), Some("{about}. {title}"));
         assert_eq!(table["split"]["strategy"].as_str(), Some("random"));
-        let kinds: Vec<&str> =
-            table["objectives"].as_array().unwrap().iter().map(|objective| objective["kind"].as_str().unwrap()).collect();
+        let kinds: Vec<&str> = table["objectives"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|objective| objective["kind"].as_str().unwrap())
+            .collect();
         assert_eq!(kinds, ["binary", "conditional", "regression"]);
     }
 

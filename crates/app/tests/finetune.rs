@@ -1,5 +1,8 @@
 //! The main job, from a folder of tables to a run directory.
 
+// Clippy lets tests unwrap, but not the functions that they share.
+#![allow(clippy::unwrap_used)]
+
 mod program;
 
 use std::collections::BTreeSet;
@@ -21,7 +24,14 @@ fn without_seconds(mut metrics: Value) -> Value {
 fn a_run_directory_has_all_its_parts() {
     let scratch = Scratch::with_data();
     let out = scratch.run(&format!("finetune --dataset data {QUICK}")).ok();
-    for said in ["run: runs/data-1", "click: auc ", "conversion: auc ", "satisfaction: rmse ", "dwell: ", "report: runs/data-1/report.html"] {
+    for said in [
+        "run: runs/data-1",
+        "click: auc ",
+        "conversion: auc ",
+        "satisfaction: rmse ",
+        "dwell: ",
+        "report: runs/data-1/report.html",
+    ] {
         assert!(out.contains(said), "`{said}` is not in {out}");
     }
     assert_eq!(std::fs::read_link(scratch.path("runs/latest")).unwrap().to_str(), Some("data-1"));
@@ -55,7 +65,9 @@ fn a_run_directory_has_all_its_parts() {
         assert_eq!(methods(table), BTreeSet::from(all.clone()), "{objective}.{metric}");
         assert!(table.as_object().unwrap().values().all(|value| value.as_f64().unwrap().is_finite()));
     }
-    for (section, metric) in [("ranking", "ndcg@10"), ("ranking", "recall@20"), ("list", "coverage@10"), ("list", "diversity@10")] {
+    for (section, metric) in
+        [("ranking", "ndcg@10"), ("ranking", "recall@20"), ("list", "coverage@10"), ("list", "diversity@10")]
+    {
         let table = &metrics[section][metric];
         assert_eq!(methods(table), BTreeSet::from(["model", "popularity", "untrained"].map(str::to_owned)), "{metric}");
     }
@@ -63,7 +75,8 @@ fn a_run_directory_has_all_its_parts() {
     assert_eq!(metrics["steps"], 6);
     assert!(metrics["seconds"].as_f64().unwrap() > 0.0);
 
-    let log: Vec<Value> = scratch.text("runs/latest/metrics.jsonl").lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let log: Vec<Value> =
+        scratch.text("runs/latest/metrics.jsonl").lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let kinds = |kind: &str| log.iter().filter(|event| event["event"] == kind).count();
     assert_eq!((kinds("start"), kinds("step"), kinds("end")), (1, 6, 1));
     assert!(kinds("validation") > 0 && kinds("checkpoint") >= 3);
@@ -85,7 +98,10 @@ fn a_runs_configuration_makes_the_same_run_again() {
     program::Done::of(again.env("RAYON_NUM_THREADS", "1")).ok();
     assert_eq!(scratch.text("runs/first/config.toml"), scratch.text("runs/second/config.toml"));
     for file in SAME {
-        assert!(scratch.bytes(&format!("runs/first/{file}")) == scratch.bytes(&format!("runs/second/{file}")), "{file} differs");
+        assert!(
+            scratch.bytes(&format!("runs/first/{file}")) == scratch.bytes(&format!("runs/second/{file}")),
+            "{file} differs"
+        );
     }
     let metrics = |run: &str| without_seconds(scratch.json(&format!("runs/{run}/metrics.json")));
     assert_eq!(metrics("first"), metrics("second"));
@@ -100,22 +116,35 @@ fn json_output_is_one_object_a_line() {
     let out = scratch.run(&format!("finetune --json --dataset data --baselines untrained {QUICK}")).ok();
     let lines: Vec<Value> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(lines[0]["event"], "start");
-    assert_eq!(without_seconds(lines.last().unwrap().clone()), without_seconds(scratch.json("runs/latest/metrics.json")));
+    assert_eq!(
+        without_seconds(lines.last().unwrap().clone()),
+        without_seconds(scratch.json("runs/latest/metrics.json"))
+    );
 }
 
 #[test]
 fn objectives_weights_and_methods_are_what_was_asked_for() {
     let scratch = Scratch::with_data();
     let short = format!("--dataset data --baselines none --max-steps 2 {}", QUICK.replace("--max-steps 6", ""));
-    scratch.run(&format!("finetune --name a --objectives click,satisfaction --balance mgda --gradients full {short}")).ok();
+    scratch
+        .run(&format!("finetune --name a --objectives click,satisfaction --balance mgda --gradients full {short}"))
+        .ok();
     let metrics = scratch.json("runs/a/metrics.json");
     let trained: Vec<&String> = metrics["objectives"].as_object().unwrap().keys().collect();
     assert_eq!(trained, ["click", "satisfaction"]);
 
-    scratch.run(&format!("finetune --name b --weights click=0.3,conversion=0.7 --balance uncertainty --train-layers 0 {short}")).ok();
+    scratch
+        .run(&format!(
+            "finetune --name b --weights click=0.3,conversion=0.7 --balance uncertainty --train-layers 0 {short}"
+        ))
+        .ok();
     let config: toml::Table = toml::from_str(&scratch.text("runs/b/config.toml")).unwrap();
-    let weights: Vec<f64> =
-        config["objectives"].as_array().unwrap().iter().map(|objective| objective["weight"].as_float().unwrap()).collect();
+    let weights: Vec<f64> = config["objectives"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|objective| objective["weight"].as_float().unwrap())
+        .collect();
     assert_eq!(weights, [0.3, 0.7, 0.0, 0.0]);
     // No layer was trained: the encoder is what it was.
     assert_eq!(tensors(&scratch, "runs/b/pretrained"), tensors(&scratch, "runs/b/model"));

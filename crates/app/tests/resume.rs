@@ -1,5 +1,8 @@
 //! A run that is killed and resumed ends with the same bytes as one that was not.
 
+// Clippy lets tests unwrap, but not the functions that they share.
+#![allow(clippy::unwrap_used)]
+
 mod program;
 
 use std::{
@@ -51,7 +54,13 @@ fn killed(scratch: &Scratch, run: &str, arguments: &str, moment: Moment) -> bool
 }
 
 fn results(scratch: &Scratch, run: &str) -> (Vec<Vec<u8>>, Value) {
-    let files = ["config.toml", "metrics.jsonl", "model/model.safetensors", "model/recommender.safetensors", "model/recommender.json"];
+    let files = [
+        "config.toml",
+        "metrics.jsonl",
+        "model/model.safetensors",
+        "model/recommender.safetensors",
+        "model/recommender.json",
+    ];
     let mut metrics = scratch.json(&format!("runs/{run}/metrics.json"));
     metrics.as_object_mut().unwrap().remove("seconds");
     (files.iter().map(|file| scratch.bytes(&format!("runs/{run}/{file}"))).collect(), metrics)
@@ -95,7 +104,10 @@ fn killed_before_and_between_checkpoints() {
 #[test]
 fn killed_while_baselines_train_and_while_the_model_is_saved() {
     let kills: [&[Moment]; 2] = [
-        &[Moment::Exists("checkpoints/alone-click/step-00000002"), Moment::Exists("checkpoints/alone-conversion/step-00000002")],
+        &[
+            Moment::Exists("checkpoints/alone-click/step-00000002"),
+            Moment::Exists("checkpoints/alone-conversion/step-00000002"),
+        ],
         &[Moment::Exists("model")],
     ];
     check("--objectives click,conversion --baselines untrained,single-objective", &kills, 2);

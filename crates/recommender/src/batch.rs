@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use paretune_data::NewItem;
 use paretune_features::Packed;
 
 use crate::Corpus;
@@ -150,6 +151,16 @@ impl<'a> BatchBuilder<'a> {
     pub fn sample(&mut self, request: u32, item: u32, position: u16, labels: impl IntoIterator<Item = f32>) {
         let clock = self.clocks.get(request as usize).copied().unwrap_or(self.corpus.end);
         self.corpus.behaviour.item(item, clock, &mut self.item_features);
+        self.push(request, item, position, labels);
+    }
+
+    /// As [`Self::sample`], with the item's past hidden: it looks as if nobody had met it, and only its text tells what it is.
+    pub fn sample_as_new(&mut self, request: u32, item: u32, position: u16, labels: impl IntoIterator<Item = f32>) {
+        self.corpus.behaviour.new_item(&NewItem::default(), &mut self.item_features);
+        self.push(request, item, position, labels);
+    }
+
+    fn push(&mut self, request: u32, item: u32, position: u16, labels: impl IntoIterator<Item = f32>) {
         self.shown.push(item);
         self.requests.push(request);
         self.positions.push(if position == 0 { 0.0 } else { f32::from(position).ln() - self.corpus.log_position });

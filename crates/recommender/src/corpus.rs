@@ -47,7 +47,12 @@ impl Corpus {
     ///
     /// # Errors
     /// A feedback column that does not exist, a template that names no field of the items, a tokenizer failure.
-    pub fn new(dataset: Dataset, split: Split, tokenizer: &TextTokenizer, config: CorpusConfig) -> Result<Self, RecommenderError> {
+    pub fn new(
+        dataset: Dataset,
+        split: Split,
+        tokenizer: &TextTokenizer,
+        config: CorpusConfig,
+    ) -> Result<Self, RecommenderError> {
         let template = Template::parse(&config.template)?;
         let texts: Vec<String> = (0..dataset.items.len() as u32)
             .map(|item| template.render(|field| dataset.items.field(item, field)))

@@ -36,9 +36,8 @@ impl ItemVectors {
     pub fn ids(items: usize, width: usize, seed: u64, device: &Device) -> Result<Self, RecommenderError> {
         let mut rng = ChaCha8Rng::seed_from_u64(seed ^ 0x1d5);
         // A sum of twelve uniforms less six is normal enough for an initial value.
-        let values: Vec<f32> = (0..items * width)
-            .map(|_| ((0..12).map(|_| rng.random::<f32>()).sum::<f32>() - 6.0) * 0.05)
-            .collect();
+        let values: Vec<f32> =
+            (0..items * width).map(|_| ((0..12).map(|_| rng.random::<f32>()).sum::<f32>() - 6.0) * 0.05).collect();
         Ok(Self::Ids(Var::from_vec(values, (items, width), device)?))
     }
 
@@ -51,7 +50,12 @@ impl ItemVectors {
     }
 
     /// Vectors `[items.len(), width]` of the given items, whose texts are `packed` in the same order.
-    pub(crate) fn forward(&self, items: &[u32], packed: &Packed, dropout: Option<u64>) -> Result<Tensor, RecommenderError> {
+    pub(crate) fn forward(
+        &self,
+        items: &[u32],
+        packed: &Packed,
+        dropout: Option<u64>,
+    ) -> Result<Tensor, RecommenderError> {
         match self {
             Self::Text(encoder) => Ok(encoder.encode(packed, dropout)?),
             Self::Ids(table) => Ok(table.index_select(&Tensor::new(items, table.device())?, 0)?),
@@ -75,7 +79,13 @@ pub struct ItemTower {
 }
 
 impl ItemTower {
-    pub(crate) fn new(width: usize, features: usize, dim: usize, seed: u64, device: &Device) -> Result<Self, RecommenderError> {
+    pub(crate) fn new(
+        width: usize,
+        features: usize,
+        dim: usize,
+        seed: u64,
+        device: &Device,
+    ) -> Result<Self, RecommenderError> {
         Ok(Self {
             vector: Linear::new(width, dim, seed, device)?,
             features: Linear::new(features.max(1), dim, seed.wrapping_add(1), device)?,

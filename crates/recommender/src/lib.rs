@@ -13,6 +13,65 @@
 //! A [`Corpus`] turns the tables of `paretune-data` and the tokens of `paretune-features` into [`Batch`]es; the same code builds the
 //! batches of training, of evaluation and of serving, so that features cannot drift apart. The crate knows nothing of loops,
 //! optimizers or files other than the model's own.
+//!
+//! ```no_run
+//! use candle_core::Device;
+//! use paretune_data::{Dataset, Part, Split, SplitStrategy};
+//! use paretune_encoder::{Encoder, LoadOptions};
+//! use paretune_features::{ModelFiles, TextTokenizer};
+//! use paretune_objectives::{Kind, Objective, Objectives};
+//! use paretune_recommender::{
+//!     BatchBuilder, Corpus, CorpusConfig, Encode, ItemVectors, Recommender, RecommenderConfig, Viewer,
+//! };
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! // Tables and tokens.
+//! let dataset = Dataset::read("datasets/marketplace".as_ref())?;
+//! let split = Split::new(&dataset, &SplitStrategy::Time { valid: 0.1, test: 0.1 })?;
+//! let files = ModelFiles::local("models/all-MiniLM-L6-v2")?;
+//! let tokenizer = TextTokenizer::load(&files, Some(64))?;
+//! let columns = vec!["click".to_owned(), "rating".to_owned()];
+//! let config = CorpusConfig {
+//!     engaged: "click".into(),
+//!     feedback: columns.clone(),
+//!     history: 20,
+//!     template: "{title}. {description}".into(),
+//! };
+//! let corpus = Corpus::new(dataset, split, &tokenizer, config)?;
+//!
+//! // A model with fresh towers that knows the scale of the training labels.
+//! let objectives = Objectives::new(vec![
+//!     Objective::new("click", Kind::Binary, "click"),
+//!     Objective::new("satisfaction", Kind::Regression, "rating"),
+//! ])?;
+//! let encoder = Encoder::load(&files, &LoadOptions::default())?;
+//! let sizes = RecommenderConfig {
+//!     dim: 64,
+//!     heads: 4,
+//!     tower: 64,
+//!     dropout: 0.1,
+//!     item_features: corpus.item_width(),
+//!     user_features: corpus.user_width(),
+//!     event_features: corpus.event_width(),
+//! };
+//! let vectors = ItemVectors::Text(Box::new(encoder));
+//! let mut model = Recommender::new(sizes, vectors, &objectives, 1, &Device::Cpu)?;
+//! let train = corpus.split.rows(Part::Train);
+//! let labels = |name: &String| train.iter().map(|&row| corpus.dataset.events.feedback[name][row as usize]).collect();
+//! model.fit(&columns.iter().map(labels).collect::<Vec<_>>())?;
+//!
+//! // Every item for one user, now: `scores[request][objective][item]`.
+//! let known = model.embed(&corpus.tokens, None)?;
+//! let mut batch = BatchBuilder::new(&corpus, 0);
+//! batch.request(&Viewer::Known { user: corpus.user("u17")?, clock: i64::MAX, train_only: false });
+//! let catalogue = model.catalogue(&corpus, &known, i64::MAX)?;
+//! let scores = model.score(&catalogue, &batch.build(Encode::Nothing), &known)?;
+//! println!("{}: clicked with probability {}", corpus.title(0), scores[0][0][0]);
+//!
+//! model.save("my-model".as_ref(), &files)?;
+//! # Ok(())
+//! # }
+//! ```
 
 mod batch;
 mod corpus;

@@ -75,7 +75,7 @@ impl Recommender {
         seed: u64,
         device: &Device,
     ) -> Result<Self, RecommenderError> {
-        if config.heads == 0 || config.dim == 0 || config.dim % config.heads != 0 {
+        if config.heads == 0 || config.dim == 0 || !config.dim.is_multiple_of(config.heads) {
             return Err(RecommenderError::Shape {
                 field: "heads",
                 value: config.heads,

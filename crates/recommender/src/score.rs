@@ -84,7 +84,12 @@ impl Recommender {
     ///
     /// # Errors
     /// When shapes do not fit.
-    pub fn score(&self, catalogue: &Catalogue, batch: &Batch, known: &Tensor) -> Result<Vec<Vec<Vec<f32>>>, RecommenderError> {
+    pub fn score(
+        &self,
+        catalogue: &Catalogue,
+        batch: &Batch,
+        known: &Tensor,
+    ) -> Result<Vec<Vec<Vec<f32>>>, RecommenderError> {
         let users = self.users(batch, known)?.detach();
         let n = catalogue.len();
         let positions = Tensor::zeros((n, 1), DType::F32, &self.device)?;

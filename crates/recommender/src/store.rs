@@ -45,7 +45,9 @@ impl Recommender {
         }
         let tensors: HashMap<String, Tensor> =
             self.own_parameters().into_iter().map(|(name, var)| (name, var.as_tensor().clone())).collect();
-        write_whole(&dir.join(TENSORS), |beside| candle_core::safetensors::save(&tensors, beside).map_err(io::Error::other))?;
+        write_whole(&dir.join(TENSORS), |beside| {
+            candle_core::safetensors::save(&tensors, beside).map_err(io::Error::other)
+        })?;
         let description = Description {
             format: FORMAT,
             config: self.config.clone(),
@@ -76,8 +78,10 @@ impl Recommender {
         model.towers.set_scalers(description.scalers)?;
         let path = dir.join(TENSORS);
         let bad = |problem: String| RecommenderError::BadFile { path: path.clone(), problem };
-        let tensors: BTreeMap<String, Tensor> =
-            candle_core::safetensors::load(&path, device).map_err(|error| bad(error.to_string()))?.into_iter().collect();
+        let tensors: BTreeMap<String, Tensor> = candle_core::safetensors::load(&path, device)
+            .map_err(|error| bad(error.to_string()))?
+            .into_iter()
+            .collect();
         for (name, var) in model.own_parameters() {
             let value = tensors.get(&name).ok_or_else(|| bad(format!("has no tensor `{name}`")))?;
             if (value.shape(), value.dtype()) != (var.shape(), var.dtype()) {
@@ -103,12 +107,11 @@ impl Recommender {
 /// Lets `write` write a file beside `path`, syncs it and puts it in place.
 fn write_whole(path: &Path, write: impl FnOnce(&Path) -> io::Result<()>) -> Result<(), RecommenderError> {
     let beside = path.with_added_extension("writing");
-    write(&beside)
-        .and_then(|()| File::open(&beside)?.sync_all())
-        .and_then(|()| fs::rename(&beside, path))
-        .map_err(|source| {
+    write(&beside).and_then(|()| File::open(&beside)?.sync_all()).and_then(|()| fs::rename(&beside, path)).map_err(
+        |source| {
             // Best effort: the error that matters is the one reported.
             let _ = fs::remove_file(&beside);
             RecommenderError::Io { path: path.into(), source }
-        })
+        },
+    )
 }

@@ -79,7 +79,8 @@ impl UserTower {
         let x = self.event_norm.forward(&x)?;
         let head_dim = self.dim / self.heads;
         let values = self.value.forward(&x)?.reshape((requests, length, self.heads, head_dim))?;
-        let scores = (x.matmul(&self.query.t()?)? / (self.dim as f64).sqrt())?.reshape((requests, length, self.heads))?;
+        let scores =
+            (x.matmul(&self.query.t()?)? / (self.dim as f64).sqrt())?.reshape((requests, length, self.heads))?;
         let mask = mask.unsqueeze(2)?;
         // Padding is pushed down before the maximum is taken and cut to an exact zero after the exponential.
         let scores = scores.broadcast_add(&((&mask - 1.0)? * 1e4)?)?;

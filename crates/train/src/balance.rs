@@ -56,8 +56,11 @@ impl Balancer {
     /// # Errors
     /// No objective with a positive weight, or a setting out of range.
     pub fn new(config: &BalanceConfig, objectives: &Objectives, weights: &[f64]) -> Result<Self, TrainError> {
-        let preferences: Vec<Preference> =
-            objectives.iter().zip(weights).map(|(objective, weight)| Preference::new(&objective.name, *weight)).collect();
+        let preferences: Vec<Preference> = objectives
+            .iter()
+            .zip(weights)
+            .map(|(objective, weight)| Preference::new(&objective.name, *weight))
+            .collect();
         let optim = paretune_optim::BalanceConfig {
             method: config.method,
             normalize: config.normalize,

@@ -32,6 +32,9 @@ pub struct TrainingConfig {
     /// Items that the negatives of one batch are drawn from, freshly for each batch: they share their encodings, so that many
     /// negatives cost little. 0 = the whole catalogue.
     pub negative_pool: usize,
+    /// Share of the samples whose item's past (counts, rates, recency) is hidden, so that the model learns to judge an item by its
+    /// text alone: it will meet items without a past.
+    pub hide_past: f64,
     /// How histories meet the encoder.
     pub history: HistoryMode,
     /// Steps between two embeddings of the catalogue for the histories, with `history = "cached"`.
@@ -62,6 +65,7 @@ impl Default for TrainingConfig {
             clip: 1.0,
             negatives: 0,
             negative_pool: 256,
+            hide_past: 0.1,
             history: HistoryMode::Cached,
             refresh_every: 100,
             validations: 2,

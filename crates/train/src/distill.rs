@@ -112,8 +112,13 @@ pub fn agreement(student: &[f32], teacher: &[f32], texts: usize, pairs: usize, s
             values.push(cosine(&vectors[a * width..][..width], &vectors[b * width..][..width]));
         }
     }
-    let [x, y] = similar.map(|values| ranks(&values));
-    correlation(&x, &y)
+    let [x, y] = similar;
+    spearman(&x, &y)
+}
+
+/// Spearman's rank correlation; ties keep the order they came in.
+pub fn spearman(x: &[f64], y: &[f64]) -> f64 {
+    correlation(&ranks(x), &ranks(y))
 }
 
 /// The student before training: projected embeddings, random layers.
@@ -135,7 +140,11 @@ fn start(teacher: &Encoder, kept: &[u32], config: &DistillConfig) -> Result<Enco
     let embedding = |name: &str| {
         let full = format!("embeddings.{name}_embeddings.weight");
         let tensor = tensors.get(&full).cloned();
-        tensor.ok_or_else(|| TrainError::BadConfig { field: "teacher", value: full, problem: "is not among the teacher's tensors" })
+        tensor.ok_or_else(|| TrainError::BadConfig {
+            field: "teacher",
+            value: full,
+            problem: "is not among the teacher's tensors",
+        })
     };
     let words = embedding("word")?.index_select(&Tensor::new(kept, &Device::Cpu)?, 0)?;
     let basis = principal_directions(&words, config.hidden, config.seed)?;
@@ -170,8 +179,13 @@ fn principal_directions(x: &Tensor, k: usize, seed: u64) -> Result<Tensor, Train
 /// Modified Gram–Schmidt on the columns, in f64.
 fn orthonormal_columns(m: &Tensor) -> Result<Tensor, TrainError> {
     let (rows, k) = m.dims2()?;
-    let mut columns: Vec<Vec<f64>> =
-        m.t()?.contiguous()?.to_vec2::<f32>()?.into_iter().map(|column| column.into_iter().map(f64::from).collect()).collect();
+    let mut columns: Vec<Vec<f64>> = m
+        .t()?
+        .contiguous()?
+        .to_vec2::<f32>()?
+        .into_iter()
+        .map(|column| column.into_iter().map(f64::from).collect())
+        .collect();
     for at in 0..k {
         let (done, rest) = columns.split_at_mut(at);
         let Some(column) = rest.first_mut() else { break };

@@ -6,12 +6,32 @@
 //! backbone with the combined gradient.
 //!
 //! Knows nothing of the command line: progress leaves through an [`Observer`].
+//!
+//! ```no_run
+//! use paretune_objectives::Objectives;
+//! use paretune_optim::Method;
+//! use paretune_recommender::{Corpus, Recommender};
+//! use paretune_train::{BalanceConfig, Balancer, Silent, TrainError, Trainer, TrainingConfig};
+//!
+//! /// Balances all objectives alike and leaves the best weights in the model. Called again after a crash, it goes on from the newest
+//! /// checkpoint and ends with the same bytes.
+//! fn train(model: &Recommender, corpus: &Corpus, objectives: &Objectives) -> Result<(), TrainError> {
+//!     let config = TrainingConfig { epochs: 3, checkpoint_every: 50, ..TrainingConfig::default() };
+//!     let mgda = BalanceConfig { method: Method::Mgda, ..BalanceConfig::default() };
+//!     let balancer = Balancer::new(&mgda, objectives, &vec![1.0; objectives.len()])?;
+//!     let checkpoints = Some("checkpoints".as_ref());
+//!     let trainer = Trainer::new(model, corpus, objectives, &config, balancer, checkpoints, 1)?;
+//!     let outcome = trainer.run(&mut Silent)?;
+//!     println!("{} steps, best validation {:?}", outcome.steps, outcome.best);
+//!     Ok(())
+//! }
+//! ```
 
 mod balance;
 mod checkpoint;
 mod config;
-mod error;
 pub mod distill;
+mod error;
 pub mod evaluation;
 mod observer;
 mod plan;

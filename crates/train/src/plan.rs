@@ -23,6 +23,7 @@ pub struct Plan<'a> {
     groups_per_batch: usize,
     negatives: usize,
     pool: usize,
+    hide: f64,
     /// Items that can be negatives: those somebody engaged with in training.
     candidates: Vec<u32>,
     encode: Encode,
@@ -63,7 +64,12 @@ impl<'a> Plan<'a> {
     ///
     /// # Errors
     /// No training row, or a batch of nothing.
-    pub fn new(corpus: &'a Corpus, objectives: &Objectives, config: &TrainingConfig, seed: u64) -> Result<Self, TrainError> {
+    pub fn new(
+        corpus: &'a Corpus,
+        objectives: &Objectives,
+        config: &TrainingConfig,
+        seed: u64,
+    ) -> Result<Self, TrainError> {
         let train = corpus.split.rows(Part::Train);
         if train.is_empty() {
             return Err(TrainError::Empty { part: "train", why: "widen the split or import more data".into() });
@@ -89,9 +95,10 @@ impl<'a> Plan<'a> {
                 _ => groups.push((at, at + 1)),
             }
         }
-        let positives = events.feedback.get(&corpus.config.engaged).map_or(0, |column| {
-            train.iter().filter(|&&row| column[row as usize] > 0.0).count()
-        });
+        let positives = events
+            .feedback
+            .get(&corpus.config.engaged)
+            .map_or(0, |column| train.iter().filter(|&&row| column[row as usize] > 0.0).count());
         let samples = train.len() + positives * config.negatives;
         let per_group = samples as f64 / groups.len() as f64;
         Ok(Self {
@@ -99,8 +106,13 @@ impl<'a> Plan<'a> {
             columns: LabelColumn::all(objectives),
             groups_per_batch: ((config.batch as f64 / per_group).round() as usize).max(1),
             groups,
-            candidates: (0u32..).zip(engagement(corpus)).filter(|(_, count)| *count > 0).map(|(item, _)| item).collect(),
+            candidates: (0u32..)
+                .zip(engagement(corpus))
+                .filter(|(_, count)| *count > 0)
+                .map(|(item, _)| item)
+                .collect(),
             pool: config.negative_pool,
+            hide: config.hide_past,
             train,
             negatives: config.negatives,
             encode: match config.history {
@@ -154,14 +166,24 @@ impl<'a> Plan<'a> {
             let first = rows[0] as usize;
             let user = events.user[first];
             let own = if pool.is_empty() { Vec::new() } else { self.corpus.histories.engaged_items(user, true) };
-            let request = builder.request(&Viewer::Known { user, clock: self.corpus.split.clock[first], train_only: true });
+            let request =
+                builder.request(&Viewer::Known { user, clock: self.corpus.split.clock[first], train_only: true });
             for &row in rows {
                 let position = events.position.as_ref().map_or(0, |positions| positions[row as usize]);
                 let labels = self.columns.iter().map(|column| column.value(self.corpus, row));
-                builder.sample(request, events.item[row as usize], position, labels);
+                if rng.random::<f64>() < self.hide {
+                    builder.sample_as_new(request, events.item[row as usize], position, labels);
+                } else {
+                    builder.sample(request, events.item[row as usize], position, labels);
+                }
                 if engaged.is_some_and(|column| column[row as usize] > 0.0) {
                     for item in self.negatives(&pool, &own, &mut rng) {
-                        builder.sample(request, item, 0, self.columns.iter().map(|column| column.negative));
+                        let labels = self.columns.iter().map(|column| column.negative);
+                        if rng.random::<f64>() < self.hide {
+                            builder.sample_as_new(request, item, 0, labels);
+                        } else {
+                            builder.sample(request, item, 0, labels);
+                        }
                     }
                 }
             }

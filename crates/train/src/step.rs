@@ -232,3 +232,41 @@ fn inner(a: &Tensor, b: &Tensor) -> Result<f64, TrainError> {
     let b = b.flatten_all()?.to_vec1::<f32>()?;
     Ok(a.iter().zip(&b).map(|(x, y)| f64::from(*x) * f64::from(*y)).sum())
 }
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+
+    use super::*;
+
+    fn row(parts: [Option<&[f32]>; 2]) -> Row {
+        parts.map(|part| Some(Tensor::new(part?, &Device::Cpu).unwrap())).to_vec()
+    }
+
+    fn measured<'a>(names: &'a [&'a str]) -> Measured<'a> {
+        Measured { names, losses: vec![1.0; names.len()], observed: vec![1; names.len()] }
+    }
+
+    #[test]
+    fn gramian_and_combination_take_missing_parts_as_zero() {
+        let rows = [row([Some(&[1.0, 2.0]), None]), row([Some(&[3.0, -1.0]), Some(&[2.0])])];
+        let gramian = measured(&["a", "b"]).gramian(&rows).unwrap();
+        assert_eq!(gramian, Gramian::from_matrix(&[[5.0, 1.0], [1.0, 14.0]]).unwrap());
+        let sum = combine(&rows, &[2.0, 0.5]).unwrap();
+        let values = |part: &Option<Tensor>| part.as_ref().unwrap().to_vec1::<f32>().unwrap();
+        assert_eq!((values(&sum[0]), values(&sum[1])), (vec![3.5, 3.5], vec![1.0]));
+        assert!(combine(&rows, &[2.0, 0.0]).unwrap()[1].is_none(), "nobody asks for it");
+    }
+
+    #[test]
+    fn gramian_names_the_objective_that_is_not_finite() {
+        for wrong in [f32::NAN, f32::INFINITY] {
+            let (good, bad) = (row([Some(&[1.0]), None]), row([Some(&[wrong]), None]));
+            for rows in [[good.clone(), bad.clone()], [bad, good]] {
+                let at = usize::from(rows[0][0].as_ref().unwrap().to_vec1::<f32>().unwrap()[0] == 1.0);
+                let refused = measured(&["click", "dwell"]).gramian(&rows).unwrap_err().to_string();
+                assert!(refused.contains(["objective click is", "objective dwell is"][at]), "{refused}");
+            }
+        }
+    }
+}

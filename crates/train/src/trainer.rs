@@ -7,7 +7,9 @@ use std::{
 
 use candle_core::Tensor;
 use paretune_objectives::Objectives;
-use paretune_optim::{AdamW, AdamWConfig, Gradients, OptimError, ParameterGroup, Schedule, accumulate, clip_global_norm};
+use paretune_optim::{
+    AdamW, AdamWConfig, Gradients, OptimError, ParameterGroup, Schedule, accumulate, clip_global_norm,
+};
 use paretune_recommender::{Batch, Corpus, Parameters, Recommender};
 
 use crate::{
@@ -67,7 +69,13 @@ impl<'a> Trainer<'a> {
         adam.groups = ["embeddings.", "encoder.", "items.table"].map(backbone).to_vec();
         adam.no_decay.push("norm.weight".into());
         let mut trainer = Self {
-            monitor: Monitor::new(corpus, objectives, &config.monitor, if corpus.only_positives() { config.negatives } else { 0 }, seed)?,
+            monitor: Monitor::new(
+                corpus,
+                objectives,
+                &config.monitor,
+                if corpus.only_positives() { config.negatives } else { 0 },
+                seed,
+            )?,
             optimizer: AdamW::new(adam, parameters.all())?,
             model,
             corpus,
@@ -145,11 +153,11 @@ impl<'a> Trainer<'a> {
                     samples: batch.len(),
                 });
                 let last = self.state.step == steps;
-                let validates = last || self.state.step % validate_every == 0;
-                let saves = validates || (save_every > 0 && self.state.step % save_every == 0);
+                let validates = last || self.state.step.is_multiple_of(validate_every);
+                let saves = validates || (save_every > 0 && self.state.step.is_multiple_of(save_every));
                 let refreshes = self.config.history == HistoryMode::Cached
                     && self.config.refresh_every > 0
-                    && self.state.step % self.config.refresh_every == 0;
+                    && self.state.step.is_multiple_of(self.config.refresh_every);
                 // A resumed run embeds the catalogue when it starts, so a run that was not cut off must do so wherever it saves.
                 if saves || refreshes {
                     known = self.model.embed(&self.corpus.tokens, None)?;

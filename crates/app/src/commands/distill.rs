@@ -27,7 +27,8 @@ pub(super) fn run(args: &cli::Distill) -> anyhow::Result<()> {
     let (held, learned): (Vec<_>, Vec<_>) = texts.into_iter().enumerate().partition(|(at, _)| at % 10 == 0);
     let [held, learned] = [held, learned].map(|part| part.into_iter().map(|(_, text)| text).collect::<Vec<String>>());
 
-    let files = ModelSource::from_str(&args.teacher)?.fetch(&FetchOptions { progress: true, ..FetchOptions::default() })?;
+    let files =
+        ModelSource::from_str(&args.teacher)?.fetch(&FetchOptions { progress: true, ..FetchOptions::default() })?;
     let options = LoadOptions { trainable: Trainable::Nothing, ..LoadOptions::default() };
     let teacher = Encoder::load(&files, &options)?;
     let tokenizer = TextTokenizer::load(&files, Some(MAX_LENGTH))?;
@@ -45,12 +46,13 @@ pub(super) fn run(args: &cli::Distill) -> anyhow::Result<()> {
         .to_string()
         .as_bytes(),
     )?;
-    let embed = |encoder: &Encoder, tokenizer: &TextTokenizer, texts: &[String], what: &str| -> anyhow::Result<Vec<f32>> {
-        let meter = Meter::new(what, texts.len() as u64);
-        let vectors = encoder.embed(&tokenizer.encode(texts)?, BUDGET, Some(&|done| meter.set(done as u64)))?;
-        meter.finish();
-        Ok(vectors)
-    };
+    let embed =
+        |encoder: &Encoder, tokenizer: &TextTokenizer, texts: &[String], what: &str| -> anyhow::Result<Vec<f32>> {
+            let meter = Meter::new(what, texts.len() as u64);
+            let vectors = encoder.embed(&tokenizer.encode(texts)?, BUDGET, Some(&|done| meter.set(done as u64)))?;
+            meter.finish();
+            Ok(vectors)
+        };
     let targets = embed(&teacher, &tokenizer, &learned, "teacher reads")?;
     let held_targets = embed(&teacher, &tokenizer, &held, "teacher reads held-out texts")?;
 
@@ -65,9 +67,10 @@ pub(super) fn run(args: &cli::Distill) -> anyhow::Result<()> {
         seed: args.seed,
     };
     let meter = Meter::new("student learns", 0);
-    let student = distill(&teacher, &pruned.kept, &student_tokenizer.encode(&learned)?, &targets, &config, &mut |step| {
-        meter.set_of(step.step as u64, step.steps as u64);
-    })?;
+    let student =
+        distill(&teacher, &pruned.kept, &student_tokenizer.encode(&learned)?, &targets, &config, &mut |step| {
+            meter.set_of(step.step as u64, step.steps as u64);
+        })?;
     meter.finish();
     let files = unweighted(&args.out);
     student.save_as(&args.out, &files, Precision::F16)?;

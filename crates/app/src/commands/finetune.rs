@@ -45,8 +45,15 @@ fn train(args: &cli::Finetune, run: &RunDir, config: RunConfig, started: Instant
     bench.untrained(&job.new_model(job.config.model.items)?)?;
     let checkpoints = run.join("checkpoints");
     let log = run.join("metrics.jsonl");
-    let (model, (outcome, progress)) =
-        measure::train(&job, job.config.model.items, &job.weights(), &checkpoints.join("model"), "training", Some(&log), show)?;
+    let (model, (outcome, progress)) = measure::train(
+        &job,
+        job.config.model.items,
+        &job.weights(),
+        &checkpoints.join("model"),
+        "training",
+        Some(&log),
+        show,
+    )?;
     let trained = started.elapsed().as_secs_f64();
     let known = model.embed(&job.corpus.tokens, None)?;
     bench.model("model", &model, &known)?;
@@ -72,7 +79,10 @@ fn train(args: &cli::Finetune, run: &RunDir, config: RunConfig, started: Instant
         &format!("{} fine-tuned on {}", job.config.model.source, job.corpus.dataset.name),
         &job,
         &[
-            ("Balancing", format!("{} ({:?} gradients)", job.config.balance.method, job.config.balance.gradients).to_lowercase()),
+            (
+                "Balancing",
+                format!("{} ({:?} gradients)", job.config.balance.method, job.config.balance.gradients).to_lowercase(),
+            ),
             ("Steps", outcome.steps.to_string()),
             ("Test rows", test_rows.to_string()),
             ("Users ranked for", ranked_users.to_string()),
@@ -111,7 +121,8 @@ fn train(args: &cli::Finetune, run: &RunDir, config: RunConfig, started: Instant
     }
     println!();
     verdicts.iter().for_each(|line| println!("{line}"));
-    let compared = [Baseline::Untrained, Baseline::Popularity].iter().all(|b| job.config.evaluation.baselines.contains(b));
+    let compared =
+        [Baseline::Untrained, Baseline::Popularity].iter().all(|b| job.config.evaluation.baselines.contains(b));
     if compared && ahead {
         println!("The trained model beats the untrained one and popularity on every objective it trains.");
     } else if compared {
@@ -133,7 +144,9 @@ pub(super) fn open(job: &cli::Job, output: &cli::Output) -> anyhow::Result<(RunD
         // A run that was cut off before it had written its configuration begins with the one that is given again.
         if run.join("config.toml").is_file() {
             if *job != cli::Job::default() {
-                eprintln!("note: a resumed run keeps the configuration that it was started with; other settings are not looked at");
+                eprintln!(
+                    "note: a resumed run keeps the configuration that it was started with; other settings are not looked at"
+                );
             }
             return Ok((run.clone(), stored_config(&run)?));
         }

@@ -100,9 +100,14 @@ fn measure(args: &cli::Front, run: &RunDir, config: RunConfig, started: Instant)
 /// Balances to train: all equal, each objective alone, then between each objective and the rest, ever closer to equal.
 fn balances(objectives: usize, points: usize) -> Vec<Vec<f64>> {
     let mut all = vec![vec![1.0; objectives]];
-    all.extend((0..objectives).map(|k| (0..objectives).map(|other| f64::from(u8::from(other == k))).collect::<Vec<f64>>()));
+    all.extend(
+        (0..objectives).map(|k| (0..objectives).map(|other| f64::from(u8::from(other == k))).collect::<Vec<f64>>()),
+    );
     for strength in [4.0, 2.0, 8.0, 16.0] {
-        all.extend((0..objectives).map(|k| (0..objectives).map(|other| if other == k { strength } else { 1.0 }).collect::<Vec<f64>>()));
+        all.extend(
+            (0..objectives)
+                .map(|k| (0..objectives).map(|other| if other == k { strength } else { 1.0 }).collect::<Vec<f64>>()),
+        );
     }
     all.truncate(points.max(2));
     all

@@ -6,7 +6,10 @@ use crate::{cli, embedded, failure::wrong_input, meter::Meter};
 
 pub(super) fn run(args: &cli::Import) -> anyhow::Result<()> {
     let Some(descriptor) = embedded::descriptor(&args.dataset)? else {
-        return Err(wrong_input(format!("{} is a folder: --dataset takes a known data set or a descriptor file", args.dataset)));
+        return Err(wrong_input(format!(
+            "{} is a folder: --dataset takes a known data set or a descriptor file",
+            args.dataset
+        )));
     };
     let meter = (!args.json).then(|| Meter::new("bytes read", 0));
     let progress = |done: u64, total: u64| {

@@ -23,7 +23,10 @@ pub(crate) fn run(command: Command) -> anyhow::Result<()> {
         Command::Simulate(args) => simulate::run(&args),
         Command::Distill(args) => distill::run(&args),
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "paretune", &mut std::io::stdout());
+            // In one piece: the generator itself panics when the reader leaves early.
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "paretune", &mut script);
+            print!("{}", String::from_utf8_lossy(&script));
             Ok(())
         }
     }

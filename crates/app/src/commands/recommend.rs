@@ -33,7 +33,11 @@ pub(super) fn run(args: &cli::Recommend) -> anyhow::Result<()> {
             let user = corpus.user(id)?;
             let past = corpus.histories.before(user, i64::MAX, 5, false);
             let past = past.iter().map(|&row| corpus.dataset.events.item[row as usize]).collect::<Vec<_>>();
-            (Viewer::Known { user, clock: i64::MAX, train_only: false }, corpus.histories.engaged_items(user, false), past)
+            (
+                Viewer::Known { user, clock: i64::MAX, train_only: false },
+                corpus.histories.engaged_items(user, false),
+                past,
+            )
         }
         None => {
             let history = args.history.iter().map(|id| corpus.item(id)).collect::<Result<Vec<u32>, _>>()?;
@@ -81,7 +85,8 @@ pub(super) fn run(args: &cli::Recommend) -> anyhow::Result<()> {
 }
 
 fn table(job: &Job, picks: &[Pick<'_>], weights: &[f64]) -> Table {
-    let by: Vec<String> = job.objectives.iter().zip(weights).map(|(objective, weight)| format!("{} {weight}", objective.name)).collect();
+    let by: Vec<String> =
+        job.objectives.iter().zip(weights).map(|(objective, weight)| format!("{} {weight}", objective.name)).collect();
     let names = job.objectives.iter().map(|objective| objective.name.clone());
     let columns = ["rank", "item", "title"].into_iter().map(str::to_owned).chain(names);
     let mut table = Table::new("Recommendations", columns).note(format!("Ranked by {}.", by.join(", ")));
@@ -105,5 +110,8 @@ fn weights(job: &Job, asked: &[(String, f64)]) -> anyhow::Result<Vec<f64>> {
     if asked.is_empty() {
         return Ok(job.weights());
     }
-    Ok(known.iter().map(|name| asked.iter().find(|(asked, _)| asked == name).map_or(0.0, |(_, weight)| *weight)).collect())
+    Ok(known
+        .iter()
+        .map(|name| asked.iter().find(|(asked, _)| asked == name).map_or(0.0, |(_, weight)| *weight))
+        .collect())
 }

@@ -9,6 +9,12 @@ pub(super) fn run(args: &cli::Simulate) -> anyhow::Result<()> {
     config.items = args.items.unwrap_or(config.items);
     config.users = args.users.unwrap_or(config.users);
     simulator::write(&args.out, &config)?;
-    println!("simulated {} items and {} users with seed {} into {}", config.items, config.users, config.seed, args.out.display());
+    println!(
+        "simulated {} items and {} users with seed {} into {}",
+        config.items,
+        config.users,
+        config.seed,
+        args.out.display()
+    );
     Ok(())
 }

@@ -47,7 +47,8 @@ fn held_out_events_change_no_bit_of_what_was_there_before_them() {
             }
         }
         // What trains never sees the held-out part, at no clock; what is evaluated may see what came before it.
-        let (end, user) = (split.end(), (0..60).find(|user| !corpus.histories.before(*user, i64::MAX, 1, false).is_empty()));
+        let (end, user) =
+            (split.end(), (0..60).find(|user| !corpus.histories.before(*user, i64::MAX, 1, false).is_empty()));
         assert_eq!(seen(&corpus, user.unwrap(), end, true), seen(&other, user.unwrap(), end, true));
         assert!((0..60).any(|user| seen(&corpus, user, end, false) != seen(&other, user, end, false)));
     }

@@ -53,7 +53,9 @@ fn a_text_model_comes_back_bit_for_bit() {
     let before = [bytes("recommender.safetensors"), bytes("recommender.json"), bytes("model.safetensors")];
     again.save(dir.path(), &ModelFiles::local(dir.path()).unwrap()).unwrap();
     assert_eq!(before, [bytes("recommender.safetensors"), bytes("recommender.json"), bytes("model.safetensors")]);
-    assert!(fs::read_dir(dir.path()).unwrap().all(|file| file.unwrap().path().extension().is_none_or(|e| e != "writing")));
+    assert!(
+        fs::read_dir(dir.path()).unwrap().all(|file| file.unwrap().path().extension().is_none_or(|e| e != "writing"))
+    );
 }
 
 #[test]

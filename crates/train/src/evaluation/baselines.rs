@@ -80,7 +80,8 @@ fn linear(pairs: &[(f64, f64)]) -> Option<(f64, f64)> {
         return None;
     }
     let (mx, my) = pairs.iter().fold((0.0, 0.0), |(sx, sy), (x, y)| (sx + x / n, sy + y / n));
-    let (sxx, sxy) = pairs.iter().fold((0.0, 0.0), |(sxx, sxy), (x, y)| (sxx + (x - mx).powi(2), sxy + (x - mx) * (y - my)));
+    let (sxx, sxy) =
+        pairs.iter().fold((0.0, 0.0), |(sxx, sxy), (x, y)| (sxx + (x - mx).powi(2), sxy + (x - mx) * (y - my)));
     let b = if sxx > 1e-12 { sxy / sxx } else { 0.0 };
     Some((my - b * mx, b))
 }
@@ -131,7 +132,8 @@ mod tests {
 
     #[test]
     fn logistic_meets_its_normal_equations() {
-        let pairs: Vec<(f64, f64)> = (0..200).map(|i| (f64::from(i % 7), f64::from(u8::from((i * 37) % 11 < i % 7)))).collect();
+        let pairs: Vec<(f64, f64)> =
+            (0..200).map(|i| (f64::from(i % 7), f64::from(u8::from((i * 37) % 11 < i % 7)))).collect();
         let (a, b) = logistic(&pairs).unwrap();
         let residual = |f: &dyn Fn(f64) -> f64| {
             pairs.iter().map(|(x, y)| (1.0 / (1.0 + (-(a + b * x)).exp()) - y) * f(*x)).sum::<f64>()

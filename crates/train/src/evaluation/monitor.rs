@@ -40,7 +40,8 @@ impl<'a> Monitor<'a> {
     ) -> Result<Self, TrainError> {
         let rows = Rows::new(corpus, objectives, Part::Valid, negatives, ROWS, seed)?;
         let ranks = weights.keys().any(|name| name.contains('@'));
-        let variances = objectives.iter().zip(&rows.labels).map(|(objective, labels)| variance(objective.kind, labels)).collect();
+        let variances =
+            objectives.iter().zip(&rows.labels).map(|(objective, labels)| variance(objective.kind, labels)).collect();
         let ranking = ranks.then(|| Ranking::new(corpus, Part::Valid, USERS, &CUTS));
         let monitor = Self { weights: weights.clone(), rows, ranking, variances };
         let known = monitor.known(objectives);
@@ -102,7 +103,12 @@ impl<'a> Monitor<'a> {
     ///
     /// # Errors
     /// A name in the combination that was not measured.
-    pub fn combine(&self, metrics: &BTreeMap<String, f64>, objectives: &Objectives, wanted: &[bool]) -> Result<f64, TrainError> {
+    pub fn combine(
+        &self,
+        metrics: &BTreeMap<String, f64>,
+        objectives: &Objectives,
+        wanted: &[bool],
+    ) -> Result<f64, TrainError> {
         if self.weights.is_empty() {
             let trained = objectives.iter().zip(wanted).filter(|(_, wanted)| **wanted);
             let skills: Vec<f64> = trained

@@ -68,8 +68,11 @@ impl<'a> Ranking<'a> {
         let cases: Vec<Case> = found
             .into_iter()
             .filter_map(|(user, (clock, relevant))| {
-                let masked: BTreeSet<u32> =
-                    if mask { corpus.histories.engaged_items(user, true).into_iter().collect() } else { BTreeSet::new() };
+                let masked: BTreeSet<u32> = if mask {
+                    corpus.histories.engaged_items(user, true).into_iter().collect()
+                } else {
+                    BTreeSet::new()
+                };
                 let relevant: Vec<u32> = relevant.difference(&masked).copied().collect();
                 (!relevant.is_empty()).then(|| Case { user, clock, relevant, masked: masked.into_iter().collect() })
             })
@@ -145,7 +148,8 @@ impl<'a> Ranking<'a> {
     fn measure<'b>(&'b self, vectors: &'b [f32]) -> Result<Measured<'b>, TrainError> {
         let items = self.corpus.dataset.items.len();
         let k = self.ks.iter().copied().max().unwrap_or(10);
-        let mut list = ListAccumulator::new(items, self.ks.first().copied().unwrap_or(10)).with_popularity(&self.popularity)?;
+        let mut list =
+            ListAccumulator::new(items, self.ks.first().copied().unwrap_or(10)).with_popularity(&self.popularity)?;
         if !vectors.is_empty() {
             list = list.with_vectors(vectors, vectors.len() / items.max(1))?;
         }

@@ -71,7 +71,13 @@ impl Rows {
             if !(request - 1).is_multiple_of(every) {
                 continue;
             }
-            rows.push(user, events.item[row as usize], clock, &engaged, columns.iter().map(|column| column.value(corpus, row)));
+            rows.push(
+                user,
+                events.item[row as usize],
+                clock,
+                &engaged,
+                columns.iter().map(|column| column.value(corpus, row)),
+            );
             for item in others(corpus, user, row, negatives, seed) {
                 rows.push(user, item, clock, &engaged, columns.iter().map(|column| column.negative));
             }

@@ -31,9 +31,17 @@ impl Metrics {
     pub fn add(&mut self, method: &str, objectives: &Objectives, rows: &Rows, predictions: &[Option<Vec<f32>>]) {
         for (k, (objective, prediction)) in objectives.iter().zip(predictions).enumerate() {
             let Some(prediction) = prediction else { continue };
-            put(&mut self.objectives, objective, method, value_metrics(objective, prediction, &rows.labels[k], &rows.users));
-            let labels: Vec<f32> =
-                rows.labels[k].iter().zip(&rows.cold).map(|(label, cold)| if *cold { *label } else { f32::NAN }).collect();
+            put(
+                &mut self.objectives,
+                objective,
+                method,
+                value_metrics(objective, prediction, &rows.labels[k], &rows.users),
+            );
+            let labels: Vec<f32> = rows.labels[k]
+                .iter()
+                .zip(&rows.cold)
+                .map(|(label, cold)| if *cold { *label } else { f32::NAN })
+                .collect();
             put(&mut self.cold, objective, method, value_metrics(objective, prediction, &labels, &rows.users));
             if k == 0 && objective.kind.is_binary() && !rows.sampled {
                 Self::add_to(&mut self.shown, method, shown_metrics(prediction, &rows.labels[k], rows));
@@ -73,7 +81,8 @@ pub(super) fn shown_metrics(predictions: &[f32], labels: &[f32], rows: &Rows) ->
         let key = (rows.users[start], rows.clocks[start]);
         let same = (start..rows.len()).take_while(|&at| (rows.users[at], rows.clocks[at]) == key).count();
         let request = start..start + same;
-        let relevant: Vec<u32> = (0u32..).zip(request.clone()).filter(|(_, at)| labels[*at] > 0.0).map(|(place, _)| place).collect();
+        let relevant: Vec<u32> =
+            (0u32..).zip(request.clone()).filter(|(_, at)| labels[*at] > 0.0).map(|(place, _)| place).collect();
         if !relevant.is_empty() && relevant.len() < same {
             measured.add_user(&top_k(&predictions[request], same, &[]), &relevant);
         }
@@ -93,7 +102,12 @@ pub fn primary_metric(objective: &Objective) -> &'static str {
 }
 
 /// The value metrics of one objective; those that are not defined on these labels are left out.
-pub fn value_metrics(objective: &Objective, predictions: &[f32], labels: &[f32], users: &[u32]) -> BTreeMap<String, f64> {
+pub fn value_metrics(
+    objective: &Objective,
+    predictions: &[f32],
+    labels: &[f32],
+    users: &[u32],
+) -> BTreeMap<String, f64> {
     let values: Vec<(&str, Option<f64>)> = match objective.kind {
         Kind::Binary | Kind::Conditional => vec![
             ("auc", auc(predictions, labels)),
@@ -103,7 +117,8 @@ pub fn value_metrics(objective: &Objective, predictions: &[f32], labels: &[f32],
         Kind::Regression => vec![("rmse", rmse(predictions, labels)), ("mae", mae(predictions, labels))],
         Kind::LogRegression => {
             let log = |values: &[f32]| values.iter().map(|value| value.max(0.0).ln_1p()).collect::<Vec<f32>>();
-            let observed: Vec<f32> = labels.iter().map(|label| if label.is_finite() { label.ln_1p() } else { f32::NAN }).collect();
+            let observed: Vec<f32> =
+                labels.iter().map(|label| if label.is_finite() { label.ln_1p() } else { f32::NAN }).collect();
             vec![("log_rmse", rmse(&log(predictions), &observed)), ("mae", mae(predictions, labels))]
         }
     };

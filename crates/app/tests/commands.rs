@@ -1,0 +1,126 @@
+//! The other commands: `front`, `import`, `completions`, and the help of all.
+
+// Clippy lets tests unwrap, but not the functions that they share.
+#![allow(clippy::unwrap_used)]
+
+mod program;
+
+use program::{QUICK, Scratch, real_data};
+use serde_json::Value;
+
+const COMMANDS: [&str; 8] =
+    ["finetune", "import", "evaluate", "recommend", "front", "simulate", "distill", "completions"];
+
+#[test]
+fn a_front_marks_what_no_other_balance_beats() {
+    let scratch = Scratch::with_data();
+    let out = scratch
+        .run(&format!("front --points 4 --objectives click,satisfaction --dataset data --name trade {QUICK}"))
+        .ok();
+    assert!(out.contains("of 4 balances are on the front; hypervolume "), "{out}");
+    let file = scratch.json("runs/trade/front.json");
+    let front = &file["front"];
+    let numbers = |value: &Value| value.as_array().unwrap().iter().map(|x| x.as_f64().unwrap()).collect::<Vec<_>>();
+    let up: Vec<bool> = front["maximise"].as_array().unwrap().iter().map(|up| up.as_bool().unwrap()).collect();
+    let points = front["points"].as_array().unwrap();
+    assert_eq!(points.len(), 4);
+    let metrics: Vec<Vec<f64>> = points.iter().map(|point| numbers(&point["metrics"])).collect();
+    // By the definition: somebody is at least as good in everything and better in something.
+    let beats = |a: &[f64], b: &[f64]| {
+        let gain: Vec<f64> = a.iter().zip(b).zip(&up).map(|((a, b), up)| if *up { a - b } else { b - a }).collect();
+        gain.iter().all(|gain| *gain >= 0.0) && gain.iter().any(|gain| *gain > 0.0)
+    };
+    for (point, own) in points.iter().zip(&metrics) {
+        let beaten = metrics.iter().any(|other| beats(other, own));
+        assert_eq!(point["on_front"].as_bool().unwrap(), !beaten, "{point}");
+    }
+    assert!(front["hypervolume"].as_f64().unwrap() >= 0.0);
+    let labels: Vec<&str> = points.iter().map(|point| point["label"].as_str().unwrap()).collect();
+    assert_eq!(labels[..3], ["equal", "click alone", "satisfaction alone"]);
+    let report = scratch.text("runs/trade/report.html");
+    assert!(report.contains("satisfaction alone") && report.contains("<svg"));
+
+    // A front has no one model to recommend with, and says so.
+    scratch.run("recommend --run runs/trade --user user-00001").wrong(&["runs/trade", "front"]);
+}
+
+#[test]
+fn a_front_that_was_cut_off_goes_on() {
+    let scratch = Scratch::with_data();
+    let line = "front --points 3 --objectives click,conversion --dataset data --name";
+    scratch.run(&format!("{line} whole {QUICK}")).ok();
+    scratch.copy("runs/whole", "runs/cut");
+    std::fs::remove_file(scratch.path("runs/cut/front.json")).unwrap();
+    std::fs::remove_dir_all(scratch.path("runs/cut/checkpoints/balance-2")).unwrap();
+    scratch.run("front --points 3 --name cut --resume").ok();
+    let front = |run: &str| scratch.json(&format!("runs/{run}/front.json"))["front"].clone();
+    assert_eq!(front("whole"), front("cut"));
+}
+
+#[test]
+fn raw_files_become_tables_with_a_report() {
+    let scratch = Scratch::empty();
+    scratch.write("raw/log.csv", "who,what,stars\nann,tea,5\nbob,mug,4\nann,mug,many\nann,tea,5\nbob,tea,2\n");
+    let descriptor = "name = \"tiny\"\n[[events]]\nfile = \"log.csv\"\nuser_id = \"who\"\nitem_id = \"what\"\nfeedback.rating = \"stars\"\n";
+    scratch.write("tiny.toml", descriptor);
+    let line = "import --dataset tiny.toml --from raw --out tables --max-bad-share 0.5";
+    let report: Value = serde_json::from_str(&scratch.run(&format!("{line} --json")).ok()).unwrap();
+    let file = &report["files"][0];
+    assert_eq!(
+        (file["read"].as_u64(), file["kept"].as_u64(), file["repeated"].as_u64()),
+        (Some(5), Some(3), Some(1)),
+        "{report}"
+    );
+    assert!(scratch.text("tables/quarantine.tsv").contains("bad number"));
+    assert!(scratch.exists("tables/events.parquet") && scratch.exists("tables/items.parquet"));
+    let out = scratch.run(line).ok();
+    assert!(out.contains("log.csv") && out.contains("tables: tables"), "{out}");
+}
+
+#[test]
+fn steam_is_imported() {
+    let Some(folder) = real_data("steam") else { return };
+    let scratch = Scratch::empty();
+    let out = scratch.run(&format!("import --json --dataset steam --from {} --out tables", folder.display())).ok();
+    let report: Value = serde_json::from_str(&out).unwrap();
+    let feedback = |name: &str| report["feedback"][name]["observed"].as_u64().unwrap();
+    assert!(feedback("conversion") > 100_000 && feedback("dwell_seconds") > 50_000, "{report}");
+    assert!(scratch.exists("tables/events.parquet"));
+}
+
+#[test]
+fn simulating_twice_gives_the_same_bytes() {
+    let scratch = Scratch::with_data();
+    scratch.run("simulate --items 120 --users 60 --seed 1 --out again").ok();
+    scratch.run("simulate --items 120 --users 60 --seed 2 --out other").ok();
+    assert!(scratch.bytes("data/events.parquet") == scratch.bytes("again/events.parquet"));
+    assert!(scratch.bytes("data/events.parquet") != scratch.bytes("other/events.parquet"));
+}
+
+#[test]
+fn every_command_explains_itself() {
+    let scratch = Scratch::empty();
+    let overview = scratch.run("--help").ok();
+    assert!(overview.contains("Exit codes"));
+    for command in COMMANDS {
+        assert!(overview.contains(command), "{command} is not in the overview");
+        let help = scratch.run(&format!("{command} --help")).ok();
+        assert!(help.contains(&format!("Usage: paretune {command}")), "{help}");
+        // Every option says what it is for.
+        let bare: Vec<&str> = help
+            .lines()
+            .filter(|line| line.trim_start().starts_with("--") && line.split_whitespace().count() < 2)
+            .collect();
+        assert!(bare.is_empty() || help.lines().count() > bare.len() * 2, "{command}: {bare:?}");
+    }
+    assert!(scratch.run("--version").ok().starts_with("paretune 0."));
+}
+
+#[test]
+fn completions_are_printed_for_shells() {
+    let scratch = Scratch::empty();
+    for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
+        let script = scratch.run(&format!("completions {shell}")).ok();
+        assert!(COMMANDS.iter().all(|command| script.contains(command)), "{shell}");
+    }
+}

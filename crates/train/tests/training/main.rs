@@ -1,0 +1,11 @@
+//! Training and evaluation on a small simulated marketplace with a tiny random encoder.
+
+#![allow(clippy::unwrap_used)] // A test that cannot go on may stop.
+
+mod distill;
+mod evaluation;
+mod plan;
+mod resume;
+mod run;
+mod step;
+mod world;

@@ -1,0 +1,148 @@
+//! A run that is cut off and goes on ends with the bytes of one that was not.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::Path,
+};
+
+use paretune_optim::Method;
+use paretune_train::{
+    GradientCut, HistoryMode, Observer, Silent, TrainError, TrainEvent, Trainer, TrainingConfig, latest_checkpoint,
+};
+
+use crate::world::{Diary, World, bits, short};
+
+/// Dies at the `left`-th event from now.
+struct Mortal {
+    left: usize,
+}
+
+impl Observer for Mortal {
+    fn observe(&mut self, _event: &TrainEvent) {
+        assert!(self.left > 0, "killed");
+        self.left -= 1;
+    }
+}
+
+/// Name and content of every file of the newest checkpoint.
+fn newest(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+    let files = fs::read_dir(latest_checkpoint(folder).unwrap()).unwrap().map(|file| file.unwrap());
+    files.map(|file| (file.file_name().into_string().unwrap(), fs::read(file.path()).unwrap())).collect()
+}
+
+fn check_resumed_is_straight(config: &TrainingConfig, method: Method, cut: GradientCut) {
+    let world = World::new();
+    let balancer = || world.balancer(method, cut, &[1.0, 1.0, 0.5, 1.0]);
+    let straight_dir = tempfile::tempdir().unwrap();
+    let mut diary = Diary::default();
+    let (straight, outcome) = world.train(config, balancer(), Some(straight_dir.path()), &mut diary);
+    let outcome = outcome.unwrap();
+    let events = diary.0;
+    for cut_at in [2, events.len() / 3, events.len() / 2, events.len() - 3, events.len() - 1] {
+        let dir = tempfile::tempdir().unwrap();
+        let died = catch_unwind(AssertUnwindSafe(|| {
+            world.train(config, balancer(), Some(dir.path()), &mut Mortal { left: cut_at })
+        }));
+        assert!(died.is_err());
+        let model = world.model();
+        let trainer =
+            Trainer::new(&model, &world.corpus, &world.objectives, config, balancer(), Some(dir.path()), 9).unwrap();
+        let done = trainer.done();
+        assert!(done <= events[cut_at].step());
+        let mut after = Diary::default();
+        assert_eq!(trainer.run(&mut after).unwrap(), outcome);
+        assert_eq!(bits(&model), bits(&straight), "cut at event {cut_at}, resumed at step {done}");
+        assert!(newest(dir.path()) == newest(straight_dir.path()), "the last checkpoint differs");
+        // What was told after the checkpoint is what would have been told.
+        let rest: Vec<&TrainEvent> = events.iter().filter(|event| event.step() > done).collect();
+        let told: Vec<&TrainEvent> = after.0.iter().filter(|event| event.step() > done).collect();
+        assert_eq!(told, rest);
+    }
+}
+
+#[test]
+fn with_balanced_gradients_and_cached_histories() {
+    let config = TrainingConfig { checkpoint_every: 3, refresh_every: 4, epochs: 2, ..short() };
+    check_resumed_is_straight(&config, Method::Mgda, GradientCut::Shared);
+}
+
+#[test]
+fn with_a_method_that_remembers_and_accumulated_gradients() {
+    let config =
+        TrainingConfig { checkpoint_every: 3, accumulate: 2, history: HistoryMode::Trained, negatives: 1, ..short() };
+    check_resumed_is_straight(&config, Method::Uncertainty, GradientCut::Shared);
+}
+
+#[test]
+fn with_early_stopping() {
+    let config = TrainingConfig { epochs: 4, validations: 4, patience: 1, learning_rate: 0.2, ..short() };
+    check_resumed_is_straight(&config, Method::WeightedSum, GradientCut::Shared);
+}
+
+#[test]
+fn a_finished_run_has_nothing_left_to_do() {
+    let world = World::new();
+    let dir = tempfile::tempdir().unwrap();
+    let balancer = || world.balancer(Method::WeightedSum, GradientCut::Shared, &[1.0; 4]);
+    let (first, outcome) = world.train(&short(), balancer(), Some(dir.path()), &mut Silent);
+    let before = newest(dir.path());
+    let mut diary = Diary::default();
+    let (again, same) = world.train(&short(), balancer(), Some(dir.path()), &mut diary);
+    assert_eq!(outcome.unwrap(), same.unwrap());
+    assert_eq!(bits(&first), bits(&again));
+    assert!(diary.0.iter().all(|event| matches!(event, TrainEvent::Start { .. } | TrainEvent::End { .. })));
+    assert!(before == newest(dir.path()));
+}
+
+#[test]
+fn few_checkpoints_are_kept_and_none_is_half_there() {
+    let world = World::new();
+    let dir = tempfile::tempdir().unwrap();
+    let balancer = world.balancer(Method::WeightedSum, GradientCut::Shared, &[1.0; 4]);
+    let config = TrainingConfig { checkpoint_every: 2, ..short() };
+    world.train(&config, balancer, Some(dir.path()), &mut Silent).1.unwrap();
+    let names: Vec<String> =
+        fs::read_dir(dir.path()).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
+    assert_eq!(names.len(), 2, "{names:?}");
+    assert!(names.iter().all(|name| name.starts_with("step-")), "{names:?}");
+}
+
+#[test]
+fn a_broken_checkpoint_is_named_and_the_one_before_it_serves() {
+    let world = World::new();
+    let dir = tempfile::tempdir().unwrap();
+    let balancer = || world.balancer(Method::Uncertainty, GradientCut::Shared, &[1.0; 4]);
+    let config = TrainingConfig { checkpoint_every: 3, ..short() };
+    let (straight, outcome) = world.train(&config, balancer(), Some(dir.path()), &mut Silent);
+    outcome.unwrap();
+    let last = latest_checkpoint(dir.path()).unwrap();
+    let resumed = || world.train(&config, balancer(), Some(dir.path()), &mut Silent);
+    for name in ["model.safetensors", "optimizer.safetensors", "best.safetensors", "state.json"] {
+        let whole = fs::read(last.join(name)).unwrap();
+        fs::write(last.join(name), &whole[..whole.len() / 2]).unwrap();
+        let refused = resumed().1.unwrap_err();
+        assert!(matches!(refused, TrainError::BadCheckpoint { .. }), "{refused:?}");
+        assert!(refused.to_string().contains(name) && refused.to_string().contains("delete it"), "{refused}");
+        fs::write(last.join(name), whole).unwrap();
+    }
+    fs::remove_dir_all(&last).unwrap();
+    let (again, outcome) = resumed();
+    outcome.unwrap();
+    assert_eq!(bits(&again), bits(&straight));
+}
+
+#[test]
+fn a_checkpoint_of_another_model_is_refused() {
+    let world = World::new();
+    let dir = tempfile::tempdir().unwrap();
+    let balancer = world.balancer(Method::WeightedSum, GradientCut::Shared, &[1.0; 4]);
+    world.train(&TrainingConfig { max_steps: 2, ..short() }, balancer, Some(dir.path()), &mut Silent).1.unwrap();
+    let other = World::with_only(&["click", "satisfaction"]);
+    let balancer = other.balancer(Method::WeightedSum, GradientCut::Shared, &[1.0; 2]);
+    assert!(other.train(&short(), balancer, Some(dir.path()), &mut Silent).1.is_err());
+    let balancer = world.balancer(Method::Mgda, GradientCut::Shared, &[1.0; 4]);
+    let refused = world.train(&short(), balancer, Some(dir.path()), &mut Silent).1.unwrap_err().to_string();
+    assert!(refused.contains("weighted-sum"), "{refused}");
+}

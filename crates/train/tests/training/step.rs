@@ -1,0 +1,222 @@
+//! The gradients of one batch.
+
+use candle_core::Tensor;
+use paretune_optim::{Gradients, Method};
+use paretune_recommender::{Batch, Recommender};
+use paretune_train::{
+    GradientCut, Plan, TrainError,
+    step::{StepGradients, balanced_gradients},
+};
+
+use crate::world::{World, short, values};
+
+const KINDS: [(Method, GradientCut); 4] = [
+    (Method::WeightedSum, GradientCut::Shared),
+    (Method::Uncertainty, GradientCut::Shared),
+    (Method::Mgda, GradientCut::Shared),
+    (Method::Mgda, GradientCut::Full),
+];
+
+/// One model, one batch.
+struct Bench {
+    world: World,
+    model: Recommender,
+    known: Tensor,
+    batch: Batch,
+}
+
+impl Bench {
+    fn new(world: World) -> Self {
+        let model = world.model();
+        let known = model.embed(&world.corpus.tokens, None).unwrap();
+        let batch = Plan::new(&world.corpus, &world.objectives, &short(), 9).unwrap().epoch_from(2).next().unwrap();
+        Self { world, model, known, batch }
+    }
+
+    fn try_step(&self, method: Method, cut: GradientCut, weights: &[f64]) -> Result<StepGradients, TrainError> {
+        let mut balancer = self.world.balancer(method, cut, weights);
+        balanced_gradients(&self.model, &self.model.parameters(), &self.batch, &self.known, &mut balancer, 77)
+    }
+
+    fn step(&self, method: Method, cut: GradientCut, weights: &[f64]) -> StepGradients {
+        self.try_step(method, cut, weights).unwrap()
+    }
+
+    /// The gradient of each objective alone.
+    fn separate(&self) -> Vec<Gradients> {
+        let k = self.world.objectives.len();
+        let only = |one: usize| (0..k).map(|other| f64::from(u8::from(one == other))).collect::<Vec<f64>>();
+        (0..k).map(|one| self.step(Method::WeightedSum, GradientCut::Shared, &only(one)).gradients).collect()
+    }
+
+    /// Names below the cut, and of the towers.
+    fn names(&self) -> [Vec<String>; 2] {
+        let parameters = self.model.parameters();
+        let names = |part: &[(String, candle_core::Var)]| part.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
+        [[names(&parameters.backbone), names(&parameters.shared)].concat(), names(&parameters.towers)]
+    }
+
+    fn set_labels(&mut self, objective: &str, value: f32) {
+        let k = self.world.objectives.index_of(objective).unwrap();
+        self.batch.labels[k].fill(value);
+    }
+}
+
+/// `Σ w_k g_k` as one long vector over `names`.
+fn combined(gradients: &[Gradients], weights: &[f64], names: &[String], model: &Recommender) -> Vec<f64> {
+    let all = model.parameters().all();
+    let size = |name: &String| all.iter().find(|(other, _)| other == name).unwrap().1.elem_count();
+    let mut flat = Vec::new();
+    for name in names {
+        let mut sum = vec![0.0; size(name)];
+        for (gradients, weight) in gradients.iter().zip(weights) {
+            if let Some(gradient) = gradients.get(name) {
+                sum.iter_mut().zip(values(gradient)).for_each(|(sum, g)| *sum += weight * f64::from(g));
+            }
+        }
+        flat.extend(sum);
+    }
+    flat
+}
+
+fn dot(a: &[f64], b: &[f64]) -> f64 {
+    a.iter().zip(b).map(|(x, y)| x * y).sum()
+}
+
+fn cosine(a: &[f64], b: &[f64]) -> f64 {
+    dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
+}
+
+#[track_caller]
+fn assert_close(found: &[f64], expected: &[f64], tolerance: f64) {
+    let difference: Vec<f64> = found.iter().zip(expected).map(|(a, b)| a - b).collect();
+    let relative = (dot(&difference, &difference) / dot(expected, expected)).sqrt();
+    assert!(relative < tolerance, "off by {relative:e} of the norm");
+}
+
+#[test]
+fn one_pass_from_the_weighted_sum_is_the_sum_of_all_passes() {
+    let bench = Bench::new(World::new());
+    let weights = [0.7, 0.2, 1.3, 0.4];
+    let found = bench.step(Method::WeightedSum, GradientCut::Shared, &weights);
+    assert_eq!(found.weights, weights);
+    for names in bench.names() {
+        let one = combined(&[found.gradients.clone()], &[1.0], &names, &bench.model);
+        assert_close(&one, &combined(&bench.separate(), &weights, &names, &bench.model), 1e-5);
+    }
+}
+
+#[test]
+fn below_the_cut_the_combined_gradient_is_the_chain_rules() {
+    let bench = Bench::new(World::new());
+    let separate = bench.separate();
+    for cut in [GradientCut::Shared, GradientCut::Full] {
+        let found = bench.step(Method::Mgda, cut, &[1.0; 4]);
+        let [below, towers] = bench.names();
+        let one = |names: &[String]| combined(&[found.gradients.clone()], &[1.0], names, &bench.model);
+        assert_close(&one(&below), &combined(&separate, &found.weights, &below, &bench.model), 1e-4);
+        // Towers are not shared: each follows its own losses, unweighted.
+        assert_close(&one(&towers), &combined(&separate, &[1.0; 4], &towers, &bench.model), 1e-4);
+        let all: usize = bench.names().iter().map(Vec::len).sum();
+        assert_eq!(found.gradients.len(), all, "every parameter has a gradient");
+    }
+}
+
+/// The Gramian at the cut is not that of all shared parameters: an objective with few labels has short sums of long gradients, whose
+/// samples do not cancel at the cut as they do in the parameters, so it weighs less there. Both ways give weights on the simplex and a
+/// direction that lessens every loss, and the two directions agree by and large.
+#[test]
+fn balancing_at_the_cut_is_near_balancing_over_all_parameters() {
+    let bench = Bench::new(World::new());
+    let [below, _] = bench.names();
+    let separate = bench.separate();
+    let directions = [GradientCut::Shared, GradientCut::Full].map(|cut| {
+        let found = bench.step(Method::Mgda, cut, &[1.0; 4]);
+        assert!(found.weights.iter().all(|weight| *weight >= 0.0));
+        assert!((found.weights.iter().sum::<f64>() - 1.0).abs() < 1e-9);
+        let direction = combined(&[found.gradients], &[1.0], &below, &bench.model);
+        let alone = |k: usize| combined(&separate[k..=k], &[1.0], &below, &bench.model);
+        let cosines: Vec<f64> = (0..4).map(|k| cosine(&direction, &alone(k))).collect();
+        eprintln!("{cut:?}: weights {:.3?}, cosine with each gradient {cosines:.3?}", found.weights);
+        (direction, cosines)
+    });
+    let between = cosine(&directions[0].0, &directions[1].0);
+    eprintln!("cosine between the two directions: {between:.3}");
+    assert!(between > 0.6, "{between}");
+    let [shared, full] = directions.map(|(_, cosines)| cosines);
+    assert!(shared.iter().all(|cosine| *cosine > 0.0), "{shared:?}");
+    // The shortest combination of unit gradients makes the same angle with all that have weight.
+    assert!(full.iter().all(|cosine| *cosine > 0.0 && (cosine - full[0]).abs() < 1e-3), "{full:?}");
+}
+
+#[test]
+fn an_objective_of_weight_0_leaves_no_trace() {
+    let (all, three) = (Bench::new(World::new()), Bench::new(World::with_only(&["click", "conversion", "dwell"])));
+    for (method, cut) in KINDS {
+        let found = all.step(method, cut, &[1.0, 0.5, 0.0, 2.0]);
+        let expected = three.step(method, cut, &[1.0, 0.5, 2.0]);
+        assert_eq!(found.weights[2], 0.0);
+        assert!(found.losses[2].is_finite(), "its loss is told all the same");
+        assert!(found.gradients.keys().eq(expected.gradients.keys()), "{method}: nothing for its tower");
+        let names: Vec<String> = expected.gradients.keys().cloned().collect();
+        let flat = |bench: &Bench, step: &StepGradients| {
+            combined(std::slice::from_ref(&step.gradients), &[1.0], &names, &bench.model)
+        };
+        assert_close(&flat(&all, &found), &flat(&three, &expected), 1e-6);
+    }
+}
+
+#[test]
+fn an_objective_without_labels_in_a_batch_says_nothing() {
+    let mut bench = Bench::new(World::new());
+    bench.set_labels("satisfaction", f32::NAN);
+    let mut three = Bench::new(World::with_only(&["click", "conversion", "dwell"]));
+    three.batch = bench.batch.clone();
+    three.batch.labels.remove(2);
+    for (method, cut) in KINDS {
+        let found = bench.step(method, cut, &[1.0; 4]);
+        let expected = three.step(method, cut, &[1.0; 3]);
+        assert!(found.losses[2].is_nan() && found.losses[0].is_finite());
+        assert!(found.gradients.keys().eq(expected.gradients.keys()), "{method}");
+        let names: Vec<String> = expected.gradients.keys().cloned().collect();
+        let flat = |bench: &Bench, step: &StepGradients| {
+            combined(std::slice::from_ref(&step.gradients), &[1.0], &names, &bench.model)
+        };
+        assert_close(&flat(&bench, &found), &flat(&three, &expected), 1e-6);
+    }
+}
+
+#[test]
+fn a_batch_without_any_label_moves_nothing() {
+    let mut bench = Bench::new(World::new());
+    bench.batch.labels.iter_mut().for_each(|column| column.fill(f32::NAN));
+    for (method, cut) in KINDS {
+        let found = bench.step(method, cut, &[1.0; 4]);
+        assert!(found.gradients.is_empty() && found.losses.iter().all(|loss| loss.is_nan()), "{method}");
+    }
+}
+
+#[test]
+fn what_a_batch_does_not_touch_has_no_gradient() {
+    let mut bench = Bench::new(World::new());
+    // Nobody has a history: what reads histories is not touched.
+    bench.batch.length = 0;
+    (bench.batch.history, bench.batch.events, bench.batch.mask) = (Vec::new(), Vec::new(), Vec::new());
+    for (method, cut) in KINDS {
+        let found = bench.step(method, cut, &[1.0; 4]);
+        assert!(!found.gradients.contains_key("users.query") && !found.gradients.contains_key("users.value.weight"));
+        assert!(found.gradients.contains_key("users.features.weight"), "{method}");
+    }
+}
+
+#[test]
+fn a_loss_that_is_not_a_number_is_named() {
+    let bench = Bench::new(World::new());
+    let towers = bench.model.parameters().towers;
+    let (_, bias) = towers.iter().find(|(name, _)| name == "towers.dwell.1.bias").unwrap();
+    bias.set(&Tensor::new(&[f32::NAN], bias.device()).unwrap()).unwrap();
+    for (method, cut) in KINDS {
+        let refused = bench.try_step(method, cut, &[1.0; 4]).err().unwrap().to_string();
+        assert!(refused.contains("the loss of objective dwell is NaN"), "{method}: {refused}");
+    }
+}

@@ -1,0 +1,171 @@
+//! A small world: 120 items, 60 users, four objectives, an encoder of width 16.
+
+use std::{
+    collections::BTreeMap,
+    hash::{DefaultHasher, Hash, Hasher},
+    path::Path,
+};
+
+use candle_core::{Device, Tensor};
+use paretune_data::{
+    Dataset, Part, Split, SplitStrategy,
+    simulator::{Simulation, SimulationConfig},
+};
+use paretune_encoder::{BertConfig, Encoder, Pooling};
+use paretune_features::{ModelFiles, TextTokenizer};
+use paretune_objectives::{Kind, Objective, Objectives};
+use paretune_optim::Method;
+use paretune_recommender::{Corpus, CorpusConfig, ItemVectors, Recommender, RecommenderConfig};
+use paretune_train::{
+    BalanceConfig, Balancer, GradientCut, Observer, Outcome, TrainError, TrainEvent, Trainer, TrainingConfig,
+};
+
+pub(crate) struct World {
+    pub(crate) corpus: Corpus,
+    pub(crate) objectives: Objectives,
+}
+
+/// Words of the test tokenizer, so that texts differ by more than their number of unknown words.
+const WORDS: [&str; 12] =
+    ["comedy", "drama", "fantasy", "great", "horror", "life", "love", "movie", "night", "toy", "war", "world"];
+
+pub(crate) const TIME: SplitStrategy = SplitStrategy::Time { valid: 0.15, test: 0.15 };
+
+pub(crate) fn dataset() -> Dataset {
+    let config = SimulationConfig { items: 120, users: 60, providers: 8, ..SimulationConfig::default() };
+    let (mut dataset, _truth) = Simulation::new(config).run().unwrap();
+    let word = |at: usize| WORDS[at % WORDS.len()];
+    let title = |item: usize| format!("{} {} {}", word(item), word(item / 12), word(item * 5 + item / 30));
+    dataset.items.text.insert("title".into(), (0..120).map(|item| Some(title(item))).collect());
+    dataset
+}
+
+pub(crate) fn corpus_of(dataset: Dataset, strategy: &SplitStrategy) -> Corpus {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../features/fixtures/tiny");
+    let files = ModelFiles {
+        config: dir.join("config.json"),
+        tokenizer: dir.join("tokenizer.json"),
+        weights: Vec::new(),
+        pooling: None,
+        modules: None,
+        sentence_config: None,
+        dir,
+    };
+    let tokenizer = TextTokenizer::load(&files, Some(16)).unwrap();
+    let split = Split::new(&dataset, strategy).unwrap();
+    let config = CorpusConfig {
+        engaged: "click".into(),
+        feedback: dataset.events.feedback.keys().cloned().collect(),
+        history: 8,
+        template: "{title}".into(),
+    };
+    Corpus::new(dataset, split, &tokenizer, config).unwrap()
+}
+
+pub(crate) fn objectives() -> Objectives {
+    Objectives::new(vec![
+        Objective::new("click", Kind::Binary, "click"),
+        Objective::new("conversion", Kind::Conditional, "conversion").given("click"),
+        Objective::new("satisfaction", Kind::Regression, "rating"),
+        Objective::new("dwell", Kind::LogRegression, "dwell_seconds"),
+    ])
+    .unwrap()
+}
+
+impl World {
+    pub(crate) fn new() -> Self {
+        Self { corpus: corpus_of(dataset(), &TIME), objectives: objectives() }
+    }
+
+    pub(crate) fn with_only(names: &[&str]) -> Self {
+        Self { objectives: objectives().select(names).unwrap(), ..Self::new() }
+    }
+
+    /// The same model at every call.
+    pub(crate) fn model(&self) -> Recommender {
+        let bert = BertConfig {
+            vocab_size: 62,
+            hidden_size: 16,
+            num_attention_heads: 2,
+            intermediate_size: 32,
+            ..BertConfig::tiny()
+        };
+        let encoder = Encoder::random(bert, Pooling::Mean, 3, &Device::Cpu).unwrap();
+        let config = RecommenderConfig {
+            dim: 12,
+            heads: 3,
+            tower: 10,
+            dropout: 0.1,
+            item_features: self.corpus.item_width(),
+            user_features: self.corpus.user_width(),
+            event_features: self.corpus.event_width(),
+        };
+        let vectors = ItemVectors::Text(Box::new(encoder));
+        let mut model = Recommender::new(config, vectors, &self.objectives, 5, &Device::Cpu).unwrap();
+        let rows = self.corpus.split.rows(Part::Train);
+        let column = |objective: &Objective| &self.corpus.dataset.events.feedback[&objective.column];
+        let labels: Vec<Vec<f32>> = self
+            .objectives
+            .iter()
+            .map(|objective| rows.iter().map(|&row| column(objective)[row as usize]).collect())
+            .collect();
+        model.fit(&labels).unwrap();
+        model
+    }
+
+    pub(crate) fn balancer(&self, method: Method, cut: GradientCut, weights: &[f64]) -> Balancer {
+        let config = BalanceConfig { method, gradients: cut, ..BalanceConfig::default() };
+        Balancer::new(&config, &self.objectives, weights).unwrap()
+    }
+
+    /// Trains a fresh model and returns it, whatever became of it.
+    pub(crate) fn train(
+        &self,
+        config: &TrainingConfig,
+        balancer: Balancer,
+        checkpoints: Option<&Path>,
+        observer: &mut dyn Observer,
+    ) -> (Recommender, Result<Outcome, TrainError>) {
+        let model = self.model();
+        let outcome = Trainer::new(&model, &self.corpus, &self.objectives, config, balancer, checkpoints, 9)
+            .and_then(|trainer| trainer.run(observer));
+        (model, outcome)
+    }
+}
+
+/// A short run: 13 steps of about 100 samples in an epoch.
+pub(crate) fn short() -> TrainingConfig {
+    TrainingConfig {
+        epochs: 1,
+        batch: 100,
+        learning_rate: 5e-3,
+        backbone_learning_rate: 1e-3,
+        ..TrainingConfig::default()
+    }
+}
+
+/// Keeps everything that happened.
+#[derive(Default)]
+pub(crate) struct Diary(pub(crate) Vec<TrainEvent>);
+
+impl Observer for Diary {
+    fn observe(&mut self, event: &TrainEvent) {
+        self.0.push(event.clone());
+    }
+}
+
+pub(crate) fn values(tensor: &Tensor) -> Vec<f32> {
+    tensor.flatten_all().unwrap().to_vec1().unwrap()
+}
+
+/// Every parameter by name, as bits.
+pub(crate) fn bits(model: &Recommender) -> BTreeMap<String, Vec<u32>> {
+    let all = model.parameters().all();
+    all.iter().map(|(name, var)| (name.clone(), values(var).into_iter().map(f32::to_bits).collect())).collect()
+}
+
+pub(crate) fn digest(model: &Recommender) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    bits(model).hash(&mut hasher);
+    hasher.finish()
+}
