@@ -102,10 +102,8 @@ impl Observer for Progress {
             // A log that cannot be written must not stop the training; the checkpoint that follows will tell of a full disk.
             let _ = writeln!(log, "{line}").and_then(|()| log.flush());
         }
-        if self.show == Show::Json {
-            if let Ok(line) = serde_json::to_string(event) {
-                println!("{line}");
-            }
+        if let (Show::Json, Ok(line)) = (self.show, serde_json::to_string(event)) {
+            println!("{line}");
         }
         match event {
             TrainEvent::Start { step, steps } => {

@@ -78,11 +78,10 @@ fn predictions_have_the_units_of_their_objectives() {
     let batch = world::batch(&corpus, &world::late_rows(&corpus, 100), Encode::Nothing);
     let shared = model.represent(&batch, &known, None).unwrap();
     let found = model.outputs(&shared, &batch, None).unwrap().predictions().unwrap();
-    for at in 0..100 {
-        let (click, conversion) = (found[0][at], found[1][at]);
-        assert!((0.0..=1.0).contains(&click) && (0.0..=click).contains(&conversion), "{click}, {conversion}");
-        assert!(found[3][at] >= 0.0, "seconds");
+    for (click, conversion) in found[0].iter().zip(&found[1]) {
+        assert!((0.0..=1.0).contains(click) && (0.0..=*click).contains(conversion), "{click}, {conversion}");
     }
+    assert!(found[3].iter().all(|seconds| *seconds >= 0.0));
     // Fresh towers start near the mean of the training rows: ratings are from 1 to 5.
     let mean = found[2].iter().sum::<f32>() / 100.0;
     assert!((1.0..=5.0).contains(&mean), "{mean}");

@@ -101,7 +101,7 @@ fn one_pass_from_the_weighted_sum_is_the_sum_of_all_passes() {
     let found = bench.step(Method::WeightedSum, GradientCut::Shared, &weights);
     assert_eq!(found.weights, weights);
     for names in bench.names() {
-        let one = combined(&[found.gradients.clone()], &[1.0], &names, &bench.model);
+        let one = combined(std::slice::from_ref(&found.gradients), &[1.0], &names, &bench.model);
         assert_close(&one, &combined(&bench.separate(), &weights, &names, &bench.model), 1e-5);
     }
 }
@@ -113,7 +113,7 @@ fn below_the_cut_the_combined_gradient_is_the_chain_rules() {
     for cut in [GradientCut::Shared, GradientCut::Full] {
         let found = bench.step(Method::Mgda, cut, &[1.0; 4]);
         let [below, towers] = bench.names();
-        let one = |names: &[String]| combined(&[found.gradients.clone()], &[1.0], names, &bench.model);
+        let one = |names: &[String]| combined(std::slice::from_ref(&found.gradients), &[1.0], names, &bench.model);
         assert_close(&one(&below), &combined(&separate, &found.weights, &below, &bench.model), 1e-4);
         // Towers are not shared: each follows its own losses, unweighted.
         assert_close(&one(&towers), &combined(&separate, &[1.0; 4], &towers, &bench.model), 1e-4);
