@@ -102,9 +102,7 @@ pub enum EncoderError {
         device: String,
     },
     /// More trainable layers were asked for than there are.
-    #[error(
-        "cannot train the last {asked} layers of a model that has {layers}; use Trainable::All to train everything"
-    )]
+    #[error("cannot train the last {asked} layers of a model that has {layers}: ask for fewer, or train everything")]
     TooManyLayers {
         /// Layers asked for.
         asked: usize,

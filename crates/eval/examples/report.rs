@@ -2,14 +2,10 @@
 
 use std::error::Error;
 
-use paretune_eval::report::{
-    Cell, Chart, Example, FrontPoint, FrontSection, Recommendation, Report, Series, Table,
-};
+use paretune_eval::report::{Cell, Chart, Example, FrontPoint, FrontSection, Recommendation, Report, Series, Table};
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let path = std::env::args()
-        .nth(1)
-        .unwrap_or_else(|| "report.html".into());
+    let path = std::env::args().nth(1).unwrap_or_else(|| "report.html".into());
     let front = front()?;
     let results = results();
     println!("{results}\n{}", front.table());
@@ -42,85 +38,30 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 fn results() -> Table {
-    let columns = [
-        "objective",
-        "metric",
-        "model",
-        "untrained",
-        "popularity",
-        "item mean",
-        "alone",
-    ];
+    let columns = ["objective", "metric", "model", "untrained", "popularity", "item mean", "alone"];
     Table::new("Objectives, on the test part", columns)
-        .compare(
-            &["click"],
-            "auc",
-            &[Some(0.7312), Some(0.5034), Some(0.6127), None, Some(0.7288)],
-        )
-        .compare(
-            &["click"],
-            "gauc",
-            &[Some(0.6871), Some(0.4989), Some(0.5911), None, Some(0.6902)],
-        )
-        .compare(
-            &["click"],
-            "log_loss",
-            &[Some(0.4211), Some(0.6946), Some(0.5102), None, Some(0.4230)],
-        )
-        .compare(
-            &["conversion"],
-            "auc",
-            &[Some(0.7654), Some(0.4871), Some(0.6420), None, Some(0.7401)],
-        )
-        .compare(
-            &["satisfaction"],
-            "rmse",
-            &[Some(0.9013), Some(1.4420), None, Some(0.9340), Some(0.8977)],
-        )
-        .compare(
-            &["dwell"],
-            "rmse",
-            &[Some(0.7740), Some(1.9021), None, Some(0.8115), Some(0.7752)],
-        )
+        .compare(&["click"], "auc", &[Some(0.7312), Some(0.5034), Some(0.6127), None, Some(0.7288)])
+        .compare(&["click"], "gauc", &[Some(0.6871), Some(0.4989), Some(0.5911), None, Some(0.6902)])
+        .compare(&["click"], "log_loss", &[Some(0.4211), Some(0.6946), Some(0.5102), None, Some(0.4230)])
+        .compare(&["conversion"], "auc", &[Some(0.7654), Some(0.4871), Some(0.6420), None, Some(0.7401)])
+        .compare(&["satisfaction"], "rmse", &[Some(0.9013), Some(1.4420), None, Some(0.9340), Some(0.8977)])
+        .compare(&["dwell"], "rmse", &[Some(0.7740), Some(1.9021), None, Some(0.8115), Some(0.7752)])
         .note("“Alone” was trained on that objective only. Dwell is the logarithm of seconds.")
 }
 
 fn ranking() -> Table {
-    Table::new(
-        "Ranking and lists, all items ranked",
-        ["metric", "model", "untrained", "popularity"],
-    )
-    .compare(&[], "ndcg@10", &[Some(0.0613), Some(0.0019), Some(0.0388)])
-    .compare(
-        &[],
-        "recall@10",
-        &[Some(0.1084), Some(0.0036), Some(0.0702)],
-    )
-    .compare(
-        &[],
-        "coverage@10",
-        &[Some(0.4120), Some(0.3870), Some(0.0041)],
-    )
-    .compare(
-        &[],
-        "diversity@10",
-        &[Some(0.5531), Some(0.3120), Some(0.6010)],
-    )
-    .compare(
-        &[],
-        "provider_gini@10",
-        &[Some(0.6233), Some(0.5874), Some(0.9821)],
-    )
+    Table::new("Ranking and lists, all items ranked", ["metric", "model", "untrained", "popularity"])
+        .compare(&[], "ndcg@10", &[Some(0.0613), Some(0.0019), Some(0.0388)])
+        .compare(&[], "recall@10", &[Some(0.1084), Some(0.0036), Some(0.0702)])
+        .compare(&[], "coverage@10", &[Some(0.4120), Some(0.3870), Some(0.0041)])
+        .compare(&[], "diversity@10", &[Some(0.5531), Some(0.3120), Some(0.6010)])
+        .compare(&[], "provider_gini@10", &[Some(0.6233), Some(0.5874), Some(0.9821)])
 }
 
 fn front() -> Result<FrontSection, Box<dyn Error>> {
     let point = |label: &str, click: Option<f64>, metrics: [f64; 3]| {
-        let weights = click.map_or_else(Vec::new, |click| {
-            vec![
-                ("click".to_owned(), click),
-                ("satisfaction".to_owned(), 1.0 - click),
-            ]
-        });
+        let weights = click
+            .map_or_else(Vec::new, |click| vec![("click".to_owned(), click), ("satisfaction".to_owned(), 1.0 - click)]);
         FrontPoint::new(label, weights, metrics.to_vec())
     };
     let points = vec![
@@ -133,10 +74,7 @@ fn front() -> Result<FrontSection, Box<dyn Error>> {
         point("uncertainty", None, [0.7240, 0.9180, 0.455]),
         point("even, no warm-up", Some(0.5), [0.7150, 0.9340, 0.470]),
     ];
-    Ok(FrontSection::measure(
-        ["click auc", "satisfaction rmse", "coverage@10"],
-        points,
-    )?)
+    Ok(FrontSection::measure(["click auc", "satisfaction rmse", "coverage@10"], points)?)
 }
 
 fn losses() -> Chart {
@@ -161,10 +99,7 @@ fn validation() -> Chart {
         (0..=12)
             .map(|eval| {
                 let x = f64::from(eval) * 100.0;
-                (
-                    x,
-                    end + (start - end) * (-x / 300.0).exp() + 0.004 * (x / 70.0).sin(),
-                )
+                (x, end + (start - end) * (-x / 300.0).exp() + 0.004 * (x / 70.0).sin())
             })
             .collect()
     };
@@ -177,16 +112,8 @@ fn cleaning() -> Table {
     Table::new("Cleaning", ["step", "rows", "share"])
         .row(["read".into(), Cell::count(120_431), Cell::number(100.0, 2)])
         .row(["kept".into(), Cell::count(118_974), Cell::number(98.79, 2)])
-        .row([
-            "duplicate".into(),
-            Cell::count(1_311),
-            Cell::number(1.09, 2),
-        ])
-        .row([
-            "unknown item".into(),
-            Cell::count(140),
-            Cell::number(0.12, 2),
-        ])
+        .row(["duplicate".into(), Cell::count(1_311), Cell::number(1.09, 2)])
+        .row(["unknown item".into(), Cell::count(140), Cell::number(0.12, 2)])
         .row(["bad timestamp".into(), Cell::count(6), Cell::number(0.0, 2)])
         .note("Rows that were not kept are in quarantine.csv with file, line and reason.")
 }
@@ -210,14 +137,8 @@ fn example(user: &str, known: bool) -> Example {
             title: (*title).to_owned(),
             scores: vec![
                 ("click".into(), 0.41 - 0.023 * x),
-                (
-                    "conversion".into(),
-                    0.08 - 0.004 * x + 0.01 * (x * 2.0).sin(),
-                ),
-                (
-                    "satisfaction".into(),
-                    4.4 - 0.07 * x + 0.2 * (x * 3.0).cos(),
-                ),
+                ("conversion".into(), 0.08 - 0.004 * x + 0.01 * (x * 2.0).sin()),
+                ("satisfaction".into(), 4.4 - 0.07 * x + 0.2 * (x * 3.0).cos()),
                 ("dwell".into(), 3.1 + 0.3 * x.sin()),
             ],
             hit: known && rank == 2,
@@ -225,11 +146,7 @@ fn example(user: &str, known: bool) -> Example {
     };
     Example {
         user: user.to_owned(),
-        history: if known {
-            titles.iter().rev().take(6).map(|&t| t.to_owned()).collect()
-        } else {
-            Vec::new()
-        },
+        history: if known { titles.iter().rev().take(6).map(|&t| t.to_owned()).collect() } else { Vec::new() },
         recommendations: titles.iter().enumerate().map(recommendation).collect(),
     }
 }

@@ -31,10 +31,6 @@ const LOWER: [&str; 14] = [
 #[must_use]
 pub fn better_is_higher(metric: &str) -> bool {
     let name = metric.split('@').next().unwrap_or_default().trim();
-    let name = name
-        .rsplit(['/', '.', ':', ' '])
-        .next()
-        .unwrap_or_default()
-        .to_ascii_lowercase();
+    let name = name.rsplit(['/', '.', ':', ' ']).next().unwrap_or_default().to_ascii_lowercase();
     !LOWER.contains(&name.as_str()) && !name.ends_with("_loss")
 }

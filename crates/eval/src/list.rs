@@ -92,11 +92,7 @@ impl<'a> ListAccumulator<'a> {
     ///
     /// # Errors
     /// [`EvalError::Length`] if there is not one vector per item.
-    pub fn with_vectors(
-        mut self,
-        vectors: &'a [f32],
-        dimensions: usize,
-    ) -> Result<Self, EvalError> {
+    pub fn with_vectors(mut self, vectors: &'a [f32], dimensions: usize) -> Result<Self, EvalError> {
         let expected = self.shown.len().saturating_mul(dimensions);
         self.check("vectors", vectors.len(), expected)?;
         self.vectors = (dimensions > 0).then_some((vectors, dimensions));
@@ -109,11 +105,7 @@ impl<'a> ListAccumulator<'a> {
     /// [`EvalError::Length`] if there is not one entry per item.
     pub fn with_providers(mut self, providers: &'a [Option<u32>]) -> Result<Self, EvalError> {
         self.check("providers", providers.len(), self.shown.len())?;
-        self.exposure = providers
-            .iter()
-            .flatten()
-            .map(|&provider| (provider, 0.0))
-            .collect();
+        self.exposure = providers.iter().flatten().map(|&provider| (provider, 0.0)).collect();
         self.providers = Some(providers);
         Ok(self)
     }
@@ -140,10 +132,7 @@ impl<'a> ListAccumulator<'a> {
                 *self.exposure.entry(provider).or_default() += discount(position);
             }
         }
-        if let Some(diversity) = self
-            .vectors
-            .and_then(|(all, width)| diversity(top, all, width))
-        {
+        if let Some(diversity) = self.vectors.and_then(|(all, width)| diversity(top, all, width)) {
             self.diversity += diversity;
             self.diverse_lists += 1.0;
         }
@@ -170,10 +159,7 @@ impl<'a> ListAccumulator<'a> {
         put("item_gini", gini(&self.shown));
         put("item_entropy", shannon_entropy(&self.shown));
         if self.popularity.is_some() {
-            put(
-                "popularity",
-                share(self.log_popularity, self.recommendations),
-            );
+            put("popularity", share(self.log_popularity, self.recommendations));
             put("novelty", share(self.novelty, self.recommendations));
         }
         put("diversity", share(self.diversity, self.diverse_lists));
@@ -188,17 +174,8 @@ impl<'a> ListAccumulator<'a> {
         if found == expected {
             return Ok(());
         }
-        let per = if what == "vectors" {
-            "item and dimension"
-        } else {
-            "item of the catalogue"
-        };
-        Err(EvalError::Length {
-            what,
-            found,
-            expected,
-            per,
-        })
+        let per = if what == "vectors" { "item and dimension" } else { "item of the catalogue" };
+        Err(EvalError::Length { what, found, expected, per })
     }
 }
 
@@ -212,9 +189,7 @@ fn diversity(top: &[u32], vectors: &[f32], width: usize) -> Option<f64> {
     let mut own = 0.0;
     for &item in top {
         let vector = &vectors[item as usize * width..][..width];
-        let norm = (vector.iter().map(|&x| f64::from(x) * f64::from(x)))
-            .sum::<f64>()
-            .sqrt();
+        let norm = (vector.iter().map(|&x| f64::from(x) * f64::from(x))).sum::<f64>().sqrt();
         if norm > 0.0 {
             own += 1.0;
             for (total, &x) in sum.iter_mut().zip(vector) {

@@ -25,18 +25,10 @@ use crate::EvalError;
 pub fn non_dominated(points: &[Vec<f64>], maximise: &[bool]) -> Result<Vec<bool>, EvalError> {
     check_dimensions(points, maximise.len())?;
     let gains: Vec<Vec<f64>> = (points.iter())
-        .map(|point| {
-            point
-                .iter()
-                .zip(maximise)
-                .map(|(&x, &up)| if up { x } else { -x })
-                .collect()
-        })
+        .map(|point| point.iter().zip(maximise).map(|(&x, &up)| if up { x } else { -x }).collect())
         .collect();
     Ok((gains.iter())
-        .map(|own| {
-            !own.iter().any(|x| x.is_nan()) && !gains.iter().any(|other| dominates(other, own))
-        })
+        .map(|own| !own.iter().any(|x| x.is_nan()) && !gains.iter().any(|other| dominates(other, own)))
         .collect())
 }
 
@@ -48,20 +40,11 @@ pub fn non_dominated(points: &[Vec<f64>], maximise: &[bool]) -> Result<Vec<bool>
 ///
 /// # Errors
 /// [`EvalError::Dimension`] if a point does not have one coordinate per objective.
-pub fn reference_point(
-    points: &[Vec<f64>],
-    maximise: &[bool],
-    margin: f64,
-) -> Result<Vec<f64>, EvalError> {
+pub fn reference_point(points: &[Vec<f64>], maximise: &[bool], margin: f64) -> Result<Vec<f64>, EvalError> {
     check_dimensions(points, maximise.len())?;
     let reference = |(objective, &up): (usize, &bool)| {
-        let values = points
-            .iter()
-            .map(|point| point[objective])
-            .filter(|x| x.is_finite());
-        let (low, high) = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), x| {
-            (low.min(x), high.max(x))
-        });
+        let values = points.iter().map(|point| point[objective]).filter(|x| x.is_finite());
+        let (low, high) = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), x| (low.min(x), high.max(x)));
         match (low <= high, up) {
             (false, _) => 0.0,
             (true, true) => low - margin * (high - low),
@@ -79,11 +62,7 @@ fn dominates(a: &[f64], b: &[f64]) -> bool {
 fn check_dimensions(points: &[Vec<f64>], expected: usize) -> Result<(), EvalError> {
     match points.iter().position(|point| point.len() != expected) {
         None => Ok(()),
-        Some(index) => Err(EvalError::Dimension {
-            index,
-            found: points[index].len(),
-            expected,
-        }),
+        Some(index) => Err(EvalError::Dimension { index, found: points[index].len(), expected }),
     }
 }
 

@@ -47,8 +47,7 @@ impl RankingMetrics {
     #[must_use]
     pub fn of_user(top: &[u32], relevant: &[u32], k: usize) -> Option<Self> {
         let relevant: BTreeSet<u32> = relevant.iter().copied().collect();
-        (k > 0 && !relevant.is_empty())
-            .then(|| Self::from_hits(&hits(top, &relevant, k), relevant.len(), k))
+        (k > 0 && !relevant.is_empty()).then(|| Self::from_hits(&hits(top, &relevant, k), relevant.len(), k))
     }
 
     fn from_hits(hits: &[bool], relevant: usize, k: usize) -> Self {
@@ -73,14 +72,7 @@ impl RankingMetrics {
     }
 
     fn values(&self) -> [f64; 6] {
-        [
-            self.ndcg,
-            self.recall,
-            self.mrr,
-            self.hit,
-            self.precision,
-            self.map,
-        ]
+        [self.ndcg, self.recall, self.mrr, self.hit, self.precision, self.map]
     }
 }
 
@@ -91,9 +83,7 @@ pub(crate) fn discount(index: usize) -> f64 {
 
 fn hits(top: &[u32], relevant: &BTreeSet<u32>, longest: usize) -> Vec<bool> {
     let mut found = BTreeSet::new();
-    (top.iter().take(longest))
-        .map(|item| relevant.contains(item) && found.insert(*item))
-        .collect()
+    (top.iter().take(longest)).map(|item| relevant.contains(item) && found.insert(*item)).collect()
 }
 
 /// Gathers [`RankingMetrics`] user by user, at several cut-offs.
@@ -117,9 +107,7 @@ impl RankingAccumulator {
     /// An empty accumulator for these cut-offs. Zeros and repeats are dropped.
     #[must_use]
     pub fn new(ks: &[usize]) -> Self {
-        let ks: Vec<usize> = BTreeSet::from_iter(ks.iter().copied().filter(|&k| k > 0))
-            .into_iter()
-            .collect();
+        let ks: Vec<usize> = BTreeSet::from_iter(ks.iter().copied().filter(|&k| k > 0)).into_iter().collect();
         let series = vec![Vec::new(); ks.len() * RankingMetrics::NAMES.len()];
         Self { ks, series }
     }
@@ -158,8 +146,7 @@ impl RankingAccumulator {
     /// [`paired_bootstrap`](crate::paired_bootstrap) compares.
     #[must_use]
     pub fn per_user(&self) -> BTreeMap<String, &[f64]> {
-        let names = (self.ks.iter())
-            .flat_map(|k| RankingMetrics::NAMES.map(|metric| format!("{metric}@{k}")));
+        let names = (self.ks.iter()).flat_map(|k| RankingMetrics::NAMES.map(|metric| format!("{metric}@{k}")));
         names.zip(self.series.iter().map(Vec::as_slice)).collect()
     }
 

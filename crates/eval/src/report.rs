@@ -94,10 +94,7 @@ impl Report {
     /// A report with only a heading.
     #[must_use]
     pub fn new(title: impl Into<String>) -> Self {
-        Self {
-            title: title.into(),
-            ..Self::default()
-        }
+        Self { title: title.into(), ..Self::default() }
     }
 
     /// Adds a sentence to the summary.

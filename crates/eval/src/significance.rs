@@ -34,12 +34,7 @@ impl Difference {
 ///
 /// # Errors
 /// [`EvalError::Length`] if the slices differ in length, [`EvalError::Empty`] if no pair or no resample is left.
-pub fn paired_bootstrap(
-    a: &[f64],
-    b: &[f64],
-    resamples: usize,
-    seed: u64,
-) -> Result<Difference, EvalError> {
+pub fn paired_bootstrap(a: &[f64], b: &[f64], resamples: usize, seed: u64) -> Result<Difference, EvalError> {
     if a.len() != b.len() {
         return Err(EvalError::Length {
             what: "the second model",
@@ -48,21 +43,12 @@ pub fn paired_bootstrap(
             per: "value of the first, for the same user",
         });
     }
-    let differences: Vec<f64> = a
-        .iter()
-        .zip(b)
-        .map(|(a, b)| a - b)
-        .filter(|difference| !difference.is_nan())
-        .collect();
+    let differences: Vec<f64> = a.iter().zip(b).map(|(a, b)| a - b).filter(|difference| !difference.is_nan()).collect();
     if differences.is_empty() {
-        return Err(EvalError::Empty {
-            what: "the list of pairs",
-        });
+        return Err(EvalError::Empty { what: "the list of pairs" });
     }
     if resamples == 0 {
-        return Err(EvalError::Empty {
-            what: "the set of resamples",
-        });
+        return Err(EvalError::Empty { what: "the set of resamples" });
     }
     let count = differences.len();
     let mut means: Vec<f64> = (0..resamples as u64)
@@ -70,9 +56,7 @@ pub fn paired_bootstrap(
         .map(|stream| {
             let mut random = ChaCha8Rng::seed_from_u64(seed);
             random.set_stream(stream);
-            let sum: f64 = (0..count)
-                .map(|_| differences[random.random_range(0..count)])
-                .sum();
+            let sum: f64 = (0..count).map(|_| differences[random.random_range(0..count)]).sum();
             sum / count as f64
         })
         .collect();

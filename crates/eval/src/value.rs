@@ -22,9 +22,7 @@ pub fn auc(scores: &[f32], labels: &[f32]) -> Option<f64> {
     if scores.len() != labels.len() {
         return None;
     }
-    let mut samples: Vec<(f32, bool)> = labelled(scores, labels)
-        .map(|(score, label)| (score, label > 0.5))
-        .collect();
+    let mut samples: Vec<(f32, bool)> = labelled(scores, labels).map(|(score, label)| (score, label > 0.5)).collect();
     auc_of(&mut samples).map(|(auc, _)| auc)
 }
 

@@ -2,9 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use paretune_eval::{
-    ListAccumulator, RankingAccumulator, auc, gauc, hypervolume, log_loss, mae, non_dominated, rmse,
-};
+use paretune_eval::{ListAccumulator, RankingAccumulator, auc, gauc, hypervolume, log_loss, mae, non_dominated, rmse};
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -56,65 +54,30 @@ fn fixtures() -> Fixtures {
 
 #[track_caller]
 fn check(name: &str, ours: f64, theirs: f64, tolerance: f64) {
-    assert!(
-        (ours - theirs).abs() <= tolerance,
-        "{name}: {ours} is not {theirs}"
-    );
+    assert!((ours - theirs).abs() <= tolerance, "{name}: {ours} is not {theirs}");
 }
 
 #[test]
 fn value_metrics_agree_with_scikit_learn() {
     let theirs = fixtures().values;
-    let Values {
-        scores,
-        labels,
-        users,
-        predictions,
-        ratings,
-        ..
-    } = &theirs;
+    let Values { scores, labels, users, predictions, ratings, .. } = &theirs;
     check("auc", auc(scores, labels).unwrap(), theirs.auc, 1e-12);
-    check(
-        "gauc",
-        gauc(scores, labels, users).unwrap(),
-        theirs.gauc,
-        1e-12,
-    );
+    check("gauc", gauc(scores, labels, users).unwrap(), theirs.gauc, 1e-12);
     // The inputs are rounded to single precision here.
-    check(
-        "log loss",
-        log_loss(scores, labels).unwrap(),
-        theirs.log_loss,
-        1e-7,
-    );
-    check(
-        "rmse",
-        rmse(predictions, ratings).unwrap(),
-        theirs.rmse,
-        1e-7,
-    );
+    check("log loss", log_loss(scores, labels).unwrap(), theirs.log_loss, 1e-7);
+    check("rmse", rmse(predictions, ratings).unwrap(), theirs.rmse, 1e-7);
     check("mae", mae(predictions, ratings).unwrap(), theirs.mae, 1e-7);
 }
 
 #[test]
 fn ranking_metrics_agree_with_their_definitions() {
-    let Lists {
-        top,
-        relevant,
-        ranking,
-        ..
-    } = fixtures().lists;
+    let Lists { top, relevant, ranking, .. } = fixtures().lists;
     let mut ours = RankingAccumulator::new(&[1, 3, 10]);
     for (top, relevant) in top.iter().zip(&relevant) {
         ours.add_user(top, relevant);
     }
     let ours = ours.finish();
-    assert!(
-        ours.keys().eq(ranking.keys()),
-        "{:?} against {:?}",
-        ours.keys(),
-        ranking.keys()
-    );
+    assert!(ours.keys().eq(ranking.keys()), "{:?} against {:?}", ours.keys(), ranking.keys());
     for (name, theirs) in &ranking {
         check(name, ours[name], *theirs, 1e-12);
     }
@@ -134,33 +97,18 @@ fn list_metrics_agree_with_their_definitions() {
     let ours = ours.finish();
     assert!(ours.keys().eq(theirs.lists.keys()), "{:?}", ours.keys());
     for (name, theirs) in &theirs.lists {
-        let tolerance = if name.starts_with("diversity") {
-            1e-7
-        } else {
-            1e-12
-        };
+        let tolerance = if name.starts_with("diversity") { 1e-7 } else { 1e-12 };
         check(name, ours[name], *theirs, tolerance);
     }
 }
 
 #[test]
 fn fronts_and_hypervolumes_agree_with_pymoo() {
-    for Front {
-        points,
-        reference,
-        hypervolume: theirs,
-        front,
-    } in fixtures().fronts
-    {
+    for Front { points, reference, hypervolume: theirs, front } in fixtures().fronts {
         // pymoo minimises.
         let maximise = vec![false; reference.len()];
         let name = format!("{} objectives", reference.len());
-        check(
-            &name,
-            hypervolume(&points, &reference, &maximise).unwrap(),
-            theirs,
-            1e-12,
-        );
+        check(&name, hypervolume(&points, &reference, &maximise).unwrap(), theirs, 1e-12);
         let ours = non_dominated(&points, &maximise).unwrap();
         let ours: Vec<usize> = (0..ours.len()).filter(|&index| ours[index]).collect();
         assert_eq!(ours, front, "{name}");

@@ -21,9 +21,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     let max_length = rest.first().map(|length| length.parse()).transpose()?;
 
-    let files = model
-        .parse::<ModelSource>()?
-        .fetch(&FetchOptions::default())?;
+    let files = model.parse::<ModelSource>()?.fetch(&FetchOptions::default())?;
     let tokenizer = TextTokenizer::load(&files, max_length)?;
     let contents = std::fs::read_to_string(file)?;
     let texts: Vec<&str> = contents.lines().collect();
@@ -32,14 +30,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let tokenized = tokenizer.encode(&texts)?;
     let seconds = start.elapsed().as_secs_f64();
 
-    let longest = (0..tokenized.len())
-        .map(|index| tokenized.length(index))
-        .max()
-        .unwrap_or(0);
+    let longest = (0..tokenized.len()).map(|index| tokenized.length(index)).max().unwrap_or(0);
     let batches = tokenized.batches(TOKEN_BUDGET).len();
-    let limit = tokenizer
-        .max_length()
-        .map_or("no limit".to_owned(), |length| format!("{length} tokens"));
+    let limit = tokenizer.max_length().map_or("no limit".to_owned(), |length| format!("{length} tokens"));
     println!(
         "model      {} ({}), {} tokens in its vocabulary",
         files.dir.display(),

@@ -121,9 +121,7 @@ pub enum FeatureError {
     TooManyTokens,
 
     /// The address of the Hub is not one.
-    #[error(
-        "`{endpoint}` is not an address of a Hub; give one such as `https://huggingface.co` (HF_ENDPOINT)"
-    )]
+    #[error("`{endpoint}` is not an address of a Hub; give one such as `https://huggingface.co` (HF_ENDPOINT)")]
     Endpoint {
         /// What was given.
         endpoint: String,
@@ -183,9 +181,7 @@ pub enum FeatureError {
     },
 
     /// The connection broke during a download.
-    #[error(
-        "the download of {repo} broke off: {reason}; run again, files that are complete are kept"
-    )]
+    #[error("the download of {repo} broke off: {reason}; run again, files that are complete are kept")]
     Interrupted {
         /// Model name, with the revision if one was given.
         repo: String,
@@ -194,9 +190,7 @@ pub enum FeatureError {
     },
 
     /// A downloaded file has not the size that the Hub announces; it was removed from the cache.
-    #[error(
-        "{file} of {repo} came with {found} bytes instead of {expected}; it was removed from the cache, run again"
-    )]
+    #[error("{file} of {repo} came with {found} bytes instead of {expected}; it was removed from the cache, run again")]
     Incomplete {
         /// Model name, with the revision if one was given.
         repo: String,
@@ -209,9 +203,7 @@ pub enum FeatureError {
     },
 
     /// The Hub failed, or something else answers at its address.
-    #[error(
-        "the Hub at {endpoint} failed for {repo}: {reason}; try again later, and check that HF_ENDPOINT is a Hub"
-    )]
+    #[error("the Hub at {endpoint} failed for {repo}: {reason}; try again later, and check that HF_ENDPOINT is a Hub")]
     HubFailed {
         /// Model name, with the revision if one was given.
         repo: String,

@@ -50,13 +50,23 @@ const TOKENIZER_FILES: &[&str] = &[
 ];
 
 /// Weights that Python opens by running what is in them.
-pub(crate) const PICKLES: &[&str] = &[
-    "pytorch_model.bin",
-    "pytorch_model.bin.index.json",
-    "pytorch_model.pt",
-];
+pub(crate) const PICKLES: &[&str] = &["pytorch_model.bin", "pytorch_model.bin.index.json", "pytorch_model.pt"];
 
 impl ModelFiles {
+    /// The files of a folder that are needed to tokenize, whether or not there are weights; nothing is looked for.
+    pub fn unweighted(dir: impl Into<PathBuf>) -> Self {
+        let dir = dir.into();
+        Self {
+            config: dir.join("config.json"),
+            tokenizer: dir.join("tokenizer.json"),
+            weights: Vec::new(),
+            pooling: None,
+            modules: None,
+            sentence_config: None,
+            dir,
+        }
+    }
+
     /// Finds the files of the model in `dir`.
     ///
     /// # Errors
@@ -66,9 +76,7 @@ impl ModelFiles {
     pub fn local(dir: impl AsRef<Path>) -> Result<Self, FeatureError> {
         let dir = dir.as_ref();
         if !dir.is_dir() {
-            return Err(FeatureError::NoDirectory {
-                dir: dir.to_path_buf(),
-            });
+            return Err(FeatureError::NoDirectory { dir: dir.to_path_buf() });
         }
         let modules_path = existing(dir, "modules.json");
         let modules = match &modules_path {
@@ -103,21 +111,14 @@ impl ModelFiles {
     /// `sentence_bert_config.json` (without it, `model_max_length` in `tokenizer_config.json`) and
     /// `max_position_embeddings` in `config.json`. `None` if none of them is given.
     pub fn max_length(&self) -> Option<usize> {
-        let sentence = self
-            .sentence_config
-            .as_deref()
-            .and_then(|path| read_json::<SentenceConfig>(path).ok());
-        let asked = sentence
-            .and_then(|config| config.max_seq_length)
-            .or_else(|| {
-                let path = self.tokenizer.with_file_name("tokenizer_config.json");
-                let length = read_json::<TokenizerConfig>(&path).ok()?.model_max_length?;
-                // Tokenizers without a limit say 1e30.
-                (length >= 1.0 && length < f64::from(u32::MAX)).then_some(length as usize)
-            });
-        let positions = self
-            .architecture()
-            .and_then(|config| config.max_position_embeddings);
+        let sentence = self.sentence_config.as_deref().and_then(|path| read_json::<SentenceConfig>(path).ok());
+        let asked = sentence.and_then(|config| config.max_seq_length).or_else(|| {
+            let path = self.tokenizer.with_file_name("tokenizer_config.json");
+            let length = read_json::<TokenizerConfig>(&path).ok()?.model_max_length?;
+            // Tokenizers without a limit say 1e30.
+            (length >= 1.0 && length < f64::from(u32::MAX)).then_some(length as usize)
+        });
+        let positions = self.architecture().and_then(|config| config.max_position_embeddings);
         asked.into_iter().chain(positions).min()
     }
 
@@ -128,8 +129,7 @@ impl ModelFiles {
 
     /// How many positions the model knows, by `config.json`.
     pub(crate) fn positions(&self) -> Option<usize> {
-        self.architecture()
-            .and_then(|config| config.max_position_embeddings)
+        self.architecture().and_then(|config| config.max_position_embeddings)
     }
 
     fn architecture(&self) -> Option<Architecture> {
@@ -144,15 +144,8 @@ impl ModelFiles {
     /// The kinds of the model's parts in their order, such as `Transformer`, `Pooling`, `Normalize`, `Dense`; empty
     /// without `modules.json`. A caller that computes fewer of them does not compute this model's own vectors.
     pub fn module_kinds(&self) -> Vec<String> {
-        let modules = self
-            .modules
-            .as_deref()
-            .and_then(|path| modules::parse(&read(path).ok()?).ok());
-        modules
-            .unwrap_or_default()
-            .iter()
-            .map(|module| module.kind().to_owned())
-            .collect()
+        let modules = self.modules.as_deref().and_then(|path| modules::parse(&read(path).ok()?).ok());
+        modules.unwrap_or_default().iter().map(|module| module.kind().to_owned()).collect()
     }
 
     /// Identifies what the model computes: 16 hexadecimal digits of the SHA-256 of configuration, tokenizer, pooling
@@ -163,16 +156,8 @@ impl ModelFiles {
     pub fn hash(&self) -> Result<String, FeatureError> {
         let mut hasher = Sha256::new();
         let mut buffer = vec![0; 1 << 16];
-        for path in [&self.config, &self.tokenizer]
-            .into_iter()
-            .chain(&self.pooling)
-            .chain(&self.weights)
-        {
-            let failed = |source| FeatureError::Io {
-                action: "read",
-                path: path.clone(),
-                source,
-            };
+        for path in [&self.config, &self.tokenizer].into_iter().chain(&self.pooling).chain(&self.weights) {
+            let failed = |source| FeatureError::Io { action: "read", path: path.clone(), source };
             let mut file = fs::File::open(path).map_err(failed)?;
             // The length first, so that no byte can move from one file to the next unnoticed.
             hasher.update(file.metadata().map_err(failed)?.len().to_le_bytes());
@@ -185,12 +170,7 @@ impl ModelFiles {
                 }
             }
         }
-        Ok(hasher
-            .finalize()
-            .iter()
-            .take(8)
-            .map(|byte| format!("{byte:02x}"))
-            .collect())
+        Ok(hasher.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect())
     }
 
     /// Copies the tokenizer's files, and those that tell sentence-transformers how to use it, into `dir`, which is
@@ -206,9 +186,8 @@ impl ModelFiles {
             source,
         })?;
         for name in TOKENIZER_FILES {
-            let from = [self.tokenizer.with_file_name(name), self.dir.join(name)]
-                .into_iter()
-                .find(|path| path.is_file());
+            let from =
+                [self.tokenizer.with_file_name(name), self.dir.join(name)].into_iter().find(|path| path.is_file());
             if let Some(from) = from {
                 copy_whole(&from, &dir.join(name))?;
             }
@@ -250,26 +229,15 @@ fn required(dir: &Path, name: &str, advice: &str) -> Result<PathBuf, FeatureErro
 }
 
 fn missing(dir: &Path, name: &str, advice: &str) -> FeatureError {
-    FeatureError::MissingFile {
-        model: dir.display().to_string(),
-        file: name.to_owned(),
-        advice: advice.to_owned(),
-    }
+    FeatureError::MissingFile { model: dir.display().to_string(), file: name.to_owned(), advice: advice.to_owned() }
 }
 
 fn malformed(path: &Path, reason: impl ToString) -> FeatureError {
-    FeatureError::Malformed {
-        path: path.to_path_buf(),
-        reason: reason.to_string(),
-    }
+    FeatureError::Malformed { path: path.to_path_buf(), reason: reason.to_string() }
 }
 
 fn read(path: &Path) -> Result<String, FeatureError> {
-    fs::read_to_string(path).map_err(|source| FeatureError::Io {
-        action: "read",
-        path: path.to_path_buf(),
-        source,
-    })
+    fs::read_to_string(path).map_err(|source| FeatureError::Io { action: "read", path: path.to_path_buf(), source })
 }
 
 fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, FeatureError> {
@@ -289,28 +257,14 @@ fn weights(dir: &Path) -> Result<Vec<PathBuf>, FeatureError> {
         return shards
             .into_iter()
             .map(|shard| match modules::stays_inside(shard) {
-                true => required(
-                    dir,
-                    shard,
-                    "`model.safetensors.index.json` names it; fetch the model again",
-                ),
-                false => Err(malformed(
-                    &path,
-                    format!("the shard `{shard}` leads out of the model's folder"),
-                )),
+                true => required(dir, shard, "`model.safetensors.index.json` names it; fetch the model again"),
+                false => Err(malformed(&path, format!("the shard `{shard}` leads out of the model's folder"))),
             })
             .collect();
     }
     match PICKLES.iter().find(|name| dir.join(name).is_file()) {
-        Some(file) => Err(FeatureError::UnsafeWeights {
-            model: dir.display().to_string(),
-            file: (*file).to_owned(),
-        }),
-        None => Err(missing(
-            dir,
-            "model.safetensors",
-            "copy the weights there, or give a model that has some",
-        )),
+        Some(file) => Err(FeatureError::UnsafeWeights { model: dir.display().to_string(), file: (*file).to_owned() }),
+        None => Err(missing(dir, "model.safetensors", "copy the weights there, or give a model that has some")),
     }
 }
 
@@ -319,12 +273,7 @@ fn pooling(dir: &Path, modules: &[Module]) -> Result<Option<PathBuf>, FeatureErr
         // Without it the vectors would silently be pooled in another way than the model was trained for.
         Some(module) => {
             let name = format!("{}/config.json", module.path());
-            required(
-                dir,
-                name.trim_start_matches('/'),
-                "`modules.json` names it; fetch the model again",
-            )
-            .map(Some)
+            required(dir, name.trim_start_matches('/'), "`modules.json` names it; fetch the model again").map(Some)
         }
         None => Ok(existing(dir, "1_Pooling/config.json")),
     }
@@ -336,11 +285,8 @@ fn copy_whole(from: &Path, to: &Path) -> Result<(), FeatureError> {
     {
         return Ok(());
     }
-    let contents = fs::read(from).map_err(|source| FeatureError::Io {
-        action: "read",
-        path: from.to_path_buf(),
-        source,
-    })?;
+    let contents =
+        fs::read(from).map_err(|source| FeatureError::Io { action: "read", path: from.to_path_buf(), source })?;
     let mut beside = to.as_os_str().to_owned();
     beside.push(".partial");
     let written = (|| {
@@ -349,11 +295,7 @@ fn copy_whole(from: &Path, to: &Path) -> Result<(), FeatureError> {
         file.sync_all()?;
         fs::rename(&beside, to)
     })();
-    written.map_err(|source| FeatureError::Io {
-        action: "write",
-        path: to.to_path_buf(),
-        source,
-    })
+    written.map_err(|source| FeatureError::Io { action: "write", path: to.to_path_buf(), source })
 }
 
 #[cfg(test)]

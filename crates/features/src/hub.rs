@@ -27,11 +27,7 @@ struct RemoteFile {
 }
 
 /// Brings the files of `repo` into the cache.
-pub(crate) fn fetch(
-    repo: &str,
-    revision: Option<&str>,
-    options: &FetchOptions,
-) -> Result<ModelFiles, FeatureError> {
+pub(crate) fn fetch(repo: &str, revision: Option<&str>, options: &FetchOptions) -> Result<ModelFiles, FeatureError> {
     let hub = Hub::open(repo, revision, options)?;
     if options.offline {
         return hub.cached().map_err(|reason| hub.not_cached(reason));
@@ -41,10 +37,7 @@ pub(crate) fn fetch(
         Err(error @ FeatureError::HubUnreachable { .. }) => {
             let files = hub.cached().map_err(|_| error)?;
             if options.progress {
-                eprintln!(
-                    "The Hub at {} cannot be reached; using {} from the cache.",
-                    hub.endpoint, hub.name
-                );
+                eprintln!("The Hub at {} cannot be reached; using {} from the cache.", hub.endpoint, hub.name);
             }
             Ok(files)
         }
@@ -64,20 +57,9 @@ struct Hub {
 }
 
 impl Hub {
-    fn open(
-        repo: &str,
-        revision: Option<&str>,
-        options: &FetchOptions,
-    ) -> Result<Self, FeatureError> {
-        let endpoint = options
-            .endpoint
-            .as_deref()
-            .unwrap_or("https://huggingface.co")
-            .trim_end_matches('/')
-            .to_owned();
-        let not_one = |_: HFError| FeatureError::Endpoint {
-            endpoint: endpoint.clone(),
-        };
+    fn open(repo: &str, revision: Option<&str>, options: &FetchOptions) -> Result<Self, FeatureError> {
+        let endpoint = options.endpoint.as_deref().unwrap_or("https://huggingface.co").trim_end_matches('/').to_owned();
+        let not_one = |_: HFError| FeatureError::Endpoint { endpoint: endpoint.clone() };
 
         let mut builder = HFClient::builder()
             .endpoint(&endpoint)
@@ -108,12 +90,7 @@ impl Hub {
 
     /// The model as the cache has it, or what is missing there.
     fn cached(&self) -> Result<ModelFiles, String> {
-        let snapshot = self
-            .model
-            .snapshot_download()
-            .revision(&self.revision)
-            .local_files_only(true)
-            .send();
+        let snapshot = self.model.snapshot_download().revision(&self.revision).local_files_only(true).send();
         let dir = snapshot.map_err(|_| format!("no revision `{}`", self.revision))?;
         ModelFiles::local(dir).map_err(|error| match error {
             FeatureError::MissingFile { file, .. } => format!("no `{file}`"),
@@ -122,21 +99,12 @@ impl Hub {
     }
 
     fn not_cached(&self, reason: String) -> FeatureError {
-        FeatureError::NotCached {
-            repo: self.name.clone(),
-            cache: self.cache.clone(),
-            reason,
-        }
+        FeatureError::NotCached { repo: self.name.clone(), cache: self.cache.clone(), reason }
     }
 
     fn download(&self) -> Result<ModelFiles, FeatureError> {
         self.reachable()?;
-        let listed = self
-            .model
-            .list_tree()
-            .revision(&self.revision)
-            .recursive(true)
-            .send();
+        let listed = self.model.list_tree().revision(&self.revision).recursive(true).send();
         let files: Vec<RemoteFile> = listed
             .map_err(|error| self.failure(error))?
             .into_iter()
@@ -153,12 +121,7 @@ impl Hub {
             dir = self.snapshot(&wanted)?;
             if let Some((file, found)) = remove_incomplete(&dir, &wanted) {
                 let (repo, file, expected) = (self.name.clone(), file.path.clone(), file.bytes);
-                return Err(FeatureError::Incomplete {
-                    repo,
-                    file,
-                    expected,
-                    found,
-                });
+                return Err(FeatureError::Incomplete { repo, file, expected, found });
             }
         }
         ModelFiles::local(dir)
@@ -180,9 +143,7 @@ impl Hub {
     fn reachable(&self) -> Result<(), FeatureError> {
         match reach::attempt(&self.endpoint) {
             Ok(()) => Ok(()),
-            Err(reach::Refusal::NoAddress) => Err(FeatureError::Endpoint {
-                endpoint: self.endpoint.clone(),
-            }),
+            Err(reach::Refusal::NoAddress) => Err(FeatureError::Endpoint { endpoint: self.endpoint.clone() }),
             Err(reach::Refusal::NoConnection(reason)) => Err(self.unreachable(reason)),
         }
     }

@@ -29,19 +29,14 @@ impl Module {
 pub(crate) fn parse(text: &str) -> Result<Vec<Module>, String> {
     let modules: Vec<Module> = serde_json::from_str(text).map_err(|error| error.to_string())?;
     match modules.iter().find(|module| !stays_inside(&module.path)) {
-        Some(module) => Err(format!(
-            "the module path `{}` leads out of the model's folder",
-            module.path
-        )),
+        Some(module) => Err(format!("the module path `{}` leads out of the model's folder", module.path)),
         None => Ok(modules),
     }
 }
 
 /// Whether a relative path from a model's file stays below the model's folder.
 pub(crate) fn stays_inside(path: &str) -> bool {
-    Path::new(path)
-        .components()
-        .all(|part| matches!(part, Component::Normal(_) | Component::CurDir))
+    Path::new(path).components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir))
 }
 
 #[cfg(test)]
@@ -55,10 +50,7 @@ mod tests {
                 {"idx":1,"name":"1","path":"1_Pooling","type":"sentence_transformers.sentence_transformer.modules.Pooling"}]"#,
         )
         .unwrap();
-        let kinds: Vec<_> = modules
-            .iter()
-            .map(|module| (module.kind(), module.path()))
-            .collect();
+        let kinds: Vec<_> = modules.iter().map(|module| (module.kind(), module.path())).collect();
         assert_eq!(kinds, [("Transformer", ""), ("Pooling", "1_Pooling")]);
     }
 

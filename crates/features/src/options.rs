@@ -42,12 +42,8 @@ impl FetchOptions {
                 .or_else(|| home().map(|dir| dir.join("hub"))),
             endpoint: given("HF_ENDPOINT"),
             token: given("HF_TOKEN"),
-            offline: given("HF_HUB_OFFLINE").is_some_and(|value| {
-                matches!(
-                    value.to_ascii_lowercase().as_str(),
-                    "1" | "on" | "yes" | "true"
-                )
-            }),
+            offline: given("HF_HUB_OFFLINE")
+                .is_some_and(|value| matches!(value.to_ascii_lowercase().as_str(), "1" | "on" | "yes" | "true")),
             progress: true,
         }
     }
@@ -72,64 +68,33 @@ mod tests {
 
     fn from(variables: &[(&str, &str)]) -> FetchOptions {
         FetchOptions::from_variables(|name| {
-            variables
-                .iter()
-                .find(|(key, _)| *key == name)
-                .map(|(_, value)| (*value).to_owned())
+            variables.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
         })
     }
 
     #[test]
     fn the_environment_is_read_as_python_reads_it() {
-        let cache = |variables: &[(&str, &str)]| {
-            from(variables).cache.map(|path| path.display().to_string())
-        };
-        assert_eq!(
-            cache(&[("HF_HUB_CACHE", "/a"), ("HF_HOME", "/b")]).as_deref(),
-            Some("/a")
-        );
-        assert_eq!(
-            cache(&[("HF_HOME", "/b"), ("HOME", "/c")]).as_deref(),
-            Some("/b/hub")
-        );
-        assert_eq!(
-            cache(&[("HF_HUB_CACHE", ""), ("HOME", "/c")]).as_deref(),
-            Some("/c/.cache/huggingface/hub")
-        );
+        let cache = |variables: &[(&str, &str)]| from(variables).cache.map(|path| path.display().to_string());
+        assert_eq!(cache(&[("HF_HUB_CACHE", "/a"), ("HF_HOME", "/b")]).as_deref(), Some("/a"));
+        assert_eq!(cache(&[("HF_HOME", "/b"), ("HOME", "/c")]).as_deref(), Some("/b/hub"));
+        assert_eq!(cache(&[("HF_HUB_CACHE", ""), ("HOME", "/c")]).as_deref(), Some("/c/.cache/huggingface/hub"));
         assert_eq!(cache(&[]), None);
 
         let options = from(&[("HF_ENDPOINT", "http://mirror"), ("HF_TOKEN", "hf_x")]);
-        assert_eq!(
-            (options.endpoint.as_deref(), options.token.as_deref()),
-            (Some("http://mirror"), Some("hf_x"))
-        );
+        assert_eq!((options.endpoint.as_deref(), options.token.as_deref()), (Some("http://mirror"), Some("hf_x")));
         assert_eq!(from(&[("HF_TOKEN", " ")]).token, None);
     }
 
     #[test]
     fn offline_takes_the_usual_words() {
-        for (value, offline) in [
-            ("1", true),
-            ("TRUE", true),
-            ("on", true),
-            ("0", false),
-            ("", false),
-            ("no", false),
-        ] {
-            assert_eq!(
-                from(&[("HF_HUB_OFFLINE", value)]).offline,
-                offline,
-                "{value:?}"
-            );
+        for (value, offline) in [("1", true), ("TRUE", true), ("on", true), ("0", false), ("", false), ("no", false)] {
+            assert_eq!(from(&[("HF_HUB_OFFLINE", value)]).offline, offline, "{value:?}");
         }
     }
 
     #[test]
     fn a_token_is_never_printed() {
         let shown = format!("{:?}", from(&[("HF_TOKEN", "hf_secret")]));
-        assert!(
-            shown.contains("token") && !shown.contains("secret"),
-            "{shown}"
-        );
+        assert!(shown.contains("token") && !shown.contains("secret"), "{shown}");
     }
 }

@@ -16,11 +16,7 @@ pub struct Packed {
 
 impl Default for Packed {
     fn default() -> Self {
-        Self {
-            ids: Vec::new(),
-            positions: Vec::new(),
-            offsets: vec![0],
-        }
+        Self { ids: Vec::new(), positions: Vec::new(), offsets: vec![0] }
     }
 }
 

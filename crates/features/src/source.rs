@@ -54,10 +54,7 @@ impl FromStr for ModelSource {
     /// An existing directory, or a path that starts with `.` or `/`, is local; `org/name` or `org/name@revision` is a
     /// model on the Hub.
     fn from_str(name: &str) -> Result<Self, FeatureError> {
-        let refuse = |reason: &str| FeatureError::ModelName {
-            name: name.to_owned(),
-            reason: reason.to_owned(),
-        };
+        let refuse = |reason: &str| FeatureError::ModelName { name: name.to_owned(), reason: reason.to_owned() };
         if name.is_empty() {
             return Err(refuse("the name is empty"));
         }
@@ -72,46 +69,29 @@ impl FromStr for ModelSource {
         let plain = |part: &str, others: &str| {
             !part.is_empty()
                 && !part.contains("..")
-                && part
-                    .chars()
-                    .all(|c| c.is_ascii_alphanumeric() || others.contains(c))
+                && part.chars().all(|c| c.is_ascii_alphanumeric() || others.contains(c))
         };
         match repo.split_once('/') {
             Some((owner, model)) if plain(owner, "-_.") && plain(model, "-_.") => {}
             Some(_) => {
-                return Err(refuse(
-                    "a Hub name is `org/name` in letters, digits, `-`, `_` and `.`",
-                ));
+                return Err(refuse("a Hub name is `org/name` in letters, digits, `-`, `_` and `.`"));
             }
             None => {
-                return Err(refuse(
-                    "there is no such directory, and a Hub name has an organisation before a `/`",
-                ));
+                return Err(refuse("there is no such directory, and a Hub name has an organisation before a `/`"));
             }
         }
         if revision.is_some_and(|revision| !plain(revision, "-_./")) {
-            return Err(refuse(
-                "the revision after `@` must be a branch, a tag or a commit",
-            ));
+            return Err(refuse("the revision after `@` must be a branch, a tag or a commit"));
         }
-        Ok(Self::Hub {
-            repo: repo.to_owned(),
-            revision: revision.map(str::to_owned),
-        })
+        Ok(Self::Hub { repo: repo.to_owned(), revision: revision.map(str::to_owned) })
     }
 }
 
 impl fmt::Display for ModelSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Hub {
-                repo,
-                revision: None,
-            } => f.write_str(repo),
-            Self::Hub {
-                repo,
-                revision: Some(revision),
-            } => write!(f, "{repo}@{revision}"),
+            Self::Hub { repo, revision: None } => f.write_str(repo),
+            Self::Hub { repo, revision: Some(revision) } => write!(f, "{repo}@{revision}"),
             Self::Local(dir) => write!(f, "{}", dir.display()),
         }
     }
@@ -124,55 +104,22 @@ mod tests {
     #[test]
     fn names_are_told_apart() {
         let dir = tempfile::tempdir().unwrap();
-        for local in [
-            ".",
-            "./x",
-            "../x/y",
-            "/nowhere/at/all",
-            dir.path().to_str().unwrap(),
-        ] {
-            assert_eq!(
-                local.parse::<ModelSource>().unwrap(),
-                ModelSource::Local(local.into()),
-                "{local}"
-            );
+        for local in [".", "./x", "../x/y", "/nowhere/at/all", dir.path().to_str().unwrap()] {
+            assert_eq!(local.parse::<ModelSource>().unwrap(), ModelSource::Local(local.into()), "{local}");
         }
-        for (name, revision) in [
-            ("org/name", None),
-            ("o-r.g/na_me.v2", None),
-            ("a/b", Some("refs/pr/3")),
-        ] {
+        for (name, revision) in [("org/name", None), ("o-r.g/na_me.v2", None), ("a/b", Some("refs/pr/3"))] {
             let text = revision.map_or(name.to_owned(), |revision| format!("{name}@{revision}"));
             let parsed: ModelSource = text.parse().unwrap();
-            assert_eq!(
-                parsed,
-                ModelSource::Hub {
-                    repo: name.into(),
-                    revision: revision.map(str::to_owned)
-                }
-            );
+            assert_eq!(parsed, ModelSource::Hub { repo: name.into(), revision: revision.map(str::to_owned) });
             assert_eq!(parsed.to_string(), text);
         }
     }
 
     #[test]
     fn what_is_neither_is_refused_with_the_name() {
-        for wrong in [
-            "",
-            "no-such-directory",
-            "a/b/c",
-            "a b/c",
-            "org/",
-            "a/b@",
-            "a/b@x y",
-            "a/..",
-            "http://x/y",
-        ] {
+        for wrong in ["", "no-such-directory", "a/b/c", "a b/c", "org/", "a/b@", "a/b@x y", "a/..", "http://x/y"] {
             let message = wrong.parse::<ModelSource>().unwrap_err().to_string();
-            assert!(
-                message.contains(&format!("`{wrong}`")) && message.contains("org/name"),
-                "{message}"
-            );
+            assert!(message.contains(&format!("`{wrong}`")) && message.contains("org/name"), "{message}");
         }
     }
 }

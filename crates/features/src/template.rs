@@ -48,10 +48,7 @@ impl Template {
             at,
             reason,
         })?;
-        Ok(Self {
-            source: source.to_owned(),
-            parts,
-        })
+        Ok(Self { source: source.to_owned(), parts })
     }
 
     /// The fields in the order in which they are first named, each once.
@@ -65,20 +62,15 @@ impl Template {
 
     /// The text for the item whose fields `lookup` gives.
     pub fn render<'a>(&self, lookup: impl Fn(&str) -> Option<&'a str>) -> String {
-        let value = |field: &str| {
-            lookup(field)
-                .map(str::trim)
-                .filter(|value| !value.is_empty())
-        };
+        let value = |field: &str| lookup(field).map(str::trim).filter(|value| !value.is_empty());
         let mut text = joints::Text::default();
         for part in &self.parts {
             match part {
                 Part::Literal(literal) => text.literal(literal),
                 Part::Field(field) => text.field(value(field)),
                 Part::Group(group) => {
-                    let complete = group
-                        .iter()
-                        .all(|part| !matches!(part, Part::Field(field) if value(field).is_none()));
+                    let complete =
+                        group.iter().all(|part| !matches!(part, Part::Field(field) if value(field).is_none()));
                     if !complete {
                         text.field(None);
                         continue;

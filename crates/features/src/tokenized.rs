@@ -24,11 +24,7 @@ pub struct Tokenized {
 
 impl Default for Tokenized {
     fn default() -> Self {
-        Self {
-            ids: Vec::new(),
-            offsets: vec![0],
-            truncated: 0,
-        }
+        Self { ids: Vec::new(), offsets: vec![0], truncated: 0 }
     }
 }
 
@@ -53,8 +49,7 @@ impl Tokenized {
     pub fn append(&mut self, other: &Self) {
         let start = self.ids.len() as u32;
         self.ids.extend_from_slice(&other.ids);
-        self.offsets
-            .extend(other.offsets[1..].iter().map(|offset| start + offset));
+        self.offsets.extend(other.offsets[1..].iter().map(|offset| start + offset));
         self.truncated += other.truncated;
     }
 

@@ -34,79 +34,45 @@ impl TextTokenizer {
     /// [`FeatureError::VocabularyMismatch`] if the tokenizer knows more tokens than the model.
     pub fn load(files: &ModelFiles, max_length: Option<usize>) -> Result<Self, FeatureError> {
         let path = &files.tokenizer;
-        let malformed = |reason: String| FeatureError::Malformed {
-            path: path.clone(),
-            reason,
-        };
-        let bytes = std::fs::read(path).map_err(|source| FeatureError::Io {
-            action: "read",
-            path: path.clone(),
-            source,
-        })?;
-        let mut tokenizer =
-            Tokenizer::from_bytes(bytes).map_err(|error| malformed(error.to_string()))?;
+        let malformed = |reason: String| FeatureError::Malformed { path: path.clone(), reason };
+        let bytes =
+            std::fs::read(path).map_err(|source| FeatureError::Io { action: "read", path: path.clone(), source })?;
+        let mut tokenizer = Tokenizer::from_bytes(bytes).map_err(|error| malformed(error.to_string()))?;
 
         // Published tokenizers often pad and cut as they did when they were made; here the caller decides.
-        let direction = tokenizer
-            .get_truncation()
-            .map(|truncation| truncation.direction)
-            .unwrap_or_default();
+        let direction = tokenizer.get_truncation().map(|truncation| truncation.direction).unwrap_or_default();
         tokenizer.with_padding(None);
-        tokenizer
-            .with_truncation(None)
-            .map_err(|error| malformed(error.to_string()))?;
+        tokenizer.with_truncation(None).map_err(|error| malformed(error.to_string()))?;
 
-        let special = tokenizer
-            .encode_fast("", true)
-            .map_err(|error| malformed(error.to_string()))?
-            .len();
+        let special = tokenizer.encode_fast("", true).map_err(|error| malformed(error.to_string()))?.len();
         if special == 0 {
-            return Err(malformed("it adds no special tokens (`post_processor`), so an empty text would have no tokens".into()));
+            return Err(malformed(
+                "it adds no special tokens (`post_processor`), so an empty text would have no tokens".into(),
+            ));
         }
         let highest = tokenizer.get_vocab(true).into_values().max().unwrap_or(0);
         if let Some(rows) = files.vocabulary()
             && highest as usize >= rows
         {
-            return Err(FeatureError::VocabularyMismatch {
-                path: path.clone(),
-                highest,
-                rows,
-            });
+            return Err(FeatureError::VocabularyMismatch { path: path.clone(), highest, rows });
         }
 
-        let refuse = |asked, reason| FeatureError::MaxLength {
-            asked,
-            model: files.dir.clone(),
-            reason,
-        };
+        let refuse = |asked, reason| FeatureError::MaxLength { asked, model: files.dir.clone(), reason };
         if let (Some(asked), Some(positions)) = (max_length, files.positions())
             && asked > positions
         {
-            let reason =
-                format!("it has {positions} positions (`max_position_embeddings` in config.json)");
+            let reason = format!("it has {positions} positions (`max_position_embeddings` in config.json)");
             return Err(refuse(asked, reason));
         }
         let max_length = max_length.or_else(|| files.max_length());
         if let Some(asked) = max_length {
             if asked <= special {
-                return Err(refuse(
-                    asked,
-                    format!("its {special} special tokens leave no room for text"),
-                ));
+                return Err(refuse(asked, format!("its {special} special tokens leave no room for text")));
             }
-            let truncation = TruncationParams {
-                max_length: asked,
-                direction,
-                ..TruncationParams::default()
-            };
-            tokenizer
-                .with_truncation(Some(truncation))
-                .map_err(|error| malformed(error.to_string()))?;
+            let truncation = TruncationParams { max_length: asked, direction, ..TruncationParams::default() };
+            tokenizer.with_truncation(Some(truncation)).map_err(|error| malformed(error.to_string()))?;
         }
-        Ok(Self {
-            tokenizer,
-            max_length,
-        })
+        Ok(Self { tokenizer, max_length })
     }
 
     /// Tokenizes the texts, in parallel and in their order, each with the model's special tokens and cut at the
@@ -131,20 +97,14 @@ impl TextTokenizer {
         Ok(tokenized)
     }
 
-    fn encode_part<S: AsRef<str>>(
-        &self,
-        texts: &[S],
-        first: usize,
-    ) -> Result<Tokenized, FeatureError> {
+    fn encode_part<S: AsRef<str>>(&self, texts: &[S], first: usize) -> Result<Tokenized, FeatureError> {
         let mut tokenized = Tokenized::default();
         for (place, text) in texts.iter().enumerate() {
             let text = text.as_ref();
-            let encoding = self.tokenizer.encode_fast(text, true).map_err(|error| {
-                FeatureError::Tokenizing {
-                    index: first + place,
-                    start: text.chars().take(40).collect(),
-                    reason: error.to_string(),
-                }
+            let encoding = self.tokenizer.encode_fast(text, true).map_err(|error| FeatureError::Tokenizing {
+                index: first + place,
+                start: text.chars().take(40).collect(),
+                reason: error.to_string(),
             })?;
             tokenized.push(encoding.get_ids(), !encoding.get_overflowing().is_empty());
         }

@@ -27,9 +27,16 @@ pub struct PrunedTokenizer {
 /// A file that cannot be read, or that is no WordPiece tokenizer.
 pub fn prune_vocabulary(tokenizer: &Path, counts: &[u64], size: usize) -> Result<PrunedTokenizer, FeatureError> {
     let bad = |problem: &str| FeatureError::Malformed { path: tokenizer.to_owned(), reason: problem.to_owned() };
-    let text = fs::read_to_string(tokenizer).map_err(|source| FeatureError::Io { action: "read", path: tokenizer.to_owned(), source })?;
+    let text = fs::read_to_string(tokenizer).map_err(|source| FeatureError::Io {
+        action: "read",
+        path: tokenizer.to_owned(),
+        source,
+    })?;
     let mut json: Value = serde_json::from_str(&text).map_err(|error| bad(&error.to_string()))?;
-    let vocabulary = json.pointer("/model/vocab").and_then(Value::as_object).ok_or_else(|| bad("has no model.vocab that maps pieces to ids"))?;
+    let vocabulary = json
+        .pointer("/model/vocab")
+        .and_then(Value::as_object)
+        .ok_or_else(|| bad("has no model.vocab that maps pieces to ids"))?;
     let mut pieces: BTreeMap<u32, String> = BTreeMap::new();
     for (piece, id) in vocabulary {
         let id = id.as_u64().and_then(|id| u32::try_from(id).ok()).ok_or_else(|| bad("has an id that is no number"))?;
@@ -46,7 +53,13 @@ pub fn prune_vocabulary(tokenizer: &Path, counts: &[u64], size: usize) -> Result
         .iter()
         .map(|(&id, piece)| {
             let bare = piece.strip_prefix("##").unwrap_or(piece);
-            let rank = if special.contains(piece) { 0 } else if bare.chars().count() == 1 { 1 } else { 2 };
+            let rank = if special.contains(piece) {
+                0
+            } else if bare.chars().count() == 1 {
+                1
+            } else {
+                2
+            };
             (rank, std::cmp::Reverse(counts.get(id as usize).copied().unwrap_or(0)), id)
         })
         .collect();
@@ -95,16 +108,7 @@ mod tests {
 
     fn tiny() -> ModelFiles {
         let dir = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fixtures/tiny");
-        ModelFiles {
-            // The sizes in it are those of the whole vocabulary.
-            config: dir.join("config.json"),
-            tokenizer: dir.join("tokenizer.json"),
-            weights: Vec::new(),
-            pooling: None,
-            modules: None,
-            sentence_config: None,
-            dir,
-        }
+        ModelFiles::unweighted(dir)
     }
 
     /// The tokenizer that pruning to `size` pieces gives, and the old ids of its pieces.

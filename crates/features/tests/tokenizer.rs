@@ -1,9 +1,6 @@
 //! Tokenizing with a small tokenizer, and with the real one of all-MiniLM-L6-v2 where it is at hand.
 
-#![allow(
-    clippy::unwrap_used,
-    reason = "a helper of a test fails as the test does"
-)]
+#![allow(clippy::unwrap_used, reason = "a helper of a test fails as the test does")]
 
 use std::path::{Path, PathBuf};
 
@@ -15,13 +12,8 @@ fn tiny(file: &str, edit: impl FnOnce(&mut serde_json::Value)) -> (tempfile::Tem
     let dir = tempfile::tempdir().unwrap();
     let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/tiny");
     std::fs::create_dir(dir.path().join("1_Pooling")).unwrap();
-    for name in [
-        "config.json",
-        "tokenizer.json",
-        "modules.json",
-        "1_Pooling/config.json",
-        "sentence_bert_config.json",
-    ] {
+    for name in ["config.json", "tokenizer.json", "modules.json", "1_Pooling/config.json", "sentence_bert_config.json"]
+    {
         std::fs::copy(from.join(name), dir.path().join(name)).unwrap();
     }
     std::fs::write(dir.path().join("model.safetensors"), "weights").unwrap();
@@ -41,10 +33,7 @@ fn unchanged() -> (tempfile::TempDir, ModelFiles) {
 fn words_are_cut_into_known_pieces() {
     let (_dir, files) = unchanged();
     let tokenizer = TextTokenizer::load(&files, None).unwrap();
-    assert_eq!(
-        (tokenizer.vocab_size(), tokenizer.max_length()),
-        (62, Some(24))
-    );
+    assert_eq!((tokenizer.vocab_size(), tokenizer.max_length()), (62, Some(24)));
     // [CLS] 2, [SEP] 3, [UNK] 1; accents go, `worlds` is `world` and `##s`;
     // `loved` would need `##d`, which is no piece of the vocabulary, so it is unknown as a whole.
     let cases: &[(&str, &[u32])] = &[
@@ -65,35 +54,21 @@ fn words_are_cut_into_known_pieces() {
 #[test]
 fn texts_are_cut_at_the_length_asked_for_and_counted() {
     let (_dir, files) = unchanged();
-    let texts = [
-        "toy story",
-        "toy story of love",
-        "love love love love love",
-        "toy",
-    ];
-    let tokenized = TextTokenizer::load(&files, Some(5))
-        .unwrap()
-        .encode(&texts)
-        .unwrap();
+    let texts = ["toy story", "toy story of love", "love love love love love", "toy"];
+    let tokenized = TextTokenizer::load(&files, Some(5)).unwrap().encode(&texts).unwrap();
     assert_eq!(tokenized.truncated(), 2);
     assert_eq!(tokenized.sequence(1), [2, 37, 38, 34, 3]);
     assert_eq!(tokenized.sequence(2), [2, 30, 30, 30, 3]);
     assert_eq!(tokenized.sequence(3), [2, 37, 3]);
     // The file itself pads and cuts at 8; neither must be left.
-    let long = TextTokenizer::load(&files, None)
-        .unwrap()
-        .encode(&["love ".repeat(15)])
-        .unwrap();
+    let long = TextTokenizer::load(&files, None).unwrap().encode(&["love ".repeat(15)]).unwrap();
     assert_eq!((long.length(0), long.truncated()), (17, 0));
 }
 
 #[test]
 fn lengths_that_the_model_cannot_take_are_refused() {
     let (_dir, files) = unchanged();
-    assert_eq!(
-        TextTokenizer::load(&files, Some(32)).unwrap().max_length(),
-        Some(32)
-    );
+    assert_eq!(TextTokenizer::load(&files, Some(32)).unwrap().max_length(), Some(32));
     for (asked, reason) in [(33, "32 positions"), (2, "no room"), (0, "no room")] {
         let error = TextTokenizer::load(&files, Some(asked)).unwrap_err();
         assert!(matches!(error, FeatureError::MaxLength { .. }), "{error:?}");
@@ -105,39 +80,21 @@ fn lengths_that_the_model_cannot_take_are_refused() {
 fn a_tokenizer_of_another_model_is_recognized() {
     let (_dir, files) = tiny("config.json", |config| config["vocab_size"] = 61.into());
     let error = TextTokenizer::load(&files, None).unwrap_err();
-    assert!(
-        matches!(
-            error,
-            FeatureError::VocabularyMismatch {
-                highest: 61,
-                rows: 61,
-                ..
-            }
-        ),
-        "{error:?}"
-    );
+    assert!(matches!(error, FeatureError::VocabularyMismatch { highest: 61, rows: 61, .. }), "{error:?}");
 }
 
 #[test]
 fn files_that_are_no_tokenizer_are_refused() {
     let (_dir, files) = tiny("tokenizer.json", |json| json["model"] = "WordPiece".into());
     let error = TextTokenizer::load(&files, None).unwrap_err();
-    assert!(
-        matches!(&error, FeatureError::Malformed { path, .. } if *path == files.tokenizer),
-        "{error:?}"
-    );
+    assert!(matches!(&error, FeatureError::Malformed { path, .. } if *path == files.tokenizer), "{error:?}");
 
-    let (_dir, files) = tiny("tokenizer.json", |json| {
-        json["post_processor"] = serde_json::Value::Null
-    });
+    let (_dir, files) = tiny("tokenizer.json", |json| json["post_processor"] = serde_json::Value::Null);
     let error = TextTokenizer::load(&files, None).unwrap_err();
     assert!(error.to_string().contains("post_processor"), "{error}");
 
     std::fs::write(&files.tokenizer, &b"{\"version\": \"1.0\", \"trunc"[..]).unwrap();
-    assert!(matches!(
-        TextTokenizer::load(&files, None).unwrap_err(),
-        FeatureError::Malformed { .. }
-    ));
+    assert!(matches!(TextTokenizer::load(&files, None).unwrap_err(), FeatureError::Malformed { .. }));
 }
 
 #[test]
@@ -145,29 +102,16 @@ fn the_number_of_threads_changes_nothing() {
     let (_dir, files) = unchanged();
     let tokenizer = TextTokenizer::load(&files, Some(8)).unwrap();
     let words = ["toy", "story", "love", "war", "of", "the", "world", "Zorro"];
-    let texts: Vec<String> = (0..500)
-        .map(|i: usize| {
-            (0..i % 9)
-                .map(|j| words[(i * 7 + j * j) % 8])
-                .collect::<Vec<_>>()
-                .join(" ")
-        })
-        .collect();
+    let texts: Vec<String> =
+        (0..500).map(|i: usize| (0..i % 9).map(|j| words[(i * 7 + j * j) % 8]).collect::<Vec<_>>().join(" ")).collect();
     let with = |threads| {
-        let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(threads)
-            .build()
-            .unwrap();
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         pool.install(|| tokenizer.encode(&texts)).unwrap()
     };
     let one = with(1);
     assert_eq!(one, with(3));
     for index in [0, 63, 64, 128, 499] {
-        assert_eq!(
-            one.sequence(index),
-            tokenizer.encode(&[&texts[index]]).unwrap().sequence(0),
-            "text {index}"
-        );
+        assert_eq!(one.sequence(index), tokenizer.encode(&[&texts[index]]).unwrap().sequence(0), "text {index}");
     }
 }
 
@@ -187,32 +131,16 @@ fn the_real_tokenizer_agrees_with_transformers() {
     assert_eq!(files.max_length(), Some(256));
     assert!(files.normalizes());
 
-    let stored: serde_json::Value =
-        serde_json::from_str(include_str!("../fixtures/minilm_ids.json")).unwrap();
-    let tokenizer = TextTokenizer::load(
-        &files,
-        stored["max_length"].as_u64().map(|length| length as usize),
-    )
-    .unwrap();
+    let stored: serde_json::Value = serde_json::from_str(include_str!("../fixtures/minilm_ids.json")).unwrap();
+    let tokenizer = TextTokenizer::load(&files, stored["max_length"].as_u64().map(|length| length as usize)).unwrap();
     let cases = stored["cases"].as_array().unwrap();
-    let texts: Vec<&str> = cases
-        .iter()
-        .map(|case| case["text"].as_str().unwrap())
-        .collect();
+    let texts: Vec<&str> = cases.iter().map(|case| case["text"].as_str().unwrap()).collect();
     let tokenized = tokenizer.encode(&texts).unwrap();
     for (index, case) in cases.iter().enumerate() {
-        let ids: Vec<u32> = case["ids"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|id| id.as_u64().unwrap() as u32)
-            .collect();
+        let ids: Vec<u32> = case["ids"].as_array().unwrap().iter().map(|id| id.as_u64().unwrap() as u32).collect();
         assert_eq!(tokenized.sequence(index), ids, "{:?}", texts[index]);
     }
-    assert_eq!(
-        tokenized.truncated(),
-        cases.iter().filter(|case| case["cut"] == true).count()
-    );
+    assert_eq!(tokenized.truncated(), cases.iter().filter(|case| case["cut"] == true).count());
 }
 
 proptest! {

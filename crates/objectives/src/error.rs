@@ -102,9 +102,7 @@ pub enum ObjectiveError {
         rule: &'static str,
     },
     /// A saved parameter is missing or has another shape.
-    #[error(
-        "parameter {name} {reason}; load it into towers of the configuration that it was saved from"
-    )]
+    #[error("parameter {name} {reason}; load it into towers of the configuration that it was saved from")]
     Parameter {
         /// Name of the parameter.
         name: String,

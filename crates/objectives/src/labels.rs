@@ -34,18 +34,10 @@ impl Labels {
     /// # Errors
     /// Not one column and one scaler for each objective, columns of different lengths, or a label its objective cannot mean
     /// (the message names row and column).
-    pub fn new(
-        objectives: &Objectives,
-        scalers: &[Scaler],
-        columns: &[Vec<f32>],
-        device: &Device,
-    ) -> Result<Self> {
+    pub fn new(objectives: &Objectives, scalers: &[Scaler], columns: &[Vec<f32>], device: &Device) -> Result<Self> {
         let targets = targets(objectives, scalers, columns)?;
         let rows = columns.first().map_or(0, Vec::len);
-        let targets = targets
-            .iter()
-            .map(|t| Observed::new(t, device))
-            .collect::<Result<_>>()?;
+        let targets = targets.iter().map(|t| Observed::new(t, device)).collect::<Result<_>>()?;
         Ok(Self { rows, targets })
     }
 
@@ -66,31 +58,16 @@ impl Labels {
 
 impl Observed {
     fn new(targets: &[f32], device: &Device) -> Result<Self> {
-        let (rows, seen): (Vec<u32>, Vec<f32>) = (0_u32..)
-            .zip(targets)
-            .filter(|(_, t)| !t.is_nan())
-            .map(|(row, t)| (row, *t))
-            .unzip();
+        let (rows, seen): (Vec<u32>, Vec<f32>) =
+            (0_u32..).zip(targets).filter(|(_, t)| !t.is_nan()).map(|(row, t)| (row, *t)).unzip();
         let count = seen.len();
-        let rows = if count == targets.len() {
-            None
-        } else {
-            Some(Tensor::from_vec(rows, count, device)?)
-        };
-        Ok(Self {
-            count,
-            rows,
-            targets: Tensor::from_vec(seen, count, device)?,
-        })
+        let rows = if count == targets.len() { None } else { Some(Tensor::from_vec(rows, count, device)?) };
+        Ok(Self { count, rows, targets: Tensor::from_vec(seen, count, device)? })
     }
 }
 
 /// Targets of every objective, checked; `NaN` where not observed.
-pub(crate) fn targets(
-    objectives: &Objectives,
-    scalers: &[Scaler],
-    columns: &[Vec<f32>],
-) -> Result<Vec<Vec<f32>>> {
+pub(crate) fn targets(objectives: &Objectives, scalers: &[Scaler], columns: &[Vec<f32>]) -> Result<Vec<Vec<f32>>> {
     objectives.check_count("label columns", columns.len())?;
     objectives.check_count("scalers", scalers.len())?;
     let rows = columns.first().map_or(0, Vec::len);
@@ -98,11 +75,7 @@ pub(crate) fn targets(
     for (i, (objective, column)) in objectives.iter().zip(columns).enumerate() {
         if column.len() != rows {
             let what = format!("labels in column \"{}\"", objective.column);
-            return Err(ObjectiveError::Count {
-                what,
-                found: column.len(),
-                expected: rows,
-            });
+            return Err(ObjectiveError::Count { what, found: column.len(), expected: rows });
         }
         check_labels(objective, column)?;
         targets.push(match (objective.kind, objectives.given_index(i)) {
@@ -111,9 +84,7 @@ pub(crate) fn targets(
                 column.iter().zip(&columns[given]).map(both).collect()
             }
             (Kind::Binary | Kind::Conditional, _) => column.clone(),
-            (Kind::Regression | Kind::LogRegression, _) => {
-                column.iter().map(|v| scalers[i].transform(*v)).collect()
-            }
+            (Kind::Regression | Kind::LogRegression, _) => column.iter().map(|v| scalers[i].transform(*v)).collect(),
         });
     }
     Ok(targets)
@@ -137,32 +108,15 @@ mod tests {
 
     #[test]
     fn a_conversion_needs_its_click() {
-        let scalers = [
-            Scaler::default(),
-            Scaler::default(),
-            Scaler {
-                mean: 3.0,
-                std: 2.0,
-                log: false,
-            },
-        ];
-        let columns = [
-            vec![1.0, NO, 1.0, NO, 0.0, NO],
-            vec![1.0, 0.0, 0.0, 1.0, NO, NO],
-            vec![5.0, NO, NO, NO, 1.0, NO],
-        ];
+        let scalers = [Scaler::default(), Scaler::default(), Scaler { mean: 3.0, std: 2.0, log: false }];
+        let columns =
+            [vec![1.0, NO, 1.0, NO, 0.0, NO], vec![1.0, 0.0, 0.0, 1.0, NO, NO], vec![5.0, NO, NO, NO, 1.0, NO]];
         let labels = Labels::new(&set(), &scalers, &columns, &Device::Cpu).unwrap();
         assert_eq!((labels.rows(), labels.observed()), (6, vec![4, 4, 2]));
         let own = &labels.targets()[0];
-        assert_eq!(
-            own.rows.as_ref().unwrap().to_vec1::<u32>().unwrap(),
-            [0, 1, 2, 4]
-        );
+        assert_eq!(own.rows.as_ref().unwrap().to_vec1::<u32>().unwrap(), [0, 1, 2, 4]);
         assert_eq!(own.targets.to_vec1::<f32>().unwrap(), [1.0, 0.0, 0.0, 0.0]);
-        assert_eq!(
-            labels.targets()[2].targets.to_vec1::<f32>().unwrap(),
-            [1.0, -1.0]
-        );
+        assert_eq!(labels.targets()[2].targets.to_vec1::<f32>().unwrap(), [1.0, -1.0]);
         let rates = set().base_rates(&scalers, &columns).unwrap();
         assert_eq!(rates, [0.25, 0.5, 3.0]);
     }
@@ -170,19 +124,12 @@ mod tests {
     #[test]
     fn wrong_columns_are_named() {
         let scalers = [Scaler::default(); 3];
-        let refused = |columns: &[Vec<f32>]| {
-            Labels::new(&set(), &scalers, columns, &Device::Cpu)
-                .unwrap_err()
-                .to_string()
-        };
+        let refused =
+            |columns: &[Vec<f32>]| Labels::new(&set(), &scalers, columns, &Device::Cpu).unwrap_err().to_string();
         assert!(
-            refused(&[vec![0.0], vec![0.0]])
-                .contains("got 2 label columns for objectives conversion, click, rating")
+            refused(&[vec![0.0], vec![0.0]]).contains("got 2 label columns for objectives conversion, click, rating")
         );
         assert!(refused(&[vec![0.0], vec![0.0], vec![]]).contains("labels in column \"stars\""));
-        assert!(
-            refused(&[vec![0.0], vec![2.0], vec![1.0]])
-                .contains("label 2 in row 0 of column \"click\"")
-        );
+        assert!(refused(&[vec![0.0], vec![2.0], vec![1.0]]).contains("label 2 in row 0 of column \"click\""));
     }
 }

@@ -21,18 +21,10 @@ impl Linear {
     ///
     /// # Errors
     /// Candle could not make the tensors.
-    pub fn new(
-        name: &str,
-        input: usize,
-        output: usize,
-        seed: u64,
-        device: &Device,
-    ) -> Result<Self> {
+    pub fn new(name: &str, input: usize, output: usize, seed: u64, device: &Device) -> Result<Self> {
         let bound = (6.0 / (input + output).max(1) as f32).sqrt();
         let mut random = named_rng(seed, name);
-        let values: Vec<f32> = (0..input * output)
-            .map(|_| random.random_range(-bound..=bound))
-            .collect();
+        let values: Vec<f32> = (0..input * output).map(|_| random.random_range(-bound..=bound)).collect();
         Ok(Self {
             name: name.to_string(),
             weight: Var::from_vec(values, (output, input), device)?,
@@ -48,11 +40,7 @@ impl Linear {
         let (output, input) = self.weight.dims2()?;
         let weight = self.weight.t()?;
         // One matrix product: Candle would run a three-dimensional one as a batch of small ones.
-        let flat = if x.rank() == 2 {
-            x.clone()
-        } else {
-            x.reshape(((), input))?
-        };
+        let flat = if x.rank() == 2 { x.clone() } else { x.reshape(((), input))? };
         let y = flat.matmul(&weight)?.broadcast_add(&self.bias)?;
         if x.rank() == 2 {
             return Ok(y);
@@ -66,10 +54,7 @@ impl Linear {
 
     /// `NAME.weight` and `NAME.bias`.
     pub fn parameters(&self) -> Vec<(String, Var)> {
-        vec![
-            (format!("{}.weight", self.name), self.weight.clone()),
-            (format!("{}.bias", self.name), self.bias.clone()),
-        ]
+        vec![(format!("{}.weight", self.name), self.weight.clone()), (format!("{}.bias", self.name), self.bias.clone())]
     }
 
     /// The weights `[out, in]`.
@@ -85,9 +70,7 @@ impl Linear {
 
 /// Random numbers of their own for every name (FNV-1a of it, mixed with the seed).
 pub(crate) fn named_rng(seed: u64, name: &str) -> ChaCha8Rng {
-    let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| {
-        (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3)
-    });
+    let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     random.set_stream(hash);
     random
@@ -99,15 +82,7 @@ pub(crate) fn dropout(x: &Tensor, rate: f32, mut random: ChaCha8Rng) -> Result<T
         return Ok(x.clone());
     }
     let kept = 1.0 / (1.0 - rate);
-    let mask: Vec<f32> = (0..x.elem_count())
-        .map(|_| {
-            if random.random::<f32>() < rate {
-                0.0
-            } else {
-                kept
-            }
-        })
-        .collect();
+    let mask: Vec<f32> = (0..x.elem_count()).map(|_| if random.random::<f32>() < rate { 0.0 } else { kept }).collect();
     Ok((x * Tensor::from_vec(mask, x.shape(), x.device())?)?)
 }
 
@@ -118,37 +93,19 @@ mod tests {
     #[test]
     fn computes_the_affine_map_over_leading_dimensions() {
         let layer = Linear::new("l", 2, 3, 1, &Device::Cpu).unwrap();
-        layer
-            .weight()
-            .set(&Tensor::new(&[[1.0_f32, 2.0], [3.0, 4.0], [5.0, 6.0]], &Device::Cpu).unwrap())
-            .unwrap();
-        layer
-            .bias()
-            .set(&Tensor::new(&[10.0_f32, 20.0, 30.0], &Device::Cpu).unwrap())
-            .unwrap();
+        layer.weight().set(&Tensor::new(&[[1.0_f32, 2.0], [3.0, 4.0], [5.0, 6.0]], &Device::Cpu).unwrap()).unwrap();
+        layer.bias().set(&Tensor::new(&[10.0_f32, 20.0, 30.0], &Device::Cpu).unwrap()).unwrap();
         let x = Tensor::new(&[[[1.0_f32, 0.0], [0.0, 1.0]]], &Device::Cpu).unwrap();
         let y = layer.forward(&x).unwrap();
-        assert_eq!(
-            y.to_vec3::<f32>().unwrap(),
-            [[[11.0, 23.0, 35.0], [12.0, 24.0, 36.0]]]
-        );
-        assert!(
-            layer
-                .forward(&Tensor::new(&[[1.0_f32; 3]], &Device::Cpu).unwrap())
-                .is_err()
-        );
+        assert_eq!(y.to_vec3::<f32>().unwrap(), [[[11.0, 23.0, 35.0], [12.0, 24.0, 36.0]]]);
+        assert!(layer.forward(&Tensor::new(&[[1.0_f32; 3]], &Device::Cpu).unwrap()).is_err());
     }
 
     #[test]
     fn weights_depend_on_seed_and_name_and_keep_to_their_bound() {
         let weights = |name: &str, seed| {
             let layer = Linear::new(name, 30, 20, seed, &Device::Cpu).unwrap();
-            layer
-                .weight()
-                .flatten_all()
-                .unwrap()
-                .to_vec1::<f32>()
-                .unwrap()
+            layer.weight().flatten_all().unwrap().to_vec1::<f32>().unwrap()
         };
         assert_eq!(weights("a", 1), weights("a", 1));
         assert_ne!(weights("a", 1), weights("b", 1));
@@ -156,30 +113,18 @@ mod tests {
         let (bound, values) = ((6.0_f32 / 50.0).sqrt(), weights("a", 1));
         assert!(values.iter().all(|w| w.abs() <= bound));
         let variance = values.iter().map(|w| w * w).sum::<f32>() / 600.0;
-        assert!(
-            (variance / (bound * bound / 3.0) - 1.0).abs() < 0.15,
-            "{variance}"
-        );
+        assert!((variance / (bound * bound / 3.0) - 1.0).abs() < 0.15, "{variance}");
     }
 
     #[test]
     fn dropout_keeps_the_mean_and_repeats() {
         let x = Tensor::ones(20_000, candle_core::DType::F32, &Device::Cpu).unwrap();
-        let values = |seed| {
-            dropout(&x, 0.25, named_rng(seed, "d"))
-                .unwrap()
-                .to_vec1::<f32>()
-                .unwrap()
-        };
+        let values = |seed| dropout(&x, 0.25, named_rng(seed, "d")).unwrap().to_vec1::<f32>().unwrap();
         let first = values(1);
         assert_eq!(first, values(1));
         assert_ne!(first, values(2));
         let zeros = first.iter().filter(|v| **v == 0.0).count() as f64 / 20_000.0;
         assert!((zeros - 0.25).abs() < 0.02, "{zeros}");
-        assert!(
-            first
-                .iter()
-                .all(|v| *v == 0.0 || (*v - 4.0 / 3.0).abs() < 1e-6)
-        );
+        assert!(first.iter().all(|v| *v == 0.0 || (*v - 4.0 / 3.0).abs() < 1e-6));
     }
 }

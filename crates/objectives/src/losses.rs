@@ -62,13 +62,7 @@ mod tests {
     fn at(x: f32, y: f32) -> (f32, f32) {
         let z = Var::new(&[x], &Device::Cpu).unwrap();
         let loss = binary(&z, &Tensor::new(&[y], &Device::Cpu).unwrap()).unwrap();
-        let gradient = loss
-            .backward()
-            .unwrap()
-            .get(&z)
-            .unwrap()
-            .to_vec1::<f32>()
-            .unwrap()[0];
+        let gradient = loss.backward().unwrap().get(&z).unwrap().to_vec1::<f32>().unwrap()[0];
         (loss.to_vec1::<f32>().unwrap()[0], gradient)
     }
 
@@ -79,15 +73,9 @@ mod tests {
                 let (value, gradient) = at(x, y);
                 let signed = f64::from(if y == 1.0 { -x } else { x });
                 let expected = signed.max(0.0) + (-signed.abs()).exp().ln_1p();
-                assert!(
-                    (f64::from(value) - expected).abs() <= 1e-6 * expected.max(1.0),
-                    "{x} {y}: {value}"
-                );
+                assert!((f64::from(value) - expected).abs() <= 1e-6 * expected.max(1.0), "{x} {y}: {value}");
                 let expected = sigmoid(f64::from(x)) - f64::from(y);
-                assert!(
-                    (f64::from(gradient) - expected).abs() <= 1e-6,
-                    "{x} {y}: {gradient}"
-                );
+                assert!((f64::from(gradient) - expected).abs() <= 1e-6, "{x} {y}: {gradient}");
             }
         }
     }
@@ -97,19 +85,12 @@ mod tests {
         for a in LOGITS {
             for b in LOGITS {
                 for y in [0.0_f32, 1.0] {
-                    let (va, vb) = (
-                        Var::new(&[a], &Device::Cpu).unwrap(),
-                        Var::new(&[b], &Device::Cpu).unwrap(),
-                    );
+                    let (va, vb) = (Var::new(&[a], &Device::Cpu).unwrap(), Var::new(&[b], &Device::Cpu).unwrap());
                     let loss = joint(&va, &vb, &Tensor::new(&[y], &Device::Cpu).unwrap()).unwrap();
                     let value = f64::from(loss.to_vec1::<f32>().unwrap()[0]);
                     let grads = loss.backward().unwrap();
-                    let got = [&va, &vb]
-                        .map(|v| f64::from(grads.get(v).unwrap().to_vec1::<f32>().unwrap()[0]));
-                    assert!(
-                        value.is_finite() && got.iter().all(|g| g.is_finite()),
-                        "{a} {b} {y}: {value} {got:?}"
-                    );
+                    let got = [&va, &vb].map(|v| f64::from(grads.get(v).unwrap().to_vec1::<f32>().unwrap()[0]));
+                    assert!(value.is_finite() && got.iter().all(|g| g.is_finite()), "{a} {b} {y}: {value} {got:?}");
                     let (a, b) = (f64::from(a), f64::from(b));
                     if a.abs() > 25.0 || b.abs() > 25.0 {
                         continue; // the reference below is not stable there
@@ -117,18 +98,12 @@ mod tests {
                     let (sa, sb) = (sigmoid(a), sigmoid(b));
                     let p = sa * sb;
                     let expected = if y == 1.0 { -p.ln() } else { -(1.0 - p).ln() };
-                    assert!(
-                        (value - expected).abs() < 2e-6 * expected.max(1.0),
-                        "{a} {b} {y}: {value} {expected}"
-                    );
+                    assert!((value - expected).abs() < 2e-6 * expected.max(1.0), "{a} {b} {y}: {value} {expected}");
                     // dL/da = (1 - σ(a)) (p - y) / (1 - p)
                     let factor = if y == 1.0 { -1.0 } else { p / (1.0 - p) };
                     let expected = [(1.0 - sa) * factor, (1.0 - sb) * factor];
                     for (g, e) in got.iter().zip(expected) {
-                        assert!(
-                            (g - e).abs() < 2e-6 * e.abs().max(1.0),
-                            "{a} {b} {y}: {got:?} {expected:?}"
-                        );
+                        assert!((g - e).abs() < 2e-6 * e.abs().max(1.0), "{a} {b} {y}: {got:?} {expected:?}");
                     }
                 }
             }

@@ -56,13 +56,7 @@ fn one() -> f64 {
 impl Objective {
     /// An objective of weight 1.
     pub fn new(name: impl Into<String>, kind: Kind, column: impl Into<String>) -> Self {
-        Self {
-            name: name.into(),
-            kind,
-            column: column.into(),
-            weight: 1.0,
-            given: None,
-        }
+        Self { name: name.into(), kind, column: column.into(), weight: 1.0, given: None }
     }
 
     /// With another weight.
@@ -72,10 +66,7 @@ impl Objective {
 
     /// Conditional on another objective.
     pub fn given(self, name: impl Into<String>) -> Self {
-        Self {
-            given: Some(name.into()),
-            ..self
-        }
+        Self { given: Some(name.into()), ..self }
     }
 }
 
@@ -109,10 +100,7 @@ impl Objectives {
                 return Err(ObjectiveError::Duplicate { name });
             }
             if !objective.weight.is_finite() || objective.weight < 0.0 {
-                return Err(ObjectiveError::Weight {
-                    name,
-                    weight: objective.weight,
-                });
+                return Err(ObjectiveError::Weight { name, weight: objective.weight });
             }
         }
         let set = Self { all };
@@ -121,24 +109,11 @@ impl Objectives {
     }
 
     fn check_given(&self, objective: &Objective) -> Result<()> {
-        let wrong = |reason: String| {
-            Err(ObjectiveError::Given {
-                name: objective.name.clone(),
-                reason,
-            })
-        };
+        let wrong = |reason: String| Err(ObjectiveError::Given { name: objective.name.clone(), reason });
         let binary = || -> String {
-            let names: Vec<&str> = self
-                .all
-                .iter()
-                .filter(|o| o.kind == Kind::Binary)
-                .map(|o| o.name.as_str())
-                .collect();
-            if names.is_empty() {
-                "there is none".into()
-            } else {
-                format!("there are {}", names.join(", "))
-            }
+            let names: Vec<&str> =
+                self.all.iter().filter(|o| o.kind == Kind::Binary).map(|o| o.name.as_str()).collect();
+            if names.is_empty() { "there is none".into() } else { format!("there are {}", names.join(", ")) }
         };
         match (objective.kind, &objective.given) {
             (Kind::Conditional, None) => {
@@ -147,9 +122,13 @@ impl Objectives {
             (Kind::Conditional, Some(given)) => match self.all.iter().find(|o| o.name == *given) {
                 Some(other) if other.kind == Kind::Binary => Ok(()),
                 Some(_) => wrong(format!("given = \"{given}\" must be a binary objective ({})", binary())),
-                None => wrong(format!("given = \"{given}\" is not among the objectives; name a binary one ({})", binary())),
+                None => {
+                    wrong(format!("given = \"{given}\" is not among the objectives; name a binary one ({})", binary()))
+                }
             },
-            (_, Some(_)) => wrong("`given` belongs to conditional objectives only: remove it, or set kind = \"conditional\"".into()),
+            (_, Some(_)) => {
+                wrong("`given` belongs to conditional objectives only: remove it, or set kind = \"conditional\"".into())
+            }
             (_, None) => Ok(()),
         }
     }
@@ -177,11 +156,7 @@ impl Objectives {
                 return Err(ObjectiveError::MissingColumn {
                     name: objective.name.clone(),
                     column: objective.column.clone(),
-                    available: if names.is_empty() {
-                        "none".into()
-                    } else {
-                        names.join(", ")
-                    },
+                    available: if names.is_empty() { "none".into() } else { names.join(", ") },
                 });
             }
         }
@@ -218,13 +193,10 @@ impl Objectives {
     /// # Errors
     /// There is none of that name; the message lists those that exist.
     pub fn index_of(&self, name: &str) -> Result<usize> {
-        self.all
-            .iter()
-            .position(|o| o.name == name)
-            .ok_or_else(|| ObjectiveError::Unknown {
-                name: name.to_string(),
-                known: self.names().collect::<Vec<_>>().join(", "),
-            })
+        self.all.iter().position(|o| o.name == name).ok_or_else(|| ObjectiveError::Unknown {
+            name: name.to_string(),
+            known: self.names().collect::<Vec<_>>().join(", "),
+        })
     }
 
     /// For a conditional objective, the position of the one it depends on.
@@ -239,11 +211,7 @@ impl Objectives {
     /// Not one column for each objective, a regression without labels, or a label its objective cannot mean.
     pub fn fit_scalers(&self, columns: &[Vec<f32>]) -> Result<Vec<Scaler>> {
         self.check_count("label columns", columns.len())?;
-        self.all
-            .iter()
-            .zip(columns)
-            .map(|(o, c)| Scaler::fit(o, c))
-            .collect()
+        self.all.iter().zip(columns).map(|(o, c)| Scaler::fit(o, c)).collect()
     }
 
     /// What to predict for everyone, from training labels: for [`crate::TaskTowers::set_prior`].
@@ -259,16 +227,8 @@ impl Objectives {
             if !objective.kind.is_binary() {
                 return scalers[i].inverse(0.0);
             }
-            let seen: Vec<f64> = targets[i]
-                .iter()
-                .filter(|t| !t.is_nan())
-                .map(|t| f64::from(*t))
-                .collect();
-            if seen.is_empty() {
-                0.5
-            } else {
-                (seen.iter().sum::<f64>() / seen.len() as f64) as f32
-            }
+            let seen: Vec<f64> = targets[i].iter().filter(|t| !t.is_nan()).map(|t| f64::from(*t)).collect();
+            if seen.is_empty() { 0.5 } else { (seen.iter().sum::<f64>() / seen.len() as f64) as f32 }
         };
         Ok(self.all.iter().enumerate().map(rate).collect())
     }
@@ -277,15 +237,8 @@ impl Objectives {
         if found == self.all.len() {
             return Ok(());
         }
-        let what = format!(
-            "{what} for objectives {}",
-            self.names().collect::<Vec<_>>().join(", ")
-        );
-        Err(ObjectiveError::Count {
-            what,
-            found,
-            expected: self.all.len(),
-        })
+        let what = format!("{what} for objectives {}", self.names().collect::<Vec<_>>().join(", "));
+        Err(ObjectiveError::Count { what, found, expected: self.all.len() })
     }
 }
 

@@ -25,16 +25,8 @@ pub struct TaskLoss {
 }
 
 impl Outputs {
-    pub(crate) fn new(
-        objectives: Arc<Objectives>,
-        scalers: Vec<Scaler>,
-        logits: Vec<Tensor>,
-    ) -> Self {
-        Self {
-            objectives,
-            scalers,
-            logits,
-        }
+    pub(crate) fn new(objectives: Arc<Objectives>, scalers: Vec<Scaler>, logits: Vec<Tensor>) -> Self {
+        Self { objectives, scalers, logits }
     }
 
     /// The logits, `[B]` each, in the objectives' order; for explanations and tests.
@@ -50,19 +42,12 @@ impl Outputs {
     /// # Errors
     /// The labels are of another batch size or of other objectives.
     pub fn losses(&self, labels: &Labels) -> Result<Vec<TaskLoss>> {
-        self.objectives
-            .check_count("labels", labels.targets().len())?;
+        self.objectives.check_count("labels", labels.targets().len())?;
         let rows = self.logits.first().map_or(Ok(0), |t| t.dim(0))?;
         if labels.rows() != rows {
-            return Err(ObjectiveError::Count {
-                what: "rows of labels".into(),
-                found: labels.rows(),
-                expected: rows,
-            });
+            return Err(ObjectiveError::Count { what: "rows of labels".into(), found: labels.rows(), expected: rows });
         }
-        (0..self.logits.len())
-            .map(|i| self.loss(i, labels))
-            .collect()
+        (0..self.logits.len()).map(|i| self.loss(i, labels)).collect()
     }
 
     fn loss(&self, i: usize, labels: &Labels) -> Result<TaskLoss> {
@@ -76,20 +61,12 @@ impl Outputs {
             None => Ok(logits.clone()),
         };
         let own = seen(&self.logits[i])?;
-        let each = match (
-            self.objectives.as_slice()[i].kind,
-            self.objectives.given_index(i),
-        ) {
-            (Kind::Conditional, Some(given)) => {
-                losses::joint(&seen(&self.logits[given])?, &own, &target.targets)?
-            }
+        let each = match (self.objectives.as_slice()[i].kind, self.objectives.given_index(i)) {
+            (Kind::Conditional, Some(given)) => losses::joint(&seen(&self.logits[given])?, &own, &target.targets)?,
             (Kind::Binary | Kind::Conditional, _) => losses::binary(&own, &target.targets)?,
             (Kind::Regression | Kind::LogRegression, _) => losses::squared(&own, &target.targets)?,
         };
-        Ok(TaskLoss {
-            loss: each.mean_all()?,
-            observed: target.count,
-        })
+        Ok(TaskLoss { loss: each.mean_all()?, observed: target.count })
     }
 
     /// Predictions in natural units, `[objectives][B]`: probabilities for binary objectives; for conditional ones the
@@ -100,21 +77,15 @@ impl Outputs {
     pub fn predictions(&self) -> Result<Vec<Vec<f32>>> {
         let logits = self.logits.iter().map(host).collect::<Result<Vec<_>>>()?;
         let predict = |i: usize| -> Vec<f32> {
-            match (
-                self.objectives.as_slice()[i].kind,
-                self.objectives.given_index(i),
-            ) {
+            match (self.objectives.as_slice()[i].kind, self.objectives.given_index(i)) {
                 (Kind::Conditional, Some(given)) => {
                     let both = |(a, b): (&f32, &f32)| (sigmoid(*a) * sigmoid(*b)) as f32;
                     logits[given].iter().zip(&logits[i]).map(both).collect()
                 }
-                (Kind::Binary | Kind::Conditional, _) => {
-                    logits[i].iter().map(|z| sigmoid(*z) as f32).collect()
+                (Kind::Binary | Kind::Conditional, _) => logits[i].iter().map(|z| sigmoid(*z) as f32).collect(),
+                (Kind::Regression | Kind::LogRegression, _) => {
+                    logits[i].iter().map(|z| self.scalers[i].inverse(*z)).collect()
                 }
-                (Kind::Regression | Kind::LogRegression, _) => logits[i]
-                    .iter()
-                    .map(|z| self.scalers[i].inverse(*z))
-                    .collect(),
             }
         };
         Ok((0..logits.len()).map(predict).collect())
@@ -128,15 +99,9 @@ impl Outputs {
         let i = self.objectives.index_of(name)?;
         if self.objectives.as_slice()[i].kind != Kind::Conditional {
             let reason = "it is not conditional; its rate is among the predictions".to_string();
-            return Err(ObjectiveError::Given {
-                name: name.to_string(),
-                reason,
-            });
+            return Err(ObjectiveError::Given { name: name.to_string(), reason });
         }
-        Ok(host(&self.logits[i])?
-            .into_iter()
-            .map(|z| sigmoid(z) as f32)
-            .collect())
+        Ok(host(&self.logits[i])?.into_iter().map(|z| sigmoid(z) as f32).collect())
     }
 }
 

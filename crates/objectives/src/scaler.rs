@@ -22,11 +22,7 @@ pub struct Scaler {
 
 impl Default for Scaler {
     fn default() -> Self {
-        Self {
-            mean: 0.0,
-            std: 1.0,
-            log: false,
-        }
+        Self { mean: 0.0, std: 1.0, log: false }
     }
 }
 
@@ -40,15 +36,8 @@ impl Scaler {
         if objective.kind.is_binary() {
             return Ok(Self::default());
         }
-        let plain = Self {
-            log: objective.kind == Kind::LogRegression,
-            ..Self::default()
-        };
-        let values: Vec<f64> = labels
-            .iter()
-            .filter(|v| !v.is_nan())
-            .map(|v| f64::from(plain.transform(*v)))
-            .collect();
+        let plain = Self { log: objective.kind == Kind::LogRegression, ..Self::default() };
+        let values: Vec<f64> = labels.iter().filter(|v| !v.is_nan()).map(|v| f64::from(plain.transform(*v))).collect();
         if values.is_empty() {
             let (name, column) = (objective.name.clone(), objective.column.clone());
             return Err(ObjectiveError::NoLabels { name, column });
@@ -58,11 +47,7 @@ impl Scaler {
         let std = variance.sqrt() as f32;
         // Equal labels differ by rounding only: dividing by that would blow noise up.
         let flat = !std.is_normal() || f64::from(std) < 1e-6 * mean.abs();
-        Ok(Self {
-            mean: mean as f32,
-            std: if flat { 1.0 } else { std },
-            ..plain
-        })
+        Ok(Self { mean: mean as f32, std: if flat { 1.0 } else { std }, ..plain })
     }
 
     /// From a label to standard units; `NaN` stays.
@@ -74,11 +59,7 @@ impl Scaler {
     /// From standard units to the label's unit; finite for every finite input, and not below 0 for a log-regression.
     pub fn inverse(&self, standard: f32) -> f32 {
         let value = standard * self.std + self.mean;
-        let value = if self.log {
-            value.exp_m1().max(0.0)
-        } else {
-            value
-        };
+        let value = if self.log { value.exp_m1().max(0.0) } else { value };
         value.clamp(f32::MIN, f32::MAX)
     }
 }
@@ -96,13 +77,7 @@ pub(crate) fn check_labels(objective: &Objective, labels: &[f32]) -> Result<()> 
             _ => continue,
         };
         let (name, column) = (objective.name.clone(), objective.column.clone());
-        return Err(ObjectiveError::Label {
-            name,
-            column,
-            row,
-            value,
-            rule,
-        });
+        return Err(ObjectiveError::Label { name, column, row, value, rule });
     }
     Ok(())
 }
@@ -120,26 +95,10 @@ mod tests {
     fn observed_labels_have_mean_0_and_deviation_1() {
         let labels = [1.0, f32::NAN, 3.0, 5.0, f32::NAN, 7.0];
         let scaler = Scaler::fit(&objective(Kind::Regression), &labels).unwrap();
-        assert_eq!(
-            scaler,
-            Scaler {
-                mean: 4.0,
-                std: 5.0_f32.sqrt(),
-                log: false
-            }
-        );
-        let scaler = Scaler::fit(
-            &objective(Kind::LogRegression),
-            &[0.0, 1.0_f32.exp_m1(), 2.0_f32.exp_m1()],
-        )
-        .unwrap();
-        assert!(
-            (scaler.mean - 1.0).abs() < 1e-6 && (scaler.std - (2.0_f32 / 3.0).sqrt()).abs() < 1e-6
-        );
-        assert_eq!(
-            Scaler::fit(&objective(Kind::Binary), &[1.0, 0.0]).unwrap(),
-            Scaler::default()
-        );
+        assert_eq!(scaler, Scaler { mean: 4.0, std: 5.0_f32.sqrt(), log: false });
+        let scaler = Scaler::fit(&objective(Kind::LogRegression), &[0.0, 1.0_f32.exp_m1(), 2.0_f32.exp_m1()]).unwrap();
+        assert!((scaler.mean - 1.0).abs() < 1e-6 && (scaler.std - (2.0_f32 / 3.0).sqrt()).abs() < 1e-6);
+        assert_eq!(Scaler::fit(&objective(Kind::Binary), &[1.0, 0.0]).unwrap(), Scaler::default());
     }
 
     #[test]
@@ -151,15 +110,8 @@ mod tests {
 
     #[test]
     fn labels_that_cannot_be_meant_are_named() {
-        let refused = |kind, labels: &[f32]| {
-            Scaler::fit(&objective(kind), labels)
-                .unwrap_err()
-                .to_string()
-        };
-        assert!(
-            refused(Kind::Binary, &[0.0, f32::NAN, 0.5])
-                .contains("label 0.5 in row 2 of column \"its_column\"")
-        );
+        let refused = |kind, labels: &[f32]| Scaler::fit(&objective(kind), labels).unwrap_err().to_string();
+        assert!(refused(Kind::Binary, &[0.0, f32::NAN, 0.5]).contains("label 0.5 in row 2 of column \"its_column\""));
         assert!(refused(Kind::LogRegression, &[-0.1]).contains("negative"));
         assert!(refused(Kind::Regression, &[f32::INFINITY]).contains("not finite"));
         assert!(refused(Kind::Regression, &[f32::NAN]).contains("no observed label"));

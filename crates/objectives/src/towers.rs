@@ -28,12 +28,7 @@ pub struct TowerConfig {
 
 impl Default for TowerConfig {
     fn default() -> Self {
-        Self {
-            input: 128,
-            hidden: 64,
-            dropout: 0.1,
-            seed: 0,
-        }
+        Self { input: 128, hidden: 64, dropout: 0.1, seed: 0 }
     }
 }
 
@@ -63,38 +58,19 @@ impl TaskTowers {
     pub fn new(objectives: &Objectives, config: &TowerConfig, device: &Device) -> Result<Self> {
         if config.input == 0 {
             let rule = "the shared representation has at least one dimension";
-            return Err(ObjectiveError::Setting {
-                setting: "input",
-                value: "0".into(),
-                rule,
-            });
+            return Err(ObjectiveError::Setting { setting: "input", value: "0".into(), rule });
         }
         if !(0.0..1.0).contains(&config.dropout) {
-            let (value, rule) = (
-                config.dropout.to_string(),
-                "it is a share, at least 0 and below 1",
-            );
-            return Err(ObjectiveError::Setting {
-                setting: "dropout",
-                value,
-                rule,
-            });
+            let (value, rule) = (config.dropout.to_string(), "it is a share, at least 0 and below 1");
+            return Err(ObjectiveError::Setting { setting: "dropout", value, rule });
         }
         let tower = |name: &str| -> Result<Tower> {
-            let layer = |k: usize, from, to| {
-                Linear::new(&format!("towers.{name}.{k}"), from, to, config.seed, device)
-            };
+            let layer = |k: usize, from, to| Linear::new(&format!("towers.{name}.{k}"), from, to, config.seed, device);
             if config.hidden == 0 {
-                return Ok(Tower {
-                    hidden: None,
-                    output: layer(0, config.input, 1)?,
-                });
+                return Ok(Tower { hidden: None, output: layer(0, config.input, 1)? });
             }
             let hidden = Some(layer(0, config.input, config.hidden)?);
-            Ok(Tower {
-                hidden,
-                output: layer(1, config.hidden, 1)?,
-            })
+            Ok(Tower { hidden, output: layer(1, config.hidden, 1)? })
         };
         Ok(Self {
             objectives: Arc::new(objectives.clone()),
@@ -145,19 +121,13 @@ impl TaskTowers {
             (p / (1.0 - p)).ln()
         };
         for (i, tower) in self.towers.iter().enumerate() {
-            let bias = match (
-                self.objectives.as_slice()[i].kind,
-                self.objectives.given_index(i),
-            ) {
+            let bias = match (self.objectives.as_slice()[i].kind, self.objectives.given_index(i)) {
                 (Kind::Conditional, Some(given)) => logit(rates[i] / rates[given].max(1e-4)),
                 (Kind::Binary | Kind::Conditional, _) => logit(rates[i]),
                 (Kind::Regression | Kind::LogRegression, _) => self.scalers[i].transform(rates[i]),
             };
             let bias = if bias.is_finite() { bias } else { 0.0 };
-            tower
-                .output
-                .bias()
-                .set(&Tensor::new(&[bias], tower.output.bias().device())?)?;
+            tower.output.bias().set(&Tensor::new(&[bias], tower.output.bias().device())?)?;
         }
         Ok(())
     }
@@ -179,19 +149,12 @@ impl TaskTowers {
             }
             logits.push(tower.output.forward(&x)?.squeeze(1)?);
         }
-        Ok(Outputs::new(
-            self.objectives.clone(),
-            self.scalers.clone(),
-            logits,
-        ))
+        Ok(Outputs::new(self.objectives.clone(), self.scalers.clone(), logits))
     }
 
     /// All variables in a fixed order: `towers.OBJECTIVE.LAYER.weight` `[out, in]` and `….bias` `[out]`.
     pub fn parameters(&self) -> Vec<(String, Var)> {
-        let layers = self
-            .towers
-            .iter()
-            .flat_map(|t| t.hidden.iter().chain([&t.output]));
+        let layers = self.towers.iter().flat_map(|t| t.hidden.iter().chain([&t.output]));
         layers.flat_map(Linear::parameters).collect()
     }
 
@@ -209,10 +172,7 @@ impl TaskTowers {
                 }
                 Some(_) => continue,
             };
-            return Err(ObjectiveError::Parameter {
-                name: name.clone(),
-                reason,
-            });
+            return Err(ObjectiveError::Parameter { name: name.clone(), reason });
         }
         for (name, var) in &parameters {
             if let Some(tensor) = tensors.get(name) {

@@ -36,23 +36,18 @@ fn run(arguments: &[String], input: &mut impl Read) -> Result<String, String> {
         _ => return Err("usage: combine [--method mgda|mean|sum] < jacobian.json".into()),
     };
     let mut text = String::new();
-    input
-        .read_to_string(&mut text)
-        .map_err(|e| format!("cannot read standard input: {e}"))?;
+    input.read_to_string(&mut text).map_err(|e| format!("cannot read standard input: {e}"))?;
     let value: Value = serde_json::from_str(&text).map_err(|e| format!("not JSON: {e}"))?;
-    let fields = value
-        .as_object()
-        .ok_or("expected an object with \"jacobian\" or \"gramian\"")?;
+    let fields = value.as_object().ok_or("expected an object with \"jacobian\" or \"gramian\"")?;
     let (rows, gramian) = match (fields.get("jacobian"), fields.get("gramian"), fields.len()) {
         (Some(jacobian), None, 1) => {
             let rows = matrix("jacobian", jacobian)?;
             let gramian = Gramian::from_rows(&rows).map_err(|e| e.to_string())?;
             (Some(rows), gramian)
         }
-        (None, Some(products), 1) => (
-            None,
-            Gramian::from_matrix(&matrix("gramian", products)?).map_err(|e| e.to_string())?,
-        ),
+        (None, Some(products), 1) => {
+            (None, Gramian::from_matrix(&matrix("gramian", products)?).map_err(|e| e.to_string())?)
+        }
         _ => return Err("expected exactly one of \"jacobian\" and \"gramian\"".into()),
     };
     let m = gramian.size();
@@ -61,30 +56,21 @@ fn run(arguments: &[String], input: &mut impl Read) -> Result<String, String> {
         "mean" => vec![1.0 / m as f64; m],
         "sum" => vec![1.0; m],
         other => {
-            return Err(format!(
-                "unknown method \"{other}\": use one of mgda, mean, sum"
-            ));
+            return Err(format!("unknown method \"{other}\": use one of mgda, mean, sum"));
         }
     };
     let direction = rows.map(|rows| -> Vec<f64> {
-        (0..rows[0].len())
-            .map(|k| rows.iter().zip(&weights).map(|(row, w)| w * row[k]).sum())
-            .collect()
+        (0..rows[0].len()).map(|k| rows.iter().zip(&weights).map(|(row, w)| w * row[k]).sum()).collect()
     });
     Ok(match direction {
         // Written by hand so that the weights come first.
-        Some(direction) => format!(
-            "{{\"weights\":{},\"direction\":{}}}",
-            json!(weights),
-            json!(direction)
-        ),
+        Some(direction) => format!("{{\"weights\":{},\"direction\":{}}}", json!(weights), json!(direction)),
         None => format!("{{\"weights\":{}}}", json!(weights)),
     })
 }
 
 fn matrix(name: &str, value: &Value) -> Result<Vec<Vec<f64>>, String> {
-    serde_json::from_value(value.clone())
-        .map_err(|e| format!("\"{name}\" must be a list of lists of numbers: {e}"))
+    serde_json::from_value(value.clone()).map_err(|e| format!("\"{name}\" must be a list of lists of numbers: {e}"))
 }
 
 #[cfg(test)]
@@ -92,31 +78,16 @@ mod tests {
     use super::run;
 
     fn answer(method: &str, input: &str) -> Result<String, String> {
-        run(
-            &["--method".to_string(), method.to_string()],
-            &mut input.as_bytes(),
-        )
+        run(&["--method".to_string(), method.to_string()], &mut input.as_bytes())
     }
 
     #[test]
     fn answers_with_weights_and_direction() {
         let jacobian = r#"{"jacobian": [[1, 0], [0, 2]]}"#;
-        assert_eq!(
-            answer("sum", jacobian).unwrap(),
-            r#"{"weights":[1.0,1.0],"direction":[1.0,2.0]}"#
-        );
-        assert_eq!(
-            answer("mean", jacobian).unwrap(),
-            r#"{"weights":[0.5,0.5],"direction":[0.5,1.0]}"#
-        );
-        assert_eq!(
-            answer("mgda", jacobian).unwrap(),
-            r#"{"weights":[0.8,0.2],"direction":[0.8,0.4]}"#
-        );
-        assert_eq!(
-            answer("mgda", r#"{"gramian": [[1, 0], [0, 1]]}"#).unwrap(),
-            r#"{"weights":[0.5,0.5]}"#
-        );
+        assert_eq!(answer("sum", jacobian).unwrap(), r#"{"weights":[1.0,1.0],"direction":[1.0,2.0]}"#);
+        assert_eq!(answer("mean", jacobian).unwrap(), r#"{"weights":[0.5,0.5],"direction":[0.5,1.0]}"#);
+        assert_eq!(answer("mgda", jacobian).unwrap(), r#"{"weights":[0.8,0.2],"direction":[0.8,0.4]}"#);
+        assert_eq!(answer("mgda", r#"{"gramian": [[1, 0], [0, 1]]}"#).unwrap(), r#"{"weights":[0.5,0.5]}"#);
     }
 
     #[test]
@@ -129,21 +100,11 @@ mod tests {
             (r#"{"jacobian": []}"#, "no objectives"),
             (r#"{"jacobian": [[null]]}"#, "numbers"),
             (r#"{"jacobian": [[1e200]]}"#, "objective 0"),
-            (
-                r#"{"gramian": [[1, 2], [2, 1]]}"#,
-                "product of the two norms",
-            ),
+            (r#"{"gramian": [[1, 2], [2, 1]]}"#, "product of the two norms"),
         ] {
             let error = answer("mgda", input).unwrap_err();
-            assert!(
-                error.contains(part) && !error.contains('\n'),
-                "{input}: {error}"
-            );
+            assert!(error.contains(part) && !error.contains('\n'), "{input}: {error}");
         }
-        assert!(
-            answer("magic", r#"{"gramian": [[1]]}"#)
-                .unwrap_err()
-                .contains("mgda, mean, sum")
-        );
+        assert!(answer("magic", r#"{"gramian": [[1]]}"#).unwrap_err().contains("mgda, mean, sum"));
     }
 }

@@ -73,29 +73,19 @@ impl Moments {
     fn zeros(var: &Var) -> candle_core::Result<Self> {
         if var.device().is_cpu() && var.dtype() == DType::F32 {
             let zeros = vec![0.0; var.elem_count()];
-            return Ok(Self::Flat {
-                first: zeros.clone(),
-                second: zeros,
-            });
+            return Ok(Self::Flat { first: zeros.clone(), second: zeros });
         }
         Self::tensors(var)
     }
 
     fn tensors(var: &Var) -> candle_core::Result<Self> {
         let zeros = || Tensor::zeros(var.shape(), moment_dtype(var), var.device());
-        Ok(Self::Tensors {
-            first: zeros()?,
-            second: zeros()?,
-        })
+        Ok(Self::Tensors { first: zeros()?, second: zeros()? })
     }
 }
 
 fn moment_dtype(var: &Var) -> DType {
-    if var.dtype() == DType::F64 {
-        DType::F64
-    } else {
-        DType::F32
-    }
+    if var.dtype() == DType::F64 { DType::F64 } else { DType::F32 }
 }
 
 impl AdamW {
@@ -110,27 +100,14 @@ impl AdamW {
         let mut ids = BTreeSet::new();
         for (name, var) in parameters {
             // The identity of a variable has no order of its own; its text has.
-            if index.insert(name.clone(), slots.len()).is_some()
-                || !ids.insert(format!("{:?}", var.id()))
-            {
+            if index.insert(name.clone(), slots.len()).is_some() || !ids.insert(format!("{:?}", var.id())) {
                 return Err(OptimError::DuplicateParameter { name });
             }
             let (lr_scale, weight_decay) = config.settings(&name);
             let moments = Moments::zeros(&var).map_err(tensor_error(&name))?;
-            slots.push(Slot {
-                name,
-                var,
-                lr_scale,
-                weight_decay,
-                steps: 0,
-                moments,
-            });
+            slots.push(Slot { name, var, lr_scale, weight_decay, steps: 0, moments });
         }
-        Ok(Self {
-            config,
-            slots,
-            index,
-        })
+        Ok(Self { config, slots, index })
     }
 
     /// One step with learning rate `lr` (times each group's scale). Parameters without a gradient stay as they are.
@@ -143,17 +120,12 @@ impl AdamW {
     pub fn step(&mut self, gradients: &Gradients, lr: f64) -> Result<()> {
         if !(lr.is_finite() && lr >= 0.0) {
             let (setting, value) = ("the learning rate".to_string(), lr.to_string());
-            return Err(OptimError::Setting {
-                setting,
-                value,
-                rule: "it is finite and not negative",
-            });
+            return Err(OptimError::Setting { setting, value, rule: "it is finite and not negative" });
         }
         self.check(gradients)?;
         for slot in &mut self.slots {
             if let Some(gradient) = gradients.get(&slot.name) {
-                slot.step(gradient, &self.config, lr)
-                    .map_err(tensor_error(&slot.name))?;
+                slot.step(gradient, &self.config, lr).map_err(tensor_error(&slot.name))?;
             }
         }
         Ok(())
@@ -163,15 +135,9 @@ impl AdamW {
         for (name, gradient) in gradients {
             let expected = self.index.get(name).map(|&i| self.slots[i].var.shape());
             if expected != Some(gradient.shape()) {
-                let expected = expected.map_or("no such parameter".to_string(), |s| {
-                    format!("{:?}", s.dims())
-                });
+                let expected = expected.map_or("no such parameter".to_string(), |s| format!("{:?}", s.dims()));
                 let found = format!("{:?}", gradient.dims());
-                return Err(OptimError::GradientShape {
-                    name: name.clone(),
-                    found,
-                    expected,
-                });
+                return Err(OptimError::GradientShape { name: name.clone(), found, expected });
             }
         }
         Ok(())
@@ -208,16 +174,14 @@ impl AdamW {
         for slot in &self.slots {
             let mut take = |what: &str| {
                 let key = format!("{}.{what}", slot.name);
-                state.remove(&key).ok_or_else(|| OptimError::State {
-                    reason: format!("{key} is missing from the optimizer"),
-                })
+                state
+                    .remove(&key)
+                    .ok_or_else(|| OptimError::State { reason: format!("{key} is missing from the optimizer") })
             };
             restored.push(slot.read(&take("first")?, &take("second")?, &take("steps")?)?);
         }
         if let Some(key) = state.keys().next() {
-            return Err(OptimError::State {
-                reason: format!("{key} is of no parameter of this model"),
-            });
+            return Err(OptimError::State { reason: format!("{key} is of no parameter of this model") });
         }
         for (slot, (moments, steps)) in self.slots.iter_mut().zip(restored) {
             (slot.moments, slot.steps) = (moments, steps);
@@ -227,25 +191,12 @@ impl AdamW {
 }
 
 impl Slot {
-    fn step(
-        &mut self,
-        gradient: &Tensor,
-        config: &AdamWConfig,
-        lr: f64,
-    ) -> candle_core::Result<()> {
-        let coefficients = Coefficients::new(
-            config,
-            lr * self.lr_scale,
-            self.weight_decay,
-            self.steps.saturating_add(1),
-        );
+    fn step(&mut self, gradient: &Tensor, config: &AdamWConfig, lr: f64) -> candle_core::Result<()> {
+        let coefficients =
+            Coefficients::new(config, lr * self.lr_scale, self.weight_decay, self.steps.saturating_add(1));
         match &mut self.moments {
-            Moments::Flat { first, second } => {
-                fused::step(&self.var, gradient, first, second, coefficients)?
-            }
-            Moments::Tensors { first, second } => {
-                generic::step(&self.var, gradient, first, second, coefficients)?
-            }
+            Moments::Flat { first, second } => fused::step(&self.var, gradient, first, second, coefficients)?,
+            Moments::Tensors { first, second } => generic::step(&self.var, gradient, first, second, coefficients)?,
         }
         self.steps = self.steps.saturating_add(1);
         Ok(())
@@ -279,24 +230,15 @@ impl Slot {
             }
         }
         let read = || -> candle_core::Result<(Moments, Vec<i64>)> {
-            let steps = steps
-                .to_dtype(DType::I64)?
-                .flatten_all()?
-                .to_vec1::<i64>()?;
+            let steps = steps.to_dtype(DType::I64)?.flatten_all()?.to_vec1::<i64>()?;
             let moments = match &self.moments {
                 Moments::Flat { .. } => {
                     let flat = |t: &Tensor| t.flatten_all()?.to_vec1::<f32>();
-                    Moments::Flat {
-                        first: flat(first)?,
-                        second: flat(second)?,
-                    }
+                    Moments::Flat { first: flat(first)?, second: flat(second)? }
                 }
                 Moments::Tensors { .. } => {
                     let here = |t: &Tensor| t.to_device(self.var.device());
-                    Moments::Tensors {
-                        first: here(first)?,
-                        second: here(second)?,
-                    }
+                    Moments::Tensors { first: here(first)?, second: here(second)? }
                 }
             };
             Ok((moments, steps))
@@ -304,9 +246,7 @@ impl Slot {
         let (moments, steps) = read().map_err(tensor_error(&self.name))?;
         match steps[..] {
             [steps] if steps >= 0 => Ok((moments, steps.unsigned_abs())),
-            _ => Err(OptimError::State {
-                reason: format!("{}.steps must hold one count", self.name),
-            }),
+            _ => Err(OptimError::State { reason: format!("{}.steps must hold one count", self.name) }),
         }
     }
 }

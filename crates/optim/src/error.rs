@@ -24,9 +24,7 @@ pub enum OptimError {
     #[error("there are no objectives to balance: give at least one")]
     Empty,
     /// A gradient, a dot product or a loss is NaN or infinite.
-    #[error(
-        "{what} of objective {objective} is {value}: look for a loss that overflowed, or lower the learning rate"
-    )]
+    #[error("{what} of objective {objective} is {value}: look for a loss that overflowed, or lower the learning rate")]
     NotFinite {
         /// Gradient, loss, dot product.
         what: &'static str,
@@ -44,9 +42,7 @@ pub enum OptimError {
         name: String,
     },
     /// The matrix cannot be a matrix of dot products.
-    #[error(
-        "entry ({row}, {column}) = {value} cannot belong to a matrix of dot products: {reason}"
-    )]
+    #[error("entry ({row}, {column}) = {value} cannot belong to a matrix of dot products: {reason}")]
     NotAGramian {
         /// Row, from 0.
         row: usize,
@@ -92,9 +88,7 @@ pub enum OptimError {
         known: String,
     },
     /// A saved state does not fit what it is restored into.
-    #[error(
-        "the saved state does not fit: {reason}; resume with the configuration that the run was started with"
-    )]
+    #[error("the saved state does not fit: {reason}; resume with the configuration that the run was started with")]
     State {
         /// What does not fit.
         reason: String,

@@ -25,29 +25,13 @@ impl Gramian {
         for (row, values) in rows.iter().enumerate() {
             let values = values.as_ref();
             if values.len() != width {
-                return Err(OptimError::Shape {
-                    what: "Jacobian",
-                    row,
-                    found: values.len(),
-                    expected: width,
-                });
+                return Err(OptimError::Shape { what: "Jacobian", row, found: values.len(), expected: width });
             }
             if let Some(&value) = values.iter().find(|v| !v.is_finite()) {
-                return Err(OptimError::NotFinite {
-                    what: "the gradient",
-                    objective: row.to_string(),
-                    value,
-                });
+                return Err(OptimError::NotFinite { what: "the gradient", objective: row.to_string(), value });
             }
         }
-        Self::from_dots(rows.len(), |i, j| {
-            rows[i]
-                .as_ref()
-                .iter()
-                .zip(rows[j].as_ref())
-                .map(|(a, b)| a * b)
-                .sum()
-        })
+        Self::from_dots(rows.len(), |i, j| rows[i].as_ref().iter().zip(rows[j].as_ref()).map(|(a, b)| a * b).sum())
     }
 
     /// From a function that gives `g_i · g_j`; it is asked for `i ≤ j` only.
@@ -76,12 +60,7 @@ impl Gramian {
         for (row, entries) in matrix.iter().enumerate() {
             let entries = entries.as_ref();
             if entries.len() != size {
-                return Err(OptimError::Shape {
-                    what: "Gramian",
-                    row,
-                    found: entries.len(),
-                    expected: size,
-                });
+                return Err(OptimError::Shape { what: "Gramian", row, found: entries.len(), expected: size });
             }
             values.extend_from_slice(entries);
         }
@@ -97,20 +76,11 @@ impl Gramian {
             let value = gramian.get(i, i);
             if !value.is_finite() {
                 let objective = i.to_string();
-                return Err(OptimError::NotFinite {
-                    what: "the squared gradient norm",
-                    objective,
-                    value,
-                });
+                return Err(OptimError::NotFinite { what: "the squared gradient norm", objective, value });
             }
             if value < 0.0 {
                 let reason = "a squared norm is not negative";
-                return Err(OptimError::NotAGramian {
-                    row: i,
-                    column: i,
-                    value,
-                    reason,
-                });
+                return Err(OptimError::NotAGramian { row: i, column: i, value, reason });
             }
         }
         for i in 0..size {
@@ -125,21 +95,10 @@ impl Gramian {
         let value = self.get(row, column);
         if !value.is_finite() {
             let objective = format!("{row} with {column}");
-            return Err(OptimError::NotFinite {
-                what: "the gradient product",
-                objective,
-                value,
-            });
+            return Err(OptimError::NotFinite { what: "the gradient product", objective, value });
         }
         let bound = self.norm(row) * self.norm(column);
-        let wrong = |reason| {
-            Err(OptimError::NotAGramian {
-                row,
-                column,
-                value,
-                reason,
-            })
-        };
+        let wrong = |reason| Err(OptimError::NotAGramian { row, column, value, reason });
         if (value - self.get(column, row)).abs() > SLACK * bound {
             return wrong("it differs from its mirror image");
         }
@@ -194,14 +153,8 @@ impl Gramian {
 
     /// The rows and columns of the objectives in `kept`, in that order; indices beyond the size are left out.
     pub(crate) fn select(&self, kept: &[usize]) -> Self {
-        let values = kept
-            .iter()
-            .flat_map(|&i| kept.iter().map(move |&j| self.get(i, j)))
-            .collect();
-        Self {
-            size: kept.len(),
-            values,
-        }
+        let values = kept.iter().flat_map(|&i| kept.iter().map(move |&j| self.get(i, j))).collect();
+        Self { size: kept.len(), values }
     }
 }
 
@@ -212,10 +165,7 @@ mod tests {
     #[test]
     fn holds_the_dot_products_of_the_rows() {
         let g = Gramian::from_rows(&[vec![1.0, 2.0, 2.0], vec![0.0, -3.0, 4.0]]).unwrap();
-        assert_eq!(
-            (g.get(0, 0), g.get(0, 1), g.get(1, 0), g.get(1, 1)),
-            (9.0, 2.0, 2.0, 25.0)
-        );
+        assert_eq!((g.get(0, 0), g.get(0, 1), g.get(1, 0), g.get(1, 1)), (9.0, 2.0, 2.0, 25.0));
         assert_eq!((g.norm(0), g.norm(1)), (3.0, 5.0));
         assert!((g.cosine(0, 1) - 2.0 / 15.0).abs() < 1e-15);
         assert!((g.squared_norm(&[1.0, 1.0]) - 38.0).abs() < 1e-12);
@@ -223,21 +173,11 @@ mod tests {
 
     #[test]
     fn names_the_objective_whose_gradient_is_not_finite() {
-        let error = Gramian::from_rows(&[vec![1.0], vec![f64::NAN]])
-            .unwrap_err()
-            .to_string();
-        assert!(
-            error.contains("objective 1") && error.contains("NaN"),
-            "{error}"
-        );
+        let error = Gramian::from_rows(&[vec![1.0], vec![f64::NAN]]).unwrap_err().to_string();
+        assert!(error.contains("objective 1") && error.contains("NaN"), "{error}");
         // Finite rows whose products overflow are found too.
-        let error = Gramian::from_rows(&[vec![1.0], vec![1e200]])
-            .unwrap_err()
-            .to_string();
-        assert!(
-            error.contains("objective 1") && error.contains("inf"),
-            "{error}"
-        );
+        let error = Gramian::from_rows(&[vec![1.0], vec![1e200]]).unwrap_err().to_string();
+        assert!(error.contains("objective 1") && error.contains("inf"), "{error}");
     }
 
     #[test]
@@ -247,9 +187,6 @@ mod tests {
         assert!(refused(&[vec![1.0, 0.5], vec![0.1, 1.0]]).contains("mirror"));
         assert!(refused(&[vec![1.0, 2.0], vec![2.0, 1.0]]).contains("product of the two norms"));
         assert!(refused(&[vec![1.0, 2.0]]).contains("expected 1"));
-        assert!(matches!(
-            Gramian::from_rows::<Vec<f64>>(&[]),
-            Err(OptimError::Empty)
-        ));
+        assert!(matches!(Gramian::from_rows::<Vec<f64>>(&[]), Err(OptimError::Empty)));
     }
 }

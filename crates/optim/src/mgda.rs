@@ -3,9 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::weighting::check_signals;
-use crate::{
-    Gramian, OptimError, Preference, Result, Signals, Weighting, WeightingState, min_norm,
-};
+use crate::{Gramian, OptimError, Preference, Result, Signals, Weighting, WeightingState, min_norm};
 
 /// How [`Mgda`] brings gradients of different scale together before it looks for the shortest combination.
 ///
@@ -44,10 +42,7 @@ impl Mgda {
     /// No objectives, a weight that is negative or not finite, or none above 0.
     pub fn new(objectives: &[Preference], normalize: Normalization) -> Result<Self> {
         Preference::check(objectives)?;
-        Ok(Self {
-            objectives: objectives.to_vec(),
-            normalize,
-        })
+        Ok(Self { objectives: objectives.to_vec(), normalize })
     }
 
     /// What the gradient of objective `i` is divided by; `None` leaves it out of this step.
@@ -76,27 +71,16 @@ impl Weighting for Mgda {
 
     fn weights(&mut self, signals: &Signals<'_>) -> Result<Vec<f64>> {
         check_signals(signals, &self.objectives)?;
-        let gramian = signals
-            .gramian
-            .ok_or(OptimError::MissingGramian { method: "mgda" })?;
+        let gramian = signals.gramian.ok_or(OptimError::MissingGramian { method: "mgda" })?;
         let m = self.objectives.len();
         if gramian.size() != m {
-            return Err(OptimError::Count {
-                what: "rows of the Gramian",
-                found: gramian.size(),
-                expected: m,
-            });
+            return Err(OptimError::Count { what: "rows of the Gramian", found: gramian.size(), expected: m });
         }
-        let (kept, divisors): (Vec<usize>, Vec<f64>) = (0..m)
-            .filter_map(|i| Some((i, self.divisor(i, gramian, signals.losses[i])?)))
-            .unzip();
+        let (kept, divisors): (Vec<usize>, Vec<f64>) =
+            (0..m).filter_map(|i| Some((i, self.divisor(i, gramian, signals.losses[i])?))).unzip();
         if kept.is_empty() {
             let wanted = self.objectives.iter().filter(|p| p.weight > 0.0).count() as f64;
-            return Ok(self
-                .objectives
-                .iter()
-                .map(|p| if p.weight > 0.0 { 1.0 / wanted } else { 0.0 })
-                .collect());
+            return Ok(self.objectives.iter().map(|p| if p.weight > 0.0 { 1.0 / wanted } else { 0.0 }).collect());
         }
         let chosen = gramian.select(&kept);
         let scaled = Gramian::from_dots(kept.len(), |i, j| match self.normalize {
@@ -106,19 +90,11 @@ impl Weighting for Mgda {
         // A weight on a divided gradient is a larger weight on the gradient itself. Brought to the largest first, so that
         // divisors of any size neither overflow nor vanish together.
         let shortest = divisors.iter().copied().fold(f64::INFINITY, f64::min);
-        let raw: Vec<f64> = min_norm(&scaled)
-            .iter()
-            .zip(&divisors)
-            .map(|(w, d)| w * (shortest / d))
-            .collect();
+        let raw: Vec<f64> = min_norm(&scaled).iter().zip(&divisors).map(|(w, d)| w * (shortest / d)).collect();
         let total: f64 = raw.iter().sum();
         let mut weights = vec![0.0; m];
         for (&i, w) in kept.iter().zip(&raw) {
-            weights[i] = if total > 0.0 {
-                w / total
-            } else {
-                1.0 / kept.len() as f64
-            };
+            weights[i] = if total > 0.0 { w / total } else { 1.0 / kept.len() as f64 };
         }
         Ok(weights)
     }
@@ -136,89 +112,44 @@ impl Weighting for Mgda {
 mod tests {
     use super::*;
 
-    fn weights(
-        rows: &[Vec<f64>],
-        losses: &[f64],
-        preferences: &[f64],
-        normalize: Normalization,
-    ) -> Vec<f64> {
-        let objectives: Vec<_> = preferences
-            .iter()
-            .map(|&w| Preference::new("objective", w))
-            .collect();
+    fn weights(rows: &[Vec<f64>], losses: &[f64], preferences: &[f64], normalize: Normalization) -> Vec<f64> {
+        let objectives: Vec<_> = preferences.iter().map(|&w| Preference::new("objective", w)).collect();
         let gramian = Gramian::from_rows(rows).unwrap();
         let observed = vec![1; losses.len()];
-        let signals = Signals {
-            losses,
-            observed: &observed,
-            gramian: Some(&gramian),
-        };
-        Mgda::new(&objectives, normalize)
-            .unwrap()
-            .weights(&signals)
-            .unwrap()
+        let signals = Signals { losses, observed: &observed, gramian: Some(&gramian) };
+        Mgda::new(&objectives, normalize).unwrap().weights(&signals).unwrap()
     }
 
     fn close(found: &[f64], expected: &[f64]) {
-        assert!(
-            found
-                .iter()
-                .zip(expected)
-                .all(|(a, b)| (a - b).abs() < 1e-12),
-            "{found:?} instead of {expected:?}"
-        );
+        assert!(found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-12), "{found:?} instead of {expected:?}");
     }
 
     #[test]
     fn normalization_decides_who_leads() {
         let rows = [vec![1.0, 0.0], vec![0.0, 3.0]];
-        close(
-            &weights(&rows, &[1.0, 1.0], &[1.0, 1.0], Normalization::None),
-            &[0.9, 0.1],
-        );
+        close(&weights(&rows, &[1.0, 1.0], &[1.0, 1.0], Normalization::None), &[0.9, 0.1]);
         // Unit gradients: the bisector, so that each pulls as hard: w_i in proportion 1 / norm.
-        close(
-            &weights(&rows, &[1.0, 1.0], &[1.0, 1.0], Normalization::L2),
-            &[0.75, 0.25],
-        );
+        close(&weights(&rows, &[1.0, 1.0], &[1.0, 1.0], Normalization::L2), &[0.75, 0.25]);
         // Divided by losses 1 and 3 they are unit vectors as well.
-        close(
-            &weights(&rows, &[1.0, 3.0], &[1.0, 1.0], Normalization::Loss),
-            &[0.75, 0.25],
-        );
+        close(&weights(&rows, &[1.0, 3.0], &[1.0, 1.0], Normalization::Loss), &[0.75, 0.25]);
     }
 
     #[test]
     fn a_zero_gradient_or_a_zero_preference_leaves_the_rest_in_balance() {
         let rows = [vec![0.0, 0.0], vec![1.0, 0.0], vec![0.0, 1.0]];
         for normalize in [Normalization::None, Normalization::L2, Normalization::Loss] {
-            close(
-                &weights(&rows, &[0.0, 1.0, 1.0], &[1.0; 3], normalize),
-                &[0.0, 0.5, 0.5],
-            );
-            close(
-                &weights(&rows, &[0.0, 1.0, 1.0], &[1.0, 0.0, 1.0], normalize),
-                &[0.0, 0.0, 1.0],
-            );
-            close(
-                &weights(&[vec![0.0], vec![0.0]], &[1.0, 1.0], &[1.0, 1.0], normalize),
-                &[0.5, 0.5],
-            );
+            close(&weights(&rows, &[0.0, 1.0, 1.0], &[1.0; 3], normalize), &[0.0, 0.5, 0.5]);
+            close(&weights(&rows, &[0.0, 1.0, 1.0], &[1.0, 0.0, 1.0], normalize), &[0.0, 0.0, 1.0]);
+            close(&weights(&[vec![0.0], vec![0.0]], &[1.0, 1.0], &[1.0, 1.0], normalize), &[0.5, 0.5]);
         }
     }
 
     #[test]
     fn scales_apart_by_many_orders_stay_finite() {
         for normalize in [Normalization::None, Normalization::L2, Normalization::Loss] {
-            let found = weights(
-                &[vec![1e-10, 0.0], vec![1e15, 1e15]],
-                &[1e-12, 1e9],
-                &[1.0; 2],
-                normalize,
-            );
+            let found = weights(&[vec![1e-10, 0.0], vec![1e15, 1e15]], &[1e-12, 1e9], &[1.0; 2], normalize);
             assert!(
-                found.iter().all(|w| w.is_finite() && *w >= 0.0)
-                    && (found.iter().sum::<f64>() - 1.0).abs() < 1e-12
+                found.iter().all(|w| w.is_finite() && *w >= 0.0) && (found.iter().sum::<f64>() - 1.0).abs() < 1e-12
             );
         }
     }
@@ -226,17 +157,7 @@ mod tests {
     #[test]
     fn says_that_it_needs_the_gramian() {
         let mut mgda = Mgda::new(&[Preference::new("click", 1.0)], Normalization::None).unwrap();
-        let error = mgda
-            .weights(&Signals {
-                losses: &[1.0],
-                observed: &[1],
-                gramian: None,
-            })
-            .unwrap_err();
-        assert!(
-            error
-                .to_string()
-                .contains("mgda needs the gradients' Gramian")
-        );
+        let error = mgda.weights(&Signals { losses: &[1.0], observed: &[1], gramian: None }).unwrap_err();
+        assert!(error.to_string().contains("mgda needs the gradients' Gramian"));
     }
 }

@@ -34,15 +34,7 @@ pub fn min_norm(gramian: &Gramian) -> Vec<f64> {
     let m = gramian.size();
     let zeros = (0..m).filter(|&i| gramian.norm(i) == 0.0).count();
     if zeros > 0 {
-        return (0..m)
-            .map(|i| {
-                if gramian.norm(i) == 0.0 {
-                    1.0 / zeros as f64
-                } else {
-                    0.0
-                }
-            })
-            .collect();
+        return (0..m).map(|i| if gramian.norm(i) == 0.0 { 1.0 / zeros as f64 } else { 0.0 }).collect();
     }
     let problem = Scaled::new(gramian);
     if m == 2 {
@@ -53,9 +45,7 @@ pub fn min_norm(gramian: &Gramian) -> Vec<f64> {
     let mut best = problem.non_negative_least_squares(0.0);
     let mut least = problem.squared_norm(&best);
     let ridge = problem.non_negative_least_squares(64.0 * f64::EPSILON);
-    let pairs = (0..m)
-        .flat_map(|i| (i..m).map(move |j| (i, j)))
-        .map(|(i, j)| problem.pair(i, j));
+    let pairs = (0..m).flat_map(|i| (i..m).map(move |j| (i, j))).map(|(i, j)| problem.pair(i, j));
     for candidate in std::iter::once(ridge).chain(pairs) {
         let norm = problem.squared_norm(&candidate);
         // NaN: no weight at all, when every system failed.
@@ -78,14 +68,10 @@ struct Scaled {
 impl Scaled {
     fn new(gramian: &Gramian) -> Self {
         let size = gramian.size();
-        let shortest = (0..size)
-            .map(|i| gramian.norm(i))
-            .fold(f64::INFINITY, f64::min);
+        let shortest = (0..size).map(|i| gramian.norm(i)).fold(f64::INFINITY, f64::min);
         Self {
             size,
-            cosines: (0..size * size)
-                .map(|k| gramian.cosine(k / size, k % size))
-                .collect(),
+            cosines: (0..size * size).map(|k| gramian.cosine(k / size, k % size)).collect(),
             shortness: (0..size).map(|i| shortest / gramian.norm(i)).collect(),
         }
     }
@@ -120,21 +106,13 @@ impl Scaled {
 
     /// The best of two rows: `w_j = (‖g_i‖² - g_i·g_j) / ‖g_i - g_j‖²`, kept in `[0, 1]`.
     fn pair(&self, i: usize, j: usize) -> Vec<f64> {
-        let (i, j) = if self.shortness[i] >= self.shortness[j] {
-            (i, j)
-        } else {
-            (j, i)
-        };
+        let (i, j) = if self.shortness[i] >= self.shortness[j] { (i, j) } else { (j, i) };
         let mut u = vec![0.0; self.size];
         // In units of the shorter row i; t is its length over that of j, so nothing here is large.
         let (t, cosine) = (self.shortness[j] / self.shortness[i], self.cosine(i, j));
         // ‖g_j - g_i‖² over ‖g_j‖², so summed that nothing cancels for nearly equal rows.
         let apart = (1.0 - t) * (1.0 - t) + 2.0 * t * (1.0 - cosine);
-        let longer = if apart > 0.0 {
-            ((t - cosine) / apart).max(0.0)
-        } else {
-            0.5
-        };
+        let longer = if apart > 0.0 { ((t - cosine) / apart).max(0.0) } else { 0.5 };
         u[i] += 1.0 - t * longer;
         u[j] += longer;
         u
@@ -209,14 +187,9 @@ impl Scaled {
                 return;
             }
             // The row that stopped the step leaves, and any that rounding put at or below zero.
-            let stopped = |i: usize, z: f64, u: &[f64]| {
-                z <= 0.0 && u[i] <= f64::EPSILON * (u[i] - z).abs().max(z.abs())
-            };
-            let pairs: Vec<(usize, f64)> = support
-                .iter()
-                .copied()
-                .zip(solution.iter().copied())
-                .collect();
+            let stopped =
+                |i: usize, z: f64, u: &[f64]| z <= 0.0 && u[i] <= f64::EPSILON * (u[i] - z).abs().max(z.abs());
+            let pairs: Vec<(usize, f64)> = support.iter().copied().zip(solution.iter().copied()).collect();
             let mut left = false;
             for &(i, z) in &pairs {
                 if stopped(i, z, u) || u[i] <= 0.0 {
@@ -226,11 +199,7 @@ impl Scaled {
             }
             if !left {
                 // Rounding left no row at zero exactly: drop the smallest of those that were to leave.
-                if let Some(&(i, _)) = pairs
-                    .iter()
-                    .filter(|p| p.1 <= 0.0)
-                    .min_by(|a, b| u[a.0].total_cmp(&u[b.0]))
-                {
+                if let Some(&(i, _)) = pairs.iter().filter(|p| p.1 <= 0.0).min_by(|a, b| u[a.0].total_cmp(&u[b.0])) {
                     u[i] = 0.0;
                 }
             }

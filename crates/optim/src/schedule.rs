@@ -39,11 +39,7 @@ pub struct Schedule {
 
 impl Default for Schedule {
     fn default() -> Self {
-        Self {
-            warmup: 0.1,
-            decay: Decay::Cosine,
-            floor: 0.0,
-        }
+        Self { warmup: 0.1, decay: Decay::Cosine, floor: 0.0 }
     }
 }
 
@@ -76,11 +72,7 @@ impl Schedule {
         for (setting, value) in [("warmup", self.warmup), ("floor", self.floor)] {
             if !(0.0..=1.0).contains(&value) {
                 let (setting, value) = (setting.to_string(), value.to_string());
-                return Err(OptimError::Setting {
-                    setting,
-                    value,
-                    rule: "it is a share between 0 and 1",
-                });
+                return Err(OptimError::Setting { setting, value, rule: "it is a share between 0 and 1" });
             }
         }
         Ok(())
@@ -94,48 +86,20 @@ mod tests {
 
     #[test]
     fn cosine_has_its_known_points() {
-        let schedule = Schedule {
-            warmup: 0.0,
-            decay: Decay::Cosine,
-            floor: 0.2,
-        };
+        let schedule = Schedule { warmup: 0.0, decay: Decay::Cosine, floor: 0.2 };
         for (step, expected) in [(0, 1.0), (50, 0.6), (100, 0.2), (500, 0.2)] {
-            assert!(
-                (schedule.at(step, 100) - expected).abs() < 1e-12,
-                "step {step}"
-            );
+            assert!((schedule.at(step, 100) - expected).abs() < 1e-12, "step {step}");
         }
     }
 
     #[test]
     fn reads_from_configuration_and_refuses_nonsense() {
-        let schedule: Schedule =
-            serde_json::from_str(r#"{"warmup": 0.05, "decay": "linear"}"#).unwrap();
-        assert_eq!(
-            schedule,
-            Schedule {
-                warmup: 0.05,
-                decay: Decay::Linear,
-                floor: 0.0
-            }
-        );
+        let schedule: Schedule = serde_json::from_str(r#"{"warmup": 0.05, "decay": "linear"}"#).unwrap();
+        assert_eq!(schedule, Schedule { warmup: 0.05, decay: Decay::Linear, floor: 0.0 });
         assert!(serde_json::from_str::<Schedule>(r#"{"warm_up": 0.05}"#).is_err());
-        let error = Schedule {
-            warmup: 10.0,
-            ..schedule
-        }
-        .check()
-        .unwrap_err()
-        .to_string();
+        let error = Schedule { warmup: 10.0, ..schedule }.check().unwrap_err().to_string();
         assert!(error.contains("warmup = 10"), "{error}");
-        assert!(
-            Schedule {
-                floor: f64::NAN,
-                ..schedule
-            }
-            .check()
-            .is_err()
-        );
+        assert!(Schedule { floor: f64::NAN, ..schedule }.check().is_err());
     }
 
     proptest! {

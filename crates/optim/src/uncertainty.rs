@@ -86,12 +86,7 @@ impl Weighting for UncertaintyWeighting {
 
     fn weights(&mut self, signals: &Signals<'_>) -> Result<Vec<f64>> {
         check_signals(signals, &self.objectives)?;
-        let weights = self
-            .objectives
-            .iter()
-            .zip(&self.log_variances)
-            .map(|(p, s)| p.weight * (-s).exp())
-            .collect();
+        let weights = self.objectives.iter().zip(&self.log_variances).map(|(p, s)| p.weight * (-s).exp()).collect();
         for (i, (&loss, &observed)) in signals.losses.iter().zip(signals.observed).enumerate() {
             if observed > 0 {
                 self.update(i, loss);
@@ -120,8 +115,7 @@ impl Weighting for UncertaintyWeighting {
         let m = self.objectives.len();
         let (log_variances, first) = (state.vector("log_variances", m)?, state.vector("first", m)?);
         let (second, updates) = (state.vector("second", m)?, state.vector("updates", m)?);
-        (self.log_variances, self.first, self.second, self.updates) =
-            (log_variances, first, second, updates);
+        (self.log_variances, self.first, self.second, self.updates) = (log_variances, first, second, updates);
         self.step = state.step;
         Ok(())
     }
@@ -132,20 +126,11 @@ mod tests {
     use super::*;
 
     fn two() -> Vec<Preference> {
-        vec![
-            Preference::new("click", 1.0),
-            Preference::new("rating", 1.0),
-        ]
+        vec![Preference::new("click", 1.0), Preference::new("rating", 1.0)]
     }
 
     fn step(method: &mut UncertaintyWeighting, losses: &[f64], observed: &[usize]) -> Vec<f64> {
-        method
-            .weights(&Signals {
-                losses,
-                observed,
-                gramian: None,
-            })
-            .unwrap()
+        method.weights(&Signals { losses, observed, gramian: None }).unwrap()
     }
 
     #[test]
@@ -155,10 +140,7 @@ mod tests {
         for _ in 0..2000 {
             last = step(&mut method, &[0.2, 5.0], &[1, 1]);
         }
-        assert!(
-            (last[0] - 5.0).abs() < 1e-3 && (last[1] - 0.2).abs() < 1e-4,
-            "{last:?}"
-        );
+        assert!((last[0] - 5.0).abs() < 1e-3 && (last[1] - 0.2).abs() < 1e-4, "{last:?}");
         assert!((method.log_variances()[0] - 0.2_f64.ln()).abs() < 1e-3);
     }
 
@@ -167,10 +149,7 @@ mod tests {
         let mut method = UncertaintyWeighting::new(&two(), 0.01).unwrap();
         assert_eq!(step(&mut method, &[0.5, 3.0], &[4, 4]), vec![1.0, 1.0]);
         // Adam's first step is the learning rate times the gradient's sign: 1 - 0.5 > 0, 1 - 3 < 0.
-        assert!(
-            (method.log_variances()[0] + 0.01).abs() < 1e-9
-                && (method.log_variances()[1] - 0.01).abs() < 1e-9
-        );
+        assert!((method.log_variances()[0] + 0.01).abs() < 1e-9 && (method.log_variances()[1] - 0.01).abs() < 1e-9);
     }
 
     #[test]
@@ -180,58 +159,29 @@ mod tests {
             step(&mut method, &[0.0, 0.0], &[8, 0]);
         }
         assert_eq!(method.log_variances(), &[-LIMIT, 0.0]);
-        assert!(
-            step(&mut method, &[0.0, 0.0], &[8, 0])
-                .iter()
-                .all(|w| w.is_finite())
-        );
+        assert!(step(&mut method, &[0.0, 0.0], &[8, 0]).iter().all(|w| w.is_finite()));
     }
 
     #[test]
     fn a_restored_state_goes_on_bit_for_bit_through_json() {
         let mut method = UncertaintyWeighting::new(&two(), 0.013).unwrap();
         for i in 0..37 {
-            step(
-                &mut method,
-                &[0.3 + 0.01 * f64::from(i), 1.7 / f64::from(i + 1)],
-                &[4, 4],
-            );
+            step(&mut method, &[0.3 + 0.01 * f64::from(i), 1.7 / f64::from(i + 1)], &[4, 4]);
         }
         let text = serde_json::to_string(&method.state()).unwrap();
         let mut resumed = UncertaintyWeighting::new(&two(), 0.013).unwrap();
-        resumed
-            .restore(&serde_json::from_str(&text).unwrap())
-            .unwrap();
+        resumed.restore(&serde_json::from_str(&text).unwrap()).unwrap();
         for _ in 0..5 {
-            assert_eq!(
-                step(&mut method, &[0.4, 0.9], &[4, 4]),
-                step(&mut resumed, &[0.4, 0.9], &[4, 4])
-            );
+            assert_eq!(step(&mut method, &[0.4, 0.9], &[4, 4]), step(&mut resumed, &[0.4, 0.9], &[4, 4]));
         }
         let mut other = UncertaintyWeighting::new(&two()[..1], 0.013).unwrap();
-        assert!(
-            other
-                .restore(&method.state())
-                .unwrap_err()
-                .to_string()
-                .contains("1 finite values")
-        );
+        assert!(other.restore(&method.state()).unwrap_err().to_string().contains("1 finite values"));
     }
 
     #[test]
     fn names_the_loss_that_is_not_finite() {
         let mut method = UncertaintyWeighting::new(&two(), 0.01).unwrap();
-        let signals = Signals {
-            losses: &[0.1, f64::INFINITY],
-            observed: &[1, 1],
-            gramian: None,
-        };
-        assert!(
-            method
-                .weights(&signals)
-                .unwrap_err()
-                .to_string()
-                .contains("objective rating is inf")
-        );
+        let signals = Signals { losses: &[0.1, f64::INFINITY], observed: &[1, 1], gramian: None };
+        assert!(method.weights(&signals).unwrap_err().to_string().contains("objective rating is inf"));
     }
 }

@@ -16,9 +16,7 @@ impl WeightedSum {
     /// No objectives, a weight that is negative or not finite, or none above 0.
     pub fn new(objectives: &[Preference]) -> Result<Self> {
         Preference::check(objectives)?;
-        Ok(Self {
-            objectives: objectives.to_vec(),
-        })
+        Ok(Self { objectives: objectives.to_vec() })
     }
 }
 

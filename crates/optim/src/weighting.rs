@@ -29,10 +29,7 @@ pub struct Preference {
 impl Preference {
     /// A preference.
     pub fn new(name: impl Into<String>, weight: f64) -> Self {
-        Self {
-            name: name.into(),
-            weight,
-        }
+        Self { name: name.into(), weight }
     }
 
     pub(crate) fn check(all: &[Self]) -> Result<()> {
@@ -40,23 +37,12 @@ impl Preference {
             return Err(OptimError::Empty);
         }
         if let Some(wrong) = all.iter().find(|p| !p.weight.is_finite() || p.weight < 0.0) {
-            let (setting, value) = (
-                format!("the weight of objective {}", wrong.name),
-                wrong.weight.to_string(),
-            );
-            return Err(OptimError::Setting {
-                setting,
-                value,
-                rule: "weights are finite and not negative",
-            });
+            let (setting, value) = (format!("the weight of objective {}", wrong.name), wrong.weight.to_string());
+            return Err(OptimError::Setting { setting, value, rule: "weights are finite and not negative" });
         }
         if all.iter().all(|p| p.weight == 0.0) {
             let setting = "the sum of the objectives' weights".to_string();
-            return Err(OptimError::Setting {
-                setting,
-                value: "0".into(),
-                rule: "at least one objective must count",
-            });
+            return Err(OptimError::Setting { setting, value: "0".into(), rule: "at least one objective must count" });
         }
         Ok(())
     }
@@ -106,25 +92,21 @@ pub struct WeightingState {
 
 impl WeightingState {
     pub(crate) fn of(method: &'static str) -> Self {
-        Self {
-            method: method.to_string(),
-            ..Self::default()
-        }
+        Self { method: method.to_string(), ..Self::default() }
     }
 
     pub(crate) fn check(&self, method: &'static str) -> Result<()> {
         if self.method == method {
             return Ok(());
         }
-        Err(OptimError::State {
-            reason: format!("it was written by \"{}\", not by \"{method}\"", self.method),
-        })
+        Err(OptimError::State { reason: format!("it was written by \"{}\", not by \"{method}\"", self.method) })
     }
 
     pub(crate) fn vector(&self, name: &str, length: usize) -> Result<Vec<f64>> {
-        let values = self.values.get(name).ok_or_else(|| OptimError::State {
-            reason: format!("{name} is missing from the balancing method"),
-        })?;
+        let values = self
+            .values
+            .get(name)
+            .ok_or_else(|| OptimError::State { reason: format!("{name} is missing from the balancing method") })?;
         if values.len() != length || values.iter().any(|v| !v.is_finite()) {
             let reason = format!("{name} must hold {length} finite values, one for each objective");
             return Err(OptimError::State { reason });
@@ -136,26 +118,15 @@ impl WeightingState {
 /// The checks that every method makes first.
 pub(crate) fn check_signals(signals: &Signals<'_>, objectives: &[Preference]) -> Result<()> {
     let expected = objectives.len();
-    let counts = [
-        ("losses", signals.losses.len()),
-        ("label counts", signals.observed.len()),
-    ];
+    let counts = [("losses", signals.losses.len()), ("label counts", signals.observed.len())];
     for (what, found) in counts {
         if found != expected {
-            return Err(OptimError::Count {
-                what,
-                found,
-                expected,
-            });
+            return Err(OptimError::Count { what, found, expected });
         }
     }
     for (objective, &value) in objectives.iter().zip(signals.losses) {
         if !value.is_finite() {
-            return Err(OptimError::NotFinite {
-                what: "the loss",
-                objective: objective.name.clone(),
-                value,
-            });
+            return Err(OptimError::NotFinite { what: "the loss", objective: objective.name.clone(), value });
         }
     }
     Ok(())
@@ -166,24 +137,14 @@ mod bits {
 
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-    pub(super) fn serialize<S: Serializer>(
-        values: &BTreeMap<String, Vec<f64>>,
-        to: S,
-    ) -> Result<S::Ok, S::Error> {
-        let bits: BTreeMap<&String, Vec<u64>> = values
-            .iter()
-            .map(|(k, v)| (k, v.iter().map(|x| x.to_bits()).collect()))
-            .collect();
+    pub(super) fn serialize<S: Serializer>(values: &BTreeMap<String, Vec<f64>>, to: S) -> Result<S::Ok, S::Error> {
+        let bits: BTreeMap<&String, Vec<u64>> =
+            values.iter().map(|(k, v)| (k, v.iter().map(|x| x.to_bits()).collect())).collect();
         bits.serialize(to)
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-        from: D,
-    ) -> Result<BTreeMap<String, Vec<f64>>, D::Error> {
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<String, Vec<f64>>, D::Error> {
         let bits = BTreeMap::<String, Vec<u64>>::deserialize(from)?;
-        Ok(bits
-            .into_iter()
-            .map(|(k, v)| (k, v.into_iter().map(f64::from_bits).collect()))
-            .collect())
+        Ok(bits.into_iter().map(|(k, v)| (k, v.into_iter().map(f64::from_bits).collect())).collect())
     }
 }

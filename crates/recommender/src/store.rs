@@ -4,7 +4,7 @@
 //! `recommender.safetensors`, the towers (and the id table, where there is one), and `recommender.json`, what is not a tensor.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     fs::{self, File},
     io,
     path::Path,
@@ -43,10 +43,11 @@ impl Recommender {
         if let ItemVectors::Text(encoder) = &self.vectors {
             encoder.save(dir, files)?;
         }
-        let tensors: HashMap<String, Tensor> =
+        let tensors: BTreeMap<String, Tensor> =
             self.own_parameters().into_iter().map(|(name, var)| (name, var.as_tensor().clone())).collect();
+        let bytes = safetensors::serialize(tensors.iter().map(|(name, tensor)| (name, tensor)), None);
         write_whole(&dir.join(TENSORS), |beside| {
-            candle_core::safetensors::save(&tensors, beside).map_err(io::Error::other)
+            bytes.map_err(io::Error::other).and_then(|bytes| fs::write(beside, bytes))
         })?;
         let description = Description {
             format: FORMAT,

@@ -64,15 +64,7 @@ impl Options {
             return Ok((Encoder::load(&files, &LoadOptions::default())?, TextTokenizer::load(&files, Some(64))?));
         }
         let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../features/fixtures/tiny");
-        let files = ModelFiles {
-            config: dir.join("config.json"),
-            tokenizer: dir.join("tokenizer.json"),
-            weights: Vec::new(),
-            pooling: None,
-            modules: None,
-            sentence_config: None,
-            dir,
-        };
+        let files = ModelFiles::unweighted(dir);
         let config = BertConfig { vocab_size: 62, hidden_size: 128, intermediate_size: 512, ..BertConfig::tiny() };
         let encoder = Encoder::random(config, Pooling::Mean, 1, &Device::Cpu)?;
         Ok((encoder, TextTokenizer::load(&files, Some(32))?))

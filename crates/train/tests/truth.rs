@@ -19,15 +19,7 @@ use paretune_train::{
 
 fn tokenizer() -> TextTokenizer {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../features/fixtures/tiny");
-    let files = ModelFiles {
-        config: dir.join("config.json"),
-        tokenizer: dir.join("tokenizer.json"),
-        weights: Vec::new(),
-        pooling: None,
-        modules: None,
-        sentence_config: None,
-        dir,
-    };
+    let files = ModelFiles::unweighted(dir);
     TextTokenizer::load(&files, None).unwrap()
 }
 

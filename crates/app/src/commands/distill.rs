@@ -72,7 +72,7 @@ pub(super) fn run(args: &cli::Distill) -> anyhow::Result<()> {
             meter.set_of(step.step as u64, step.steps as u64);
         })?;
     meter.finish();
-    let files = unweighted(&args.out);
+    let files = ModelFiles::unweighted(&args.out);
     student.save_as(&args.out, &files, Precision::F16)?;
 
     let saved = ModelFiles::local(&args.out)?;
@@ -113,19 +113,6 @@ fn texts(args: &cli::Distill) -> anyhow::Result<BTreeSet<String>> {
     Ok(all)
 }
 
-/// The files of a model folder that has no weights yet.
-fn unweighted(folder: &Path) -> ModelFiles {
-    ModelFiles {
-        dir: folder.to_owned(),
-        config: folder.join("config.json"),
-        tokenizer: folder.join("tokenizer.json"),
-        weights: Vec::new(),
-        pooling: None,
-        modules: None,
-        sentence_config: None,
-    }
-}
-
 fn load_tokenizer(folder: &Path) -> anyhow::Result<TextTokenizer> {
-    Ok(TextTokenizer::load(&unweighted(folder), Some(MAX_LENGTH))?)
+    Ok(TextTokenizer::load(&ModelFiles::unweighted(folder), Some(MAX_LENGTH))?)
 }

@@ -14,9 +14,8 @@ pub fn gini(values: &[f64]) -> Option<f64> {
     let mut sorted = values.to_vec();
     sorted.sort_unstable_by(f64::total_cmp);
     let n = sorted.len() as f64;
-    let weighted: f64 = (sorted.iter().enumerate())
-        .map(|(index, value)| (2.0 * (index as f64 + 1.0) - n - 1.0) * value)
-        .sum();
+    let weighted: f64 =
+        (sorted.iter().enumerate()).map(|(index, value)| (2.0 * (index as f64 + 1.0) - n - 1.0) * value).sum();
     Some(weighted / (n * total))
 }
 

@@ -20,18 +20,11 @@ fn lists_by_hand() {
         ("coverage@2", 1.0),
         ("diversity@2", (1.0 + 2.0) / 2.0),
         ("popularity@2", (2.0 * 8_f64.ln() + 2_f64.ln()) / 5.0),
-        (
-            "novelty@2",
-            (2.0 * 1.5_f64.log2() + 6_f64.log2() + 2.0 * 12_f64.log2()) / 5.0,
-        ),
+        ("novelty@2", (2.0 * 1.5_f64.log2() + 6_f64.log2() + 2.0 * 12_f64.log2()) / 5.0),
         ("provider_top_share@2", 2.0 / (2.0 + 2.0 / 3_f64.log2())),
     ];
     for (name, value) in expected {
-        assert!(
-            (metrics[name] - value).abs() < 1e-12,
-            "{name}: {} is not {value}",
-            metrics[name]
-        );
+        assert!((metrics[name] - value).abs() < 1e-12, "{name}: {} is not {value}", metrics[name]);
     }
 }
 
@@ -51,27 +44,12 @@ fn what_was_not_given_is_left_out() {
 fn wrong_input_is_told_apart() {
     let mut lists = ListAccumulator::new(3, 2);
     let error = lists.add_user(&[1, 3]).unwrap_err();
-    assert!(
-        matches!(error, EvalError::ItemOutOfRange { item: 3, size: 3 }),
-        "{error}"
-    );
-    assert!(
-        lists.finish().is_empty(),
-        "a refused list is not counted in part"
-    );
-    let error = ListAccumulator::new(3, 2)
-        .with_vectors(&[0.0; 5], 2)
-        .unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "vectors has 5 values where 6 are needed: give one per item and dimension"
-    );
+    assert!(matches!(error, EvalError::ItemOutOfRange { item: 3, size: 3 }), "{error}");
+    assert!(lists.finish().is_empty(), "a refused list is not counted in part");
+    let error = ListAccumulator::new(3, 2).with_vectors(&[0.0; 5], 2).unwrap_err();
+    assert_eq!(error.to_string(), "vectors has 5 values where 6 are needed: give one per item and dimension");
     assert!(ListAccumulator::new(3, 2).with_popularity(&[1.0]).is_err());
-    assert!(
-        ListAccumulator::new(3, 2)
-            .with_providers(&[None; 4])
-            .is_err()
-    );
+    assert!(ListAccumulator::new(3, 2).with_providers(&[None; 4]).is_err());
 }
 
 #[test]

@@ -18,11 +18,7 @@ use crate::EvalError;
 ///
 /// # Errors
 /// [`EvalError::Dimension`] if a point, or [`EvalError::Length`] if the reference, does not have one coordinate per objective.
-pub fn hypervolume(
-    points: &[Vec<f64>],
-    reference: &[f64],
-    maximise: &[bool],
-) -> Result<f64, EvalError> {
+pub fn hypervolume(points: &[Vec<f64>], reference: &[f64], maximise: &[bool]) -> Result<f64, EvalError> {
     check_dimensions(points, maximise.len())?;
     if reference.len() != maximise.len() {
         return Err(EvalError::Length {
@@ -38,9 +34,7 @@ pub fn hypervolume(
             .collect()
     };
     let gains = points.iter().map(gain);
-    let inside = gains
-        .filter(|gain| gain.iter().all(|&x| x > 0.0 && x.is_finite()))
-        .collect();
+    let inside = gains.filter(|gain| gain.iter().all(|&x| x > 0.0 && x.is_finite())).collect();
     Ok(if maximise.is_empty() {
         0.0
     } else {
@@ -82,15 +76,8 @@ fn volume(mut points: Vec<Vec<f64>>, dimensions: usize) -> f64 {
 fn limited(points: &[Vec<f64>], floor: &[f64]) -> Vec<Vec<f64>> {
     let mut kept: Vec<Vec<f64>> = Vec::new();
     for point in points {
-        let cut: Vec<f64> = point
-            .iter()
-            .zip(floor)
-            .map(|(x, most)| x.min(*most))
-            .collect();
-        if !kept
-            .iter()
-            .any(|other| *other == cut || dominates(other, &cut))
-        {
+        let cut: Vec<f64> = point.iter().zip(floor).map(|(x, most)| x.min(*most)).collect();
+        if !kept.iter().any(|other| *other == cut || dominates(other, &cut)) {
             kept.retain(|other| !dominates(&cut, other));
             kept.push(cut);
         }

@@ -23,9 +23,7 @@ fn cells(points: &[Vec<f64>]) -> f64 {
     let all = 8_usize.pow(dimensions as u32);
     let covered = |cell: usize| {
         let corner = |axis: usize| (cell / 8_usize.pow(axis as u32) % 8 + 1) as f64;
-        points
-            .iter()
-            .any(|point| (0..dimensions).all(|axis| point[axis] >= corner(axis)))
+        points.iter().any(|point| (0..dimensions).all(|axis| point[axis] >= corner(axis)))
     };
     (0..all).filter(|&cell| covered(cell)).count() as f64
 }
@@ -67,9 +65,8 @@ proptest! {
 #[test]
 fn a_staircase_has_its_closed_form() {
     let n = 50;
-    let steps: Vec<Vec<f64>> = (1..=n)
-        .map(|step| vec![f64::from(step) / 50.0, f64::from(n + 1 - step) / 50.0])
-        .collect();
+    let steps: Vec<Vec<f64>> =
+        (1..=n).map(|step| vec![f64::from(step) / 50.0, f64::from(n + 1 - step) / 50.0]).collect();
     let expected = 51.0 / 100.0;
     assert!((measure(&steps) - expected).abs() < 1e-12);
 }
@@ -78,28 +75,17 @@ fn a_staircase_has_its_closed_form() {
 #[test]
 fn boxes_along_each_axis_have_their_closed_form() {
     for dimensions in 2..8_usize {
-        let arm = |axis: usize| {
-            (0..dimensions)
-                .map(|other| if other == axis { 4.0 } else { 1.0 })
-                .collect::<Vec<f64>>()
-        };
+        let arm =
+            |axis: usize| (0..dimensions).map(|other| if other == axis { 4.0 } else { 1.0 }).collect::<Vec<f64>>();
         let arms: Vec<Vec<f64>> = (0..dimensions).map(arm).collect();
         let expected = 1.0 + 3.0 * dimensions as f64;
-        assert!(
-            (measure(&arms) - expected).abs() < 1e-9,
-            "{dimensions} dimensions"
-        );
+        assert!((measure(&arms) - expected).abs() < 1e-9, "{dimensions} dimensions");
     }
 }
 
 #[test]
 fn directions_and_outsiders() {
-    let points = [
-        vec![0.8, 0.3],
-        vec![0.9, 2.0],
-        vec![0.4, 0.1],
-        vec![f64::INFINITY, 0.1],
-    ];
+    let points = [vec![0.8, 0.3], vec![0.9, 2.0], vec![0.4, 0.1], vec![f64::INFINITY, 0.1]];
     // The second exceeds the error of the reference, the third has less than its AUC, the last is not a number to trust.
     let volume = hypervolume(&points, &[0.5, 1.0], &[true, false]).unwrap();
     assert!((volume - 0.3 * 0.7).abs() < 1e-12);
@@ -109,20 +95,9 @@ fn directions_and_outsiders() {
 
 #[test]
 fn copies_share_the_front_and_nan_never_reaches_it() {
-    let points = [
-        vec![1.0, 2.0],
-        vec![1.0, 2.0],
-        vec![f64::NAN, 9.0],
-        vec![1.0, 1.0],
-    ];
-    assert_eq!(
-        non_dominated(&points, &[true, true]).unwrap(),
-        [true, true, false, false]
-    );
-    assert_eq!(
-        non_dominated(&points, &[true, false]).unwrap(),
-        [false, false, false, true]
-    );
+    let points = [vec![1.0, 2.0], vec![1.0, 2.0], vec![f64::NAN, 9.0], vec![1.0, 1.0]];
+    assert_eq!(non_dominated(&points, &[true, true]).unwrap(), [true, true, false, false]);
+    assert_eq!(non_dominated(&points, &[true, false]).unwrap(), [false, false, false, true]);
 }
 
 #[test]
@@ -137,21 +112,8 @@ fn the_reference_lies_beyond_the_worst() {
 fn wrong_shapes_are_errors() {
     let points = [vec![1.0, 2.0], vec![1.0]];
     let error = non_dominated(&points, &[true, true]).unwrap_err();
-    assert!(
-        matches!(
-            error,
-            EvalError::Dimension {
-                index: 1,
-                found: 1,
-                expected: 2
-            }
-        ),
-        "{error}"
-    );
+    assert!(matches!(error, EvalError::Dimension { index: 1, found: 1, expected: 2 }), "{error}");
     assert!(hypervolume(&points, &[0.0, 0.0], &[true, true]).is_err());
     let error = hypervolume(&points[..1], &[0.0], &[true, true]).unwrap_err();
-    assert!(
-        error.to_string().contains("give one per objective"),
-        "{error}"
-    );
+    assert!(error.to_string().contains("give one per objective"), "{error}");
 }

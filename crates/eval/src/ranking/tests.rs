@@ -4,14 +4,10 @@ use super::*;
 
 /// What the definition of `top_k` says, by sorting everything.
 fn sorted_top(scores: &[f32], k: usize, excluded: &[u32]) -> Vec<u32> {
-    let mut all: Vec<u32> = (0..scores.len() as u32)
-        .filter(|index| !excluded.contains(index))
-        .collect();
+    let mut all: Vec<u32> = (0..scores.len() as u32).filter(|index| !excluded.contains(index)).collect();
     all.sort_by(|&a, &b| {
         let (a, b) = (scores[a as usize], scores[b as usize]);
-        a.is_nan()
-            .cmp(&b.is_nan())
-            .then(b.partial_cmp(&a).unwrap_or(std::cmp::Ordering::Equal))
+        a.is_nan().cmp(&b.is_nan()).then(b.partial_cmp(&a).unwrap_or(std::cmp::Ordering::Equal))
     });
     all.truncate(k);
     all

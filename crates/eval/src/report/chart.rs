@@ -29,10 +29,7 @@ impl Series {
     /// A line through these points.
     #[must_use]
     pub fn new(name: impl Into<String>, points: Vec<(f64, f64)>) -> Self {
-        Self {
-            name: name.into(),
-            points,
-        }
+        Self { name: name.into(), points }
     }
 }
 
@@ -44,17 +41,8 @@ const MOST_DOTS: usize = 25;
 impl Chart {
     /// A chart without lines.
     #[must_use]
-    pub fn new(
-        title: impl Into<String>,
-        x_label: impl Into<String>,
-        y_label: impl Into<String>,
-    ) -> Self {
-        Self {
-            title: title.into(),
-            x_label: x_label.into(),
-            y_label: y_label.into(),
-            series: Vec::new(),
-        }
+    pub fn new(title: impl Into<String>, x_label: impl Into<String>, y_label: impl Into<String>) -> Self {
+        Self { title: title.into(), x_label: x_label.into(), y_label: y_label.into(), series: Vec::new() }
     }
 
     /// Adds a line. Beyond eight, colours repeat with dashes.
@@ -66,11 +54,7 @@ impl Chart {
 
     /// The chart's `<svg>`, or `None` if there is not one point to draw.
     pub(super) fn svg(&self) -> Option<String> {
-        let lines: Vec<Vec<(f64, f64)>> = self
-            .series
-            .iter()
-            .map(|series| thinned(&series.points))
-            .collect();
+        let lines: Vec<Vec<(f64, f64)>> = self.series.iter().map(|series| thinned(&series.points)).collect();
         let all = || lines.iter().flatten();
         let x = Scale::around(all().map(|point| point.0), 0.0)?;
         let y = Scale::around(all().map(|point| point.1), 0.04)?;
@@ -79,19 +63,8 @@ impl Chart {
         for (index, (series, points)) in self.series.iter().zip(&lines).enumerate() {
             plot.line(index, points);
             for &(at, value) in points {
-                let tooltip = format!(
-                    "{}\n{} {}: {}",
-                    series.name,
-                    self.x_label,
-                    plot.x.label(at),
-                    significant(value)
-                );
-                plot.dot(
-                    index,
-                    (at, value),
-                    points.len() <= MOST_DOTS,
-                    &escape(&tooltip),
-                );
+                let tooltip = format!("{}\n{} {}: {}", series.name, self.x_label, plot.x.label(at), significant(value));
+                plot.dot(index, (at, value), points.len() <= MOST_DOTS, &escape(&tooltip));
             }
         }
         Some(plot.finish(&self.title))
@@ -112,18 +85,11 @@ pub(super) fn significant(value: f64) -> String {
 
 /// The points that can be drawn; too many of them are averaged in groups of equal size.
 fn thinned(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
-    let finite: Vec<(f64, f64)> = points
-        .iter()
-        .copied()
-        .filter(|(x, y)| drawable(*x) && drawable(*y))
-        .collect();
+    let finite: Vec<(f64, f64)> = points.iter().copied().filter(|(x, y)| drawable(*x) && drawable(*y)).collect();
     let size = finite.len().div_ceil(MOST_POINTS).max(1);
     let mean = |group: &[(f64, f64)]| {
         let n = group.len() as f64;
-        (
-            group.iter().map(|p| p.0 / n).sum(),
-            group.iter().map(|p| p.1 / n).sum(),
-        )
+        (group.iter().map(|p| p.0 / n).sum(), group.iter().map(|p| p.1 / n).sum())
     };
     finite.chunks(size).map(mean).collect()
 }

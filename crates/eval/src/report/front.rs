@@ -42,12 +42,7 @@ impl FrontPoint {
     /// A point that is not yet known to be on the front.
     #[must_use]
     pub fn new(label: impl Into<String>, weights: Vec<(String, f64)>, metrics: Vec<f64>) -> Self {
-        Self {
-            label: label.into(),
-            weights,
-            metrics,
-            on_front: false,
-        }
+        Self { label: label.into(), weights, metrics, on_front: false }
     }
 }
 
@@ -93,14 +88,7 @@ impl FrontSection {
         for (point, on_front) in points.iter_mut().zip(non_dominated(&values, &maximise)?) {
             point.on_front = on_front;
         }
-        Ok(Self {
-            metrics,
-            maximise,
-            points,
-            pairs: Vec::new(),
-            hypervolume,
-            reference,
-        })
+        Ok(Self { metrics, maximise, points, pairs: Vec::new(), hypervolume, reference })
     }
 
     /// Chooses the pairs of metrics to draw; pairs of unknown metrics are ignored.
@@ -122,10 +110,7 @@ impl FrontSection {
         }
         let best: Vec<Option<f64>> = (0..self.metrics.len())
             .map(|metric| {
-                let values = self
-                    .points
-                    .iter()
-                    .filter_map(|point| point.metrics.get(metric));
+                let values = self.points.iter().filter_map(|point| point.metrics.get(metric));
                 let finite = values.copied().filter(|value| value.is_finite());
                 let up = self.maximise.get(metric).copied().unwrap_or(true);
                 finite.reduce(|a, b| if up { a.max(b) } else { a.min(b) })
@@ -140,27 +125,17 @@ impl FrontSection {
         }));
         let mut table = Table::new("", columns);
         for (index, point) in self.points.iter().enumerate() {
-            let mark = if point.on_front {
-                "●".into()
-            } else {
-                Cell::from("")
-            };
+            let mark = if point.on_front { "●".into() } else { Cell::from("") };
             let mut cells = vec![Cell::count(index + 1), point.label.as_str().into(), mark];
             cells.extend(objectives.iter().map(|objective| {
                 let weight = point.weights.iter().find(|(name, _)| name == *objective);
                 weight.map_or(Cell::Empty, |(_, weight)| Cell::number(*weight, 2))
             }));
-            cells.extend(
-                point
-                    .metrics
-                    .iter()
-                    .zip(&best)
-                    .map(|(&value, best)| Cell::Number {
-                        value,
-                        digits: 4,
-                        best: self.points.len() > 1 && Some(value) == *best,
-                    }),
-            );
+            cells.extend(point.metrics.iter().zip(&best).map(|(&value, best)| Cell::Number {
+                value,
+                digits: 4,
+                best: self.points.len() > 1 && Some(value) == *best,
+            }));
             table = table.row(cells);
         }
         table
@@ -173,10 +148,6 @@ impl FrontSection {
             let all = (0..count).flat_map(|a| (a + 1..count).map(move |b| (a, b)));
             return all.take(6).collect();
         }
-        self.pairs
-            .iter()
-            .copied()
-            .filter(|&(a, b)| a < count && b < count)
-            .collect()
+        self.pairs.iter().copied().filter(|&(a, b)| a < count && b < count).collect()
     }
 }

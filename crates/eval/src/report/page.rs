@@ -15,12 +15,7 @@ use crate::EvalError;
 
 pub(super) fn render(report: &Report) -> Result<String, EvalError> {
     let mut engine = Environment::new();
-    engine.set_syntax(
-        SyntaxConfig::builder()
-            .trim_blocks(true)
-            .lstrip_blocks(true)
-            .build()?,
-    );
+    engine.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
     // The name's ending turns escaping on.
     engine.add_template("report.html", include_str!("report.html"))?;
     let page = engine.get_template("report.html")?;
@@ -59,11 +54,7 @@ struct Page<'a> {
 pub(super) fn save(path: &Path, page: &str) -> Result<(), EvalError> {
     let failed = |action| {
         let path = path.to_owned();
-        move |source| EvalError::Write {
-            action,
-            path,
-            source,
-        }
+        move |source| EvalError::Write { action, path, source }
     };
     let mut beside = path.as_os_str().to_owned();
     beside.push(".partial");
@@ -71,9 +62,7 @@ pub(super) fn save(path: &Path, page: &str) -> Result<(), EvalError> {
         file.write_all(page.as_bytes())?;
         file.sync_all()
     });
-    let done = written
-        .map_err(failed("write"))
-        .and_then(|()| fs::rename(&beside, path).map_err(failed("replace")));
+    let done = written.map_err(failed("write")).and_then(|()| fs::rename(&beside, path).map_err(failed("replace")));
     if done.is_err() {
         // The error that counts is the first one.
         let _ = fs::remove_file(&beside);

@@ -22,9 +22,7 @@ impl Scale {
     /// An axis that covers all drawable values, with `margin` times their range left free at both ends. `None` without values.
     pub(super) fn around(values: impl Iterator<Item = f64>, margin: f64) -> Option<Self> {
         let values = values.filter(|&x| drawable(x));
-        let (low, high) = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), x| {
-            (low.min(x), high.max(x))
-        });
+        let (low, high) = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), x| (low.min(x), high.max(x)));
         if low > high {
             return None;
         }
@@ -54,34 +52,21 @@ impl Scale {
 
     /// Round values inside the axis, ascending.
     pub(super) fn ticks(&self) -> Vec<f64> {
-        let (first, last) = (
-            (self.low / self.step).ceil(),
-            (self.high / self.step).floor(),
-        );
+        let (first, last) = ((self.low / self.step).ceil(), (self.high / self.step).floor());
         // Six steps fit by construction; the bound only guards against rounding.
         let count = (last - first).clamp(0.0, 20.0) as usize;
-        (0..=count)
-            .map(|index| (first + index as f64) * self.step)
-            .collect()
+        (0..=count).map(|index| (first + index as f64) * self.step).collect()
     }
 
     /// A value with as many digits as the ticks need.
     pub(super) fn label(&self, value: f64) -> String {
-        let value = if value.abs() < self.step * 1e-6 {
-            0.0
-        } else {
-            value
-        };
+        let value = if value.abs() < self.step * 1e-6 { 0.0 } else { value };
         let largest = self.low.abs().max(self.high.abs());
         if !(1e-4..1e7).contains(&largest) {
             return format!("{value:.2e}");
         }
         if self.step >= 1000.0 && (value / 100.0).fract() == 0.0 {
-            return if value == 0.0 {
-                "0".into()
-            } else {
-                format!("{}k", value / 1000.0)
-            };
+            return if value == 0.0 { "0".into() } else { format!("{}k", value / 1000.0) };
         }
         let digits = (0..8).find(|&digits| {
             let scaled = self.step * 10_f64.powi(digits);

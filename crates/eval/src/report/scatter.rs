@@ -16,11 +16,7 @@ impl FrontSection {
     /// the table.
     pub(super) fn scatter(&self, (a, b): (usize, usize)) -> Option<String> {
         let value = |index: usize, metric: usize| -> f64 {
-            self.points[index]
-                .metrics
-                .get(metric)
-                .copied()
-                .unwrap_or(f64::NAN)
+            self.points[index].metrics.get(metric).copied().unwrap_or(f64::NAN)
         };
         let visible = |index: &usize| drawable(value(*index, a)) && drawable(value(*index, b));
         let drawn: Vec<usize> = (0..self.points.len()).filter(visible).collect();
@@ -30,10 +26,7 @@ impl FrontSection {
 
         let mut plot = Plot::new(400.0, 340.0, x, y);
         plot.axes(&self.axis_label(a), &self.axis_label(b));
-        let pairs: Vec<(f64, f64)> = drawn
-            .iter()
-            .map(|&index| (value(index, a), value(index, b)))
-            .collect();
+        let pairs: Vec<(f64, f64)> = drawn.iter().map(|&index| (value(index, a), value(index, b))).collect();
         plot.add(&stairs(&plot, &pairs, up));
         plot.add(&better_corner(&plot, up));
 
@@ -57,11 +50,7 @@ impl FrontSection {
             );
             plot.add(&svg);
         }
-        Some(plot.finish(&format!(
-            "{} against {}",
-            self.metric_name(b),
-            self.metric_name(a)
-        )))
+        Some(plot.finish(&format!("{} against {}", self.metric_name(b), self.metric_name(a))))
     }
 
     fn is_up(&self, metric: usize) -> bool {
@@ -73,11 +62,7 @@ impl FrontSection {
     }
 
     fn axis_label(&self, metric: usize) -> String {
-        let direction = if self.is_up(metric) {
-            "higher"
-        } else {
-            "lower"
-        };
+        let direction = if self.is_up(metric) { "higher" } else { "lower" };
         format!("{} ({direction} is better)", self.metric_name(metric))
     }
 
@@ -135,23 +120,13 @@ fn better_corner(plot: &Plot, up: (bool, bool)) -> String {
     };
     let x = if up.0 { right - 6.0 } else { left + 6.0 };
     let y = if up.1 { top + 14.0 } else { bottom - 7.0 };
-    format!(
-        "<text class=\"better\" x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\">{text}</text>"
-    )
+    format!("<text class=\"better\" x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\">{text}</text>")
 }
 
 /// A place for each point's number: of the spots around the point, the one that touches the fewest points and numbers.
 fn label_places(points: &[(f64, f64)], [left, top, right, bottom]: [f64; 4]) -> Vec<(f64, f64)> {
-    const SPOTS: [(f64, f64); 8] = [
-        (13.0, -9.0),
-        (-13.0, -9.0),
-        (13.0, 9.0),
-        (-13.0, 9.0),
-        (16.0, 0.0),
-        (-16.0, 0.0),
-        (0.0, -15.0),
-        (0.0, 15.0),
-    ];
+    const SPOTS: [(f64, f64); 8] =
+        [(13.0, -9.0), (-13.0, -9.0), (13.0, 9.0), (-13.0, 9.0), (16.0, 0.0), (-16.0, 0.0), (0.0, -15.0), (0.0, 15.0)];
     let mut placed: Vec<(f64, f64)> = Vec::with_capacity(points.len());
     for &(x, y) in points {
         let touched = |spot: &(f64, f64)| {
@@ -159,18 +134,11 @@ fn label_places(points: &[(f64, f64)], [left, top, right, bottom]: [f64; 4]) -> 
             let near = |other: &&(f64, f64), room: f64| {
                 (other.0 - px).abs() < LABEL.0 + room && (other.1 - py).abs() < LABEL.1 + room
             };
-            let outside =
-                px < left + LABEL.0 || px > right - LABEL.0 || py < top || py > bottom - LABEL.1;
+            let outside = px < left + LABEL.0 || px > right - LABEL.0 || py < top || py > bottom - LABEL.1;
             let numbers = placed.iter().filter(|other| near(other, LABEL.1)).count();
-            points.iter().filter(|other| near(other, RADIUS)).count()
-                + 2 * numbers
-                + 4 * usize::from(outside)
+            points.iter().filter(|other| near(other, RADIUS)).count() + 2 * numbers + 4 * usize::from(outside)
         };
-        let spot = SPOTS
-            .iter()
-            .min_by_key(|spot| touched(spot))
-            .copied()
-            .unwrap_or_default();
+        let spot = SPOTS.iter().min_by_key(|spot| touched(spot)).copied().unwrap_or_default();
         placed.push((x + spot.0, y + spot.1));
     }
     placed

@@ -24,22 +24,13 @@ pub(super) struct Plot {
 
 impl Plot {
     pub(super) fn new(width: f64, height: f64, x: Scale, y: Scale) -> Self {
-        Self {
-            x,
-            y,
-            width,
-            height,
-            body: String::new(),
-        }
+        Self { x, y, width, height, body: String::new() }
     }
 
     /// Where a value stands in the drawing.
     pub(super) fn at(&self, (x, y): (f64, f64)) -> (f64, f64) {
         let (across, up) = (self.x.place(x), self.y.place(y));
-        (
-            LEFT + across * (self.width - LEFT - RIGHT),
-            self.height - BOTTOM - up * (self.height - TOP - BOTTOM),
-        )
+        (LEFT + across * (self.width - LEFT - RIGHT), self.height - BOTTOM - up * (self.height - TOP - BOTTOM))
     }
 
     /// The left, top, right and bottom edge of the area inside the axes.
@@ -91,17 +82,9 @@ impl Plot {
         let mut path = String::new();
         for &point in points {
             let (x, y) = self.at(point);
-            let _ = write!(
-                path,
-                "{}{x:.1} {y:.1}",
-                if path.is_empty() { 'M' } else { 'L' }
-            );
+            let _ = write!(path, "{}{x:.1} {y:.1}", if path.is_empty() { 'M' } else { 'L' });
         }
-        let _ = write!(
-            self.body,
-            "<path class=\"line {}\" d=\"{path}\"/>",
-            class(index)
-        );
+        let _ = write!(self.body, "<path class=\"line {}\" d=\"{path}\"/>", class(index));
     }
 
     /// Draws a dot with a tooltip; one that is not shown still has the tooltip.
@@ -109,10 +92,7 @@ impl Plot {
         let (x, y) = self.at(point);
         if shown {
             let class = class(index);
-            let _ = write!(
-                self.body,
-                "<circle class=\"dot {class}\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"3\"/>"
-            );
+            let _ = write!(self.body, "<circle class=\"dot {class}\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"3\"/>");
         }
         let _ = write!(
             self.body,
@@ -139,11 +119,7 @@ impl Plot {
 
 /// The style's classes for series `index`.
 pub(super) fn class(index: usize) -> String {
-    let dashed = if index / COLOURS % 2 == 1 {
-        " dashed"
-    } else {
-        ""
-    };
+    let dashed = if index / COLOURS % 2 == 1 { " dashed" } else { "" };
     format!("c{}{dashed}", index % COLOURS)
 }
 

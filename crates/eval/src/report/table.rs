@@ -62,11 +62,7 @@ impl Cell {
     /// A number with this many digits after the point.
     #[must_use]
     pub fn number(value: f64, digits: usize) -> Self {
-        Self::Number {
-            value,
-            digits,
-            best: false,
-        }
+        Self::Number { value, digits, best: false }
     }
 
     /// A whole number.
@@ -103,9 +99,7 @@ impl<T: Into<String>> From<T> for Cell {
 /// Fixed digits, thousands grouped by commas.
 fn number(value: f64, digits: usize) -> String {
     let plain = format!("{value:.digits$}", digits = digits.min(12));
-    let (sign, plain) = plain
-        .strip_prefix('-')
-        .map_or(("", plain.as_str()), |rest| ("−", rest));
+    let (sign, plain) = plain.strip_prefix('-').map_or(("", plain.as_str()), |rest| ("−", rest));
     let (whole, fraction) = plain.split_at(plain.find('.').unwrap_or(plain.len()));
     let mut grouped = String::new();
     for (index, digit) in whole.chars().enumerate() {
@@ -122,15 +116,8 @@ fn number(value: f64, digits: usize) -> String {
 impl Table {
     /// A table without rows.
     #[must_use]
-    pub fn new<C: Into<String>>(
-        title: impl Into<String>,
-        columns: impl IntoIterator<Item = C>,
-    ) -> Self {
-        Self {
-            title: title.into(),
-            columns: columns.into_iter().map(Into::into).collect(),
-            ..Self::default()
-        }
+    pub fn new<C: Into<String>>(title: impl Into<String>, columns: impl IntoIterator<Item = C>) -> Self {
+        Self { title: title.into(), columns: columns.into_iter().map(Into::into).collect(), ..Self::default() }
     }
 
     /// Sets the note.
@@ -155,19 +142,9 @@ impl Table {
     pub fn compare(mut self, labels: &[&str], metric: &str, values: &[Option<f64>]) -> Self {
         const DIGITS: usize = 4;
         let higher = better_is_higher(metric);
-        let finite: Vec<f64> = values
-            .iter()
-            .flatten()
-            .copied()
-            .filter(|x| x.is_finite())
-            .collect();
-        let best = finite
-            .iter()
-            .copied()
-            .reduce(|a, b| if higher { a.max(b) } else { a.min(b) });
-        let best = best
-            .filter(|_| finite.len() > 1)
-            .map(|best| number(best, DIGITS));
+        let finite: Vec<f64> = values.iter().flatten().copied().filter(|x| x.is_finite()).collect();
+        let best = finite.iter().copied().reduce(|a, b| if higher { a.max(b) } else { a.min(b) });
+        let best = best.filter(|_| finite.len() > 1).map(|best| number(best, DIGITS));
 
         let arrow = if higher { '↑' } else { '↓' };
         let mut cells: Vec<Cell> = labels.iter().map(|&label| label.into()).collect();
@@ -186,26 +163,17 @@ impl Table {
 
     /// Whether a column holds numbers, and so is aligned to the right.
     pub(super) fn is_numeric(&self, column: usize) -> bool {
-        self.rows
-            .iter()
-            .any(|row| row.get(column).is_some_and(Cell::is_number))
+        self.rows.iter().any(|row| row.get(column).is_some_and(Cell::is_number))
     }
 }
 
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let columns = 0..self.columns.len();
-        let numeric: Vec<bool> = columns
-            .clone()
-            .map(|column| self.is_numeric(column))
-            .collect();
+        let numeric: Vec<bool> = columns.clone().map(|column| self.is_numeric(column)).collect();
         // A star after the best number would push its digits out of line: other numbers of the column get a space there.
         let starred: Vec<bool> = (columns.clone())
-            .map(|column| {
-                self.rows
-                    .iter()
-                    .any(|row| row.get(column).is_some_and(Cell::is_best))
-            })
+            .map(|column| self.rows.iter().any(|row| row.get(column).is_some_and(Cell::is_best)))
             .collect();
         let row_text = |row: &Vec<Cell>| -> Vec<String> {
             let text = |column: usize| {
@@ -237,11 +205,7 @@ impl fmt::Display for Table {
             for column in columns.clone() {
                 let cell = &cells[column];
                 let gap = " ".repeat(widths[column] - cell.width());
-                let (before, after) = if numeric[column] {
-                    (gap, String::new())
-                } else {
-                    (String::new(), gap)
-                };
+                let (before, after) = if numeric[column] { (gap, String::new()) } else { (String::new(), gap) };
                 line.extend([if column > 0 { "  " } else { "" }, &before, cell, &after]);
             }
             writeln!(f, "{}", line.trim_end())?;
@@ -255,9 +219,6 @@ impl fmt::Display for Table {
 
 /// Data must not steer the terminal: control characters become spaces, and those at the ends go.
 fn clean(text: &str) -> String {
-    let text: String = text
-        .chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect();
+    let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     text.trim().to_owned()
 }

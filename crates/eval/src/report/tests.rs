@@ -4,41 +4,23 @@ use super::*;
 /// Everything that a report can hold, with hostile text in every place that takes text.
 fn hostile(text: &str) -> Report {
     let point = |metrics: Vec<f64>| FrontPoint::new(text, vec![(text.into(), 0.5)], metrics);
-    let front = FrontSection::measure(
-        [text, "rmse"],
-        vec![point(vec![1.0, 2.0]), point(vec![0.5, 2.5])],
-    )
-    .unwrap();
-    let recommendation = Recommendation {
-        title: text.into(),
-        scores: vec![(text.into(), 0.25)],
-        hit: true,
-    };
+    let front = FrontSection::measure([text, "rmse"], vec![point(vec![1.0, 2.0]), point(vec![0.5, 2.5])]).unwrap();
+    let recommendation = Recommendation { title: text.into(), scores: vec![(text.into(), 0.25)], hit: true };
     Report::new(text)
         .summary(text)
         .fact(text, text)
         .note(text)
-        .table(
-            Table::new(text, [text, "model"])
-                .compare(&[], text, &[Some(0.5)])
-                .note(text),
-        )
+        .table(Table::new(text, [text, "model"]).compare(&[], text, &[Some(0.5)]).note(text))
         .front(front)
         .curve(Chart::new(text, text, text).series(Series::new(text, vec![(0.0, 1.0), (1.0, 2.0)])))
-        .example(Example {
-            user: text.into(),
-            history: vec![text.into()],
-            recommendations: vec![recommendation],
-        })
+        .example(Example { user: text.into(), history: vec![text.into()], recommendations: vec![recommendation] })
         .cleaning(Table::new(text, [text]))
         .config(text)
 }
 
 #[test]
 fn hostile_text_stays_text() {
-    let page = hostile("<script>alert('x')</script>\" onload=\"y & {{ z }}")
-        .render()
-        .unwrap();
+    let page = hostile("<script>alert('x')</script>\" onload=\"y & {{ z }}").render().unwrap();
     for bad in ["<script", "alert('x')", "\" onload=\"", "y & "] {
         assert!(!page.contains(bad), "{bad} got through");
     }
@@ -49,18 +31,10 @@ fn hostile_text_stays_text() {
 #[test]
 fn the_page_needs_nothing_else() {
     let page = hostile("plain").render().unwrap();
-    for outside in [
-        "http://", "https://", "src=", "<link", "@import", "url(", "<script",
-    ] {
+    for outside in ["http://", "https://", "src=", "<link", "@import", "url(", "<script"] {
         assert!(!page.contains(outside), "the page mentions {outside}");
     }
-    for inside in [
-        "<!doctype html>",
-        "prefers-color-scheme: dark",
-        "@media print",
-        "<svg",
-        "<title>",
-    ] {
+    for inside in ["<!doctype html>", "prefers-color-scheme: dark", "@media print", "<svg", "<title>"] {
         assert!(page.contains(inside), "the page lacks {inside}");
     }
 }
@@ -73,11 +47,7 @@ fn the_page_is_well_formed() {
     let mut open = Vec::new();
     for piece in body.split('<').skip(1) {
         let (tag, _) = piece.split_once('>').expect("a tag ends");
-        let name: String = tag
-            .trim_start_matches('/')
-            .chars()
-            .take_while(|c| c.is_alphanumeric())
-            .collect();
+        let name: String = tag.trim_start_matches('/').chars().take_while(|c| c.is_alphanumeric()).collect();
         if tag.starts_with('/') {
             assert_eq!(open.pop().as_deref(), Some(name.as_str()), "</{tag}>");
         } else if !tag.ends_with('/') {
@@ -94,41 +64,21 @@ fn empty_parts_are_left_out() {
     assert!(!page.contains("<a href"));
     // A chart without one finite point has nothing to show.
     let chart = Chart::new("Empty chart", "x", "y").series(Series::new("s", vec![(0.0, f64::NAN)]));
-    assert!(
-        !Report::new("t")
-            .curve(chart)
-            .render()
-            .unwrap()
-            .contains("<path class=\"axis\"")
-    );
+    assert!(!Report::new("t").curve(chart).render().unwrap().contains("<path class=\"axis\""));
 }
 
 #[test]
 fn numbers_out_of_range_do_not_break_the_drawing() {
-    let huge = [
-        f64::MAX,
-        f64::MIN,
-        1e-320,
-        0.0,
-        f64::INFINITY,
-        f64::NAN,
-        -3.0,
-    ];
+    let huge = [f64::MAX, f64::MIN, 1e-320, 0.0, f64::INFINITY, f64::NAN, -3.0];
     for (index, &a) in huge.iter().enumerate() {
         for &b in &huge[index..] {
             let chart = Chart::new("c", "x", "y").series(Series::new("s", vec![(a, b), (b, a)]));
-            let points = vec![
-                FrontPoint::new("p", vec![], vec![a, b]),
-                FrontPoint::new("q", vec![], vec![b, a]),
-            ];
+            let points = vec![FrontPoint::new("p", vec![], vec![a, b]), FrontPoint::new("q", vec![], vec![b, a])];
             let front = FrontSection::measure(["auc", "rmse"], points).unwrap();
             let page = Report::new("t").curve(chart).front(front).render().unwrap();
             for piece in page.split(" d=\"").skip(1) {
                 let path = piece.split('"').next().unwrap();
-                assert!(
-                    !path.contains("NaN") && !path.contains("inf"),
-                    "{a:e} {b:e}: {path}"
-                );
+                assert!(!path.contains("NaN") && !path.contains("inf"), "{a:e} {b:e}: {path}");
             }
         }
     }
@@ -136,36 +86,22 @@ fn numbers_out_of_range_do_not_break_the_drawing() {
 
 #[test]
 fn the_front_section_finds_the_front() {
-    let point =
-        |label: &str, a: f64, b: f64| FrontPoint::new(label, vec![("click".into(), a)], vec![a, b]);
-    let points = vec![
-        point("good", 0.8, 1.0),
-        point("cheap", 0.6, 0.5),
-        point("bad", 0.5, 1.5),
-    ];
+    let point = |label: &str, a: f64, b: f64| FrontPoint::new(label, vec![("click".into(), a)], vec![a, b]);
+    let points = vec![point("good", 0.8, 1.0), point("cheap", 0.6, 0.5), point("bad", 0.5, 1.5)];
     let front = FrontSection::measure(["click auc", "rmse"], points).unwrap();
     assert_eq!(front.maximise, [true, false]);
-    assert_eq!(
-        front.points.iter().map(|p| p.on_front).collect::<Vec<_>>(),
-        [true, true, false]
-    );
+    assert_eq!(front.points.iter().map(|p| p.on_front).collect::<Vec<_>>(), [true, true, false]);
     // Reference: 0.5 − 0.03 and 1.5 + 0.1; two boxes that overlap.
     let expected = (0.8 - 0.47) * 0.6 + (0.6 - 0.47) * 0.5;
     assert!((front.hypervolume - expected).abs() < 1e-12);
 
     let text = front.table().to_string();
-    assert!(
-        text.contains("rmse ↓") && text.contains("0.8000*") && text.contains("weight click"),
-        "{text}"
-    );
+    assert!(text.contains("rmse ↓") && text.contains("0.8000*") && text.contains("weight click"), "{text}");
     let page = Report::new("t").front(front).render().unwrap();
     assert!(page.contains("<strong>2 of 3</strong>"));
     assert_eq!(page.matches("<g class=\"front\">").count(), 2);
     assert_eq!(page.matches("<g class=\"behind\">").count(), 1);
-    assert!(
-        page.contains("1. good (on the front)\nweight click: 0.8000\nclick auc: 0.8000"),
-        "tooltip"
-    );
+    assert!(page.contains("1. good (on the front)\nweight click: 0.8000\nclick auc: 0.8000"), "tooltip");
 }
 
 #[test]
@@ -189,24 +125,10 @@ fn the_best_is_marked_in_the_direction_of_the_metric() {
         let table = Table::new("", ["m"; 4]).compare(&[], metric, values);
         table.rows[0][1..].iter().map(Cell::is_best).collect()
     };
-    assert_eq!(
-        best("auc", &[Some(0.7), Some(0.6), None]),
-        [true, false, false]
-    );
-    assert_eq!(
-        best("dwell/rmse", &[Some(0.7), Some(0.6), None]),
-        [false, true, false]
-    );
-    assert_eq!(
-        best("auc", &[Some(0.7), None, Some(f64::NAN)]),
-        [false; 3],
-        "nothing to compare with"
-    );
-    assert_eq!(
-        best("auc", &[Some(0.700_01), Some(0.700_02)]),
-        [true, true],
-        "they print alike"
-    );
+    assert_eq!(best("auc", &[Some(0.7), Some(0.6), None]), [true, false, false]);
+    assert_eq!(best("dwell/rmse", &[Some(0.7), Some(0.6), None]), [false, true, false]);
+    assert_eq!(best("auc", &[Some(0.7), None, Some(f64::NAN)]), [false; 3], "nothing to compare with");
+    assert_eq!(best("auc", &[Some(0.700_01), Some(0.700_02)]), [true, true], "they print alike");
 }
 
 #[test]
@@ -234,37 +156,20 @@ fn terminal_tables_line_up_and_cannot_steer_the_terminal() {
 
 #[test]
 fn ticks_are_round_and_inside() {
-    for (low, high) in [
-        (0.0, 1.0),
-        (0.49, 0.77),
-        (-3.0, 12_000.0),
-        (1e-9, 2e-9),
-        (5.0, 5.0),
-        (0.0, 0.0),
-    ] {
+    for (low, high) in [(0.0, 1.0), (0.49, 0.77), (-3.0, 12_000.0), (1e-9, 2e-9), (5.0, 5.0), (0.0, 0.0)] {
         let scale = Scale::around([low, high].into_iter(), 0.04).unwrap();
         let ticks = scale.ticks();
         assert!((3..=8).contains(&ticks.len()), "{low} to {high}: {ticks:?}");
-        assert!(
-            ticks
-                .iter()
-                .all(|&tick| (-1e-9..=1.0 + 1e-9).contains(&scale.place(tick))),
-            "{ticks:?}"
-        );
-        let labels: std::collections::BTreeSet<String> =
-            ticks.iter().map(|&tick| scale.label(tick)).collect();
+        assert!(ticks.iter().all(|&tick| (-1e-9..=1.0 + 1e-9).contains(&scale.place(tick))), "{ticks:?}");
+        let labels: std::collections::BTreeSet<String> = ticks.iter().map(|&tick| scale.label(tick)).collect();
         assert_eq!(labels.len(), ticks.len(), "labels repeat: {labels:?}");
     }
 }
 
 #[test]
 fn long_curves_are_averaged_and_short_ones_have_dots() {
-    let curve = |n: i32| {
-        Chart::new("c", "x", "y").series(Series::new(
-            "s",
-            (0..n).map(|i| (f64::from(i), 1.0)).collect(),
-        ))
-    };
+    let curve =
+        |n: i32| Chart::new("c", "x", "y").series(Series::new("s", (0..n).map(|i| (f64::from(i), 1.0)).collect()));
     let long = curve(10_000).svg().unwrap();
     assert!(long.len() < 40_000, "{} bytes", long.len());
     assert!(!long.contains("class=\"dot"));
@@ -287,28 +192,12 @@ fn saving_replaces_the_file_and_says_what_failed() {
     std::fs::write(&path, "old").unwrap();
     let report = Report::new("new");
     report.save(&path).unwrap();
-    assert_eq!(
-        std::fs::read_to_string(&path).unwrap(),
-        report.render().unwrap()
-    );
-    assert_eq!(
-        std::fs::read_dir(folder.path()).unwrap().count(),
-        1,
-        "nothing is left beside it"
-    );
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), report.render().unwrap());
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left beside it");
 
     let missing = folder.path().join("no-such-folder/report.html");
     let error = report.save(&missing).unwrap_err();
-    assert!(
-        matches!(
-            error,
-            EvalError::Write {
-                action: "write",
-                ..
-            }
-        ),
-        "{error}"
-    );
+    assert!(matches!(error, EvalError::Write { action: "write", .. }), "{error}");
     assert!(error.to_string().contains("no-such-folder"), "{error}");
     // A folder in the way: the rename fails, and the half-made file goes.
     std::fs::create_dir(folder.path().join("taken")).unwrap();

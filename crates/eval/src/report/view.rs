@@ -31,17 +31,11 @@ struct CellView {
 
 impl TableView {
     pub(super) fn new(table: &Table) -> Self {
-        let numeric: Vec<bool> = (0..table.columns.len())
-            .map(|at| table.is_numeric(at))
-            .collect();
+        let numeric: Vec<bool> = (0..table.columns.len()).map(|at| table.is_numeric(at)).collect();
         let row = |cells: &Vec<Cell>| {
             let cell = |(at, &numeric): (usize, &bool)| {
                 let cell = cells.get(at).unwrap_or(&Cell::Empty);
-                CellView {
-                    text: cell.text(),
-                    numeric,
-                    best: cell.is_best(),
-                }
+                CellView { text: cell.text(), numeric, best: cell.is_best() }
             };
             numeric.iter().enumerate().map(cell).collect()
         };
@@ -49,10 +43,7 @@ impl TableView {
             title: table.title.clone(),
             note: table.note.clone(),
             columns: (table.columns.iter().zip(&numeric))
-                .map(|(name, &numeric)| ColumnView {
-                    name: keep_arrow(name),
-                    numeric,
-                })
+                .map(|(name, &numeric)| ColumnView { name: keep_arrow(name), numeric })
                 .collect(),
             rows: table.rows.iter().map(row).collect(),
         }
@@ -89,11 +80,7 @@ impl ChartView {
                 last: last.map_or_else(String::new, |(_, y)| significant(*y)),
             }
         });
-        Some(Self {
-            title: chart.title.clone(),
-            svg: chart.svg()?,
-            legend: legend.collect(),
-        })
+        Some(Self { title: chart.title.clone(), svg: chart.svg()?, legend: legend.collect() })
     }
 }
 
@@ -111,10 +98,7 @@ impl FrontView {
     pub(super) fn new(front: &FrontSection) -> Self {
         let pairs = front.drawn_pairs();
         Self {
-            plots: pairs
-                .into_iter()
-                .filter_map(|pair| front.scatter(pair))
-                .collect(),
+            plots: pairs.into_iter().filter_map(|pair| front.scatter(pair)).collect(),
             table: TableView::new(&front.table()),
             points: front.points.len(),
             on_front: front.points.iter().filter(|point| point.on_front).count(),
@@ -160,10 +144,7 @@ impl ExampleView {
         }
         let largest: Vec<f64> = (objectives.iter())
             .map(|name| {
-                let scores = example
-                    .recommendations
-                    .iter()
-                    .filter_map(|item| score(item, name));
+                let scores = example.recommendations.iter().filter_map(|item| score(item, name));
                 scores.filter(|score| score.is_finite()).fold(0.0, f64::max)
             })
             .collect();
@@ -171,11 +152,7 @@ impl ExampleView {
             let bar = |(index, name): (usize, &String)| {
                 let score = score(item, name).filter(|score| score.is_finite());
                 let share = score.map_or(0.0, |score| score / largest[index]);
-                let share = if share.is_finite() {
-                    share.clamp(0.0, 1.0)
-                } else {
-                    0.0
-                };
+                let share = if share.is_finite() { share.clamp(0.0, 1.0) } else { 0.0 };
                 ScoreView {
                     text: score.map_or_else(|| "–".into(), |score| format!("{score:.3}")),
                     percent: format!("{:.1}", 100.0 * share),
@@ -183,25 +160,13 @@ impl ExampleView {
                 }
             };
             let scores = objectives.iter().enumerate().map(bar).collect();
-            RecommendationView {
-                title: item.title.clone(),
-                hit: item.hit,
-                scores,
-            }
+            RecommendationView { title: item.title.clone(), hit: item.hit, scores }
         };
         let recommendations = example.recommendations.iter().map(row).collect();
-        Self {
-            user: example.user.clone(),
-            history: example.history.clone(),
-            objectives,
-            recommendations,
-        }
+        Self { user: example.user.clone(), history: example.history.clone(), objectives, recommendations }
     }
 }
 
 fn score(item: &Recommendation, objective: &str) -> Option<f64> {
-    item.scores
-        .iter()
-        .find(|(name, _)| name == objective)
-        .map(|(_, score)| *score)
+    item.scores.iter().find(|(name, _)| name == objective).map(|(_, score)| *score)
 }

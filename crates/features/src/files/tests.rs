@@ -7,11 +7,7 @@ fn folder(names: &[&str]) -> tempfile::TempDir {
     for name in names {
         let path = dir.path().join(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(
-            path,
-            fs::read(tiny.join(name)).unwrap_or_else(|_| name.as_bytes().to_vec()),
-        )
-        .unwrap();
+        fs::write(path, fs::read(tiny.join(name)).unwrap_or_else(|_| name.as_bytes().to_vec())).unwrap();
     }
     dir
 }
@@ -32,14 +28,8 @@ fn a_whole_model_is_found() {
     let dir = folder(WHOLE);
     let files = ModelFiles::local(dir.path()).unwrap();
     assert_eq!(files.weights, [dir.path().join("model.safetensors")]);
-    assert_eq!(
-        files.pooling,
-        Some(dir.path().join("1_Pooling/config.json"))
-    );
-    assert_eq!(
-        files.module_kinds(),
-        ["Transformer", "Pooling", "Normalize"]
-    );
+    assert_eq!(files.pooling, Some(dir.path().join("1_Pooling/config.json")));
+    assert_eq!(files.module_kinds(), ["Transformer", "Pooling", "Normalize"]);
     assert!(files.normalizes());
 }
 
@@ -47,19 +37,8 @@ fn a_whole_model_is_found() {
 fn a_plain_transformer_has_no_modules() {
     let dir = folder(&["config.json", "tokenizer.json", "model.safetensors"]);
     let files = ModelFiles::local(dir.path()).unwrap();
-    assert_eq!(
-        (
-            files.pooling.as_ref(),
-            files.modules.as_ref(),
-            files.normalizes()
-        ),
-        (None, None, false)
-    );
-    assert_eq!(
-        files.max_length(),
-        Some(32),
-        "only config.json gives a limit"
-    );
+    assert_eq!((files.pooling.as_ref(), files.modules.as_ref(), files.normalizes()), (None, None, false));
+    assert_eq!(files.max_length(), Some(32), "only config.json gives a limit");
 }
 
 #[test]
@@ -67,38 +46,20 @@ fn the_smallest_limit_counts() {
     let dir = folder(WHOLE);
     let length = || ModelFiles::local(dir.path()).unwrap().max_length();
     assert_eq!(length(), Some(24));
-    fs::write(
-        dir.path().join("sentence_bert_config.json"),
-        r#"{"max_seq_length": 512}"#,
-    )
-    .unwrap();
+    fs::write(dir.path().join("sentence_bert_config.json"), r#"{"max_seq_length": 512}"#).unwrap();
     assert_eq!(length(), Some(32));
-    fs::write(
-        dir.path().join("sentence_bert_config.json"),
-        r#"{"max_seq_length": null}"#,
-    )
-    .unwrap();
+    fs::write(dir.path().join("sentence_bert_config.json"), r#"{"max_seq_length": null}"#).unwrap();
     assert_eq!(length(), Some(28));
-    fs::write(
-        dir.path().join("tokenizer_config.json"),
-        r#"{"model_max_length": 1e30}"#,
-    )
-    .unwrap();
+    fs::write(dir.path().join("tokenizer_config.json"), r#"{"model_max_length": 1e30}"#).unwrap();
     assert_eq!(length(), Some(32));
 }
 
 #[test]
 fn what_is_missing_is_named_with_advice() {
-    for (missing, advice) in [
-        ("config.json", "layout"),
-        ("tokenizer.json", "AutoTokenizer"),
-        ("model.safetensors", "weights"),
-    ] {
-        let names: Vec<&str> = WHOLE
-            .iter()
-            .copied()
-            .filter(|name| *name != missing)
-            .collect();
+    for (missing, advice) in
+        [("config.json", "layout"), ("tokenizer.json", "AutoTokenizer"), ("model.safetensors", "weights")]
+    {
+        let names: Vec<&str> = WHOLE.iter().copied().filter(|name| *name != missing).collect();
         let dir = folder(&names);
         let message = ModelFiles::local(dir.path()).unwrap_err().to_string();
         for part in [missing, advice, &dir.path().display().to_string()] {
@@ -106,35 +67,20 @@ fn what_is_missing_is_named_with_advice() {
         }
     }
     let error = ModelFiles::local("/no/such/model").unwrap_err();
-    assert!(
-        matches!(error, FeatureError::NoDirectory { .. }),
-        "{error:?}"
-    );
+    assert!(matches!(error, FeatureError::NoDirectory { .. }), "{error:?}");
 }
 
 #[test]
 fn pooling_that_is_announced_must_be_there() {
-    let names: Vec<&str> = WHOLE
-        .iter()
-        .copied()
-        .filter(|name| !name.starts_with("1_"))
-        .collect();
+    let names: Vec<&str> = WHOLE.iter().copied().filter(|name| !name.starts_with("1_")).collect();
     let error = ModelFiles::local(folder(&names).path()).unwrap_err();
-    assert!(
-        matches!(&error, FeatureError::MissingFile { file, .. } if file == "1_Pooling/config.json"),
-        "{error:?}"
-    );
+    assert!(matches!(&error, FeatureError::MissingFile { file, .. } if file == "1_Pooling/config.json"), "{error:?}");
 }
 
 #[test]
 fn pickles_are_not_read() {
-    let error =
-        ModelFiles::local(folder(&["config.json", "tokenizer.json", "pytorch_model.bin"]).path())
-            .unwrap_err();
-    assert!(
-        matches!(&error, FeatureError::UnsafeWeights { file, .. } if file == "pytorch_model.bin"),
-        "{error:?}"
-    );
+    let error = ModelFiles::local(folder(&["config.json", "tokenizer.json", "pytorch_model.bin"]).path()).unwrap_err();
+    assert!(matches!(&error, FeatureError::UnsafeWeights { file, .. } if file == "pytorch_model.bin"), "{error:?}");
 }
 
 #[test]
@@ -143,53 +89,25 @@ fn damaged_small_files_are_named() {
         let dir = folder(WHOLE);
         fs::write(dir.path().join(name), "[{").unwrap();
         let error = ModelFiles::local(dir.path()).unwrap_err();
-        assert!(
-            matches!(&error, FeatureError::Malformed { path, .. } if path.ends_with(name)),
-            "{error:?}"
-        );
+        assert!(matches!(&error, FeatureError::Malformed { path, .. } if path.ends_with(name)), "{error:?}");
     }
 }
 
 #[test]
 fn shards_follow_their_index() {
-    let dir = folder(&[
-        "config.json",
-        "tokenizer.json",
-        "model-1.safetensors",
-        "model-2.safetensors",
-    ]);
+    let dir = folder(&["config.json", "tokenizer.json", "model-1.safetensors", "model-2.safetensors"]);
     let index = |map: &str| {
-        fs::write(
-            dir.path().join("model.safetensors.index.json"),
-            format!(r#"{{"weight_map": {map}}}"#),
-        )
-        .unwrap();
+        fs::write(dir.path().join("model.safetensors.index.json"), format!(r#"{{"weight_map": {map}}}"#)).unwrap();
         ModelFiles::local(dir.path()).map(|files| files.weights)
     };
-    let both = index(
-        r#"{"b": "model-1.safetensors", "a": "model-2.safetensors", "c": "model-1.safetensors"}"#,
-    )
-    .unwrap();
-    assert_eq!(
-        both,
-        [
-            dir.path().join("model-1.safetensors"),
-            dir.path().join("model-2.safetensors")
-        ]
-    );
+    let both =
+        index(r#"{"b": "model-1.safetensors", "a": "model-2.safetensors", "c": "model-1.safetensors"}"#).unwrap();
+    assert_eq!(both, [dir.path().join("model-1.safetensors"), dir.path().join("model-2.safetensors")]);
 
     let missing = index(r#"{"a": "model-3.safetensors"}"#).unwrap_err();
-    assert!(
-        matches!(&missing, FeatureError::MissingFile { file, .. } if file == "model-3.safetensors"),
-        "{missing:?}"
-    );
+    assert!(matches!(&missing, FeatureError::MissingFile { file, .. } if file == "model-3.safetensors"), "{missing:?}");
     assert!(index("{}").unwrap_err().to_string().contains("no shard"));
-    assert!(
-        index(r#"{"a": "../model-1.safetensors"}"#)
-            .unwrap_err()
-            .to_string()
-            .contains("leads out")
-    );
+    assert!(index(r#"{"a": "../model-1.safetensors"}"#).unwrap_err().to_string().contains("leads out"));
 }
 
 #[test]
@@ -208,22 +126,11 @@ fn the_tokenizer_is_copied_without_weights() {
     let files = ModelFiles::local(from.path()).unwrap();
     let target = to.path().join("new/model");
     files.copy_tokenizer_to(&target).unwrap();
-    let mut names: Vec<_> = fs::read_dir(&target)
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name())
-        .collect();
+    let mut names: Vec<_> = fs::read_dir(&target).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     names.sort();
-    let expected = [
-        "sentence_bert_config.json",
-        "special_tokens_map.json",
-        "tokenizer.json",
-        "tokenizer_config.json",
-    ];
+    let expected = ["sentence_bert_config.json", "special_tokens_map.json", "tokenizer.json", "tokenizer_config.json"];
     assert_eq!(names, expected);
-    assert_eq!(
-        fs::read(target.join("tokenizer.json")).unwrap(),
-        fs::read(&files.tokenizer).unwrap()
-    );
+    assert_eq!(fs::read(target.join("tokenizer.json")).unwrap(), fs::read(&files.tokenizer).unwrap());
 
     // Into its own folder: nothing is lost.
     files.copy_tokenizer_to(from.path()).unwrap();
@@ -231,8 +138,5 @@ fn the_tokenizer_is_copied_without_weights() {
 
     let file = to.path().join("file");
     fs::write(&file, "").unwrap();
-    assert!(matches!(
-        files.copy_tokenizer_to(&file).unwrap_err(),
-        FeatureError::Io { .. }
-    ));
+    assert!(matches!(files.copy_tokenizer_to(&file).unwrap_err(), FeatureError::Io { .. }));
 }

@@ -21,22 +21,12 @@ struct State {
 impl Reporter {
     pub(super) fn new(model: &str) -> Self {
         let bar = std::io::stderr().is_terminal().then(|| {
-            let style = ProgressStyle::with_template(
-                "{msg} {bar:30} {bytes}/{total_bytes} {bytes_per_sec} {eta}",
-            );
+            let style = ProgressStyle::with_template("{msg} {bar:30} {bytes}/{total_bytes} {bytes_per_sec} {eta}");
             let bar = ProgressBar::no_length().with_message(model.to_owned());
             // The template is a constant; should it ever be wrong, the standard style still shows the download.
-            style
-                .map(|style| bar.clone().with_style(style))
-                .unwrap_or(bar)
+            style.map(|style| bar.clone().with_style(style)).unwrap_or(bar)
         });
-        Self {
-            model: model.to_owned(),
-            state: Mutex::new(State {
-                meter: Meter::default(),
-                bar,
-            }),
-        }
+        Self { model: model.to_owned(), state: Mutex::new(State { meter: Meter::default(), bar }) }
     }
 }
 
@@ -55,11 +45,7 @@ impl ProgressHandler for Reporter {
                 bar.finish_and_clear();
             }
         } else if let Some(percent) = milestone {
-            eprintln!(
-                "Fetching {}: {percent} % of {}",
-                self.model,
-                HumanBytes(total)
-            );
+            eprintln!("Fetching {}: {percent} % of {}", self.model, HumanBytes(total));
         }
     }
 }
@@ -79,18 +65,13 @@ impl Meter {
     fn observe(&mut self, event: &DownloadEvent) -> Option<u64> {
         match event {
             // Each file announces itself again after the whole.
-            DownloadEvent::Start { total_bytes, .. } if self.total == 0 => {
-                self.total = *total_bytes
-            }
+            DownloadEvent::Start { total_bytes, .. } if self.total == 0 => self.total = *total_bytes,
             DownloadEvent::Progress { files } => {
                 for file in files {
-                    self.files
-                        .insert(file.filename.clone(), file.bytes_completed);
+                    self.files.insert(file.filename.clone(), file.bytes_completed);
                 }
             }
-            DownloadEvent::AggregateProgress {
-                bytes_completed, ..
-            } => self.batch = *bytes_completed,
+            DownloadEvent::AggregateProgress { bytes_completed, .. } => self.batch = *bytes_completed,
             _ => {}
         }
         if self.total == 0 {
@@ -125,10 +106,7 @@ mod tests {
                 status: FileStatus::InProgress,
             }],
         };
-        let start = |total_bytes| DownloadEvent::Start {
-            total_files: 1,
-            total_bytes,
-        };
+        let start = |total_bytes| DownloadEvent::Start { total_files: 1, total_bytes };
         assert_eq!(meter.observe(&file("early", 0)), None);
         assert_eq!(meter.observe(&start(100)), Some(0));
         assert_eq!(meter.observe(&start(60)), None);
@@ -136,11 +114,7 @@ mod tests {
         assert_eq!(meter.observe(&file("b", 10)), Some(25));
         assert_eq!(meter.observe(&file("a", 45)), Some(50));
         assert_eq!(meter.observe(&file("a", 45)), None);
-        let batch = DownloadEvent::AggregateProgress {
-            bytes_completed: 70,
-            total_bytes: 70,
-            bytes_per_sec: None,
-        };
+        let batch = DownloadEvent::AggregateProgress { bytes_completed: 70, total_bytes: 70, bytes_per_sec: None };
         assert_eq!(meter.observe(&batch), Some(100));
         assert_eq!(meter.done(), 100);
     }

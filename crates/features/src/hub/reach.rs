@@ -18,15 +18,10 @@ pub(super) fn attempt(endpoint: &str) -> Result<(), Refusal> {
     let (host, port) = host_and_port(endpoint).ok_or(Refusal::NoAddress)?;
     let proxies = ["https_proxy", "http_proxy", "all_proxy"];
     let set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
-    if proxies
-        .iter()
-        .any(|name| set(name) || set(&name.to_uppercase()))
-    {
+    if proxies.iter().any(|name| set(name) || set(&name.to_uppercase())) {
         return Ok(());
     }
-    let addresses = (host, port)
-        .to_socket_addrs()
-        .map_err(|error| Refusal::NoConnection(error.to_string()))?;
+    let addresses = (host, port).to_socket_addrs().map_err(|error| Refusal::NoConnection(error.to_string()))?;
     let mut reason = format!("`{host}` has no address");
     // One address of each family will do: the others are the same service.
     for address in addresses.take(3) {
@@ -66,27 +61,11 @@ mod tests {
 
     #[test]
     fn addresses_are_read() {
-        assert_eq!(
-            host_and_port("https://huggingface.co"),
-            Some(("huggingface.co", 443))
-        );
-        assert_eq!(
-            host_and_port("http://hub.example/mirror"),
-            Some(("hub.example", 80))
-        );
-        assert_eq!(
-            host_and_port("http://user:pw@127.0.0.1:8080/x"),
-            Some(("127.0.0.1", 8080))
-        );
+        assert_eq!(host_and_port("https://huggingface.co"), Some(("huggingface.co", 443)));
+        assert_eq!(host_and_port("http://hub.example/mirror"), Some(("hub.example", 80)));
+        assert_eq!(host_and_port("http://user:pw@127.0.0.1:8080/x"), Some(("127.0.0.1", 8080)));
         assert_eq!(host_and_port("http://[::1]:81"), Some(("::1", 81)));
-        for wrong in [
-            "huggingface.co",
-            "ftp://x",
-            "http://",
-            "http://x:port",
-            "http://x:99999",
-            "",
-        ] {
+        for wrong in ["huggingface.co", "ftp://x", "http://", "http://x:port", "http://x:99999", ""] {
             assert_eq!(host_and_port(wrong), None, "{wrong}");
         }
     }

@@ -26,18 +26,11 @@ pub(super) fn wanted(model: &str, files: &[RemoteFile]) -> Result<Vec<RemoteFile
         advice: advice.to_owned(),
     };
     // Older sentence-transformers models keep the transformer in a folder of its own.
-    let base = if has("config.json") || !has("0_Transformer/config.json") {
-        ""
-    } else {
-        "0_Transformer/"
-    };
+    let base = if has("config.json") || !has("0_Transformer/config.json") { "" } else { "0_Transformer/" };
     let of_base = |name: &str| has(&format!("{base}{name}"));
 
     if !of_base("config.json") {
-        return Err(missing(
-            "config.json",
-            "it is not a transformer model; give another",
-        ));
+        return Err(missing("config.json", "it is not a transformer model; give another"));
     }
     if !of_base("tokenizer.json") {
         return Err(missing(
@@ -49,40 +42,26 @@ pub(super) fn wanted(model: &str, files: &[RemoteFile]) -> Result<Vec<RemoteFile
     let single = of_base("model.safetensors");
     if !single && !of_base("model.safetensors.index.json") {
         return Err(match PICKLES.iter().find(|name| of_base(name)) {
-            Some(file) => FeatureError::UnsafeWeights {
-                model: model.to_owned(),
-                file: (*file).to_owned(),
-            },
-            None => missing(
-                "model.safetensors",
-                "it has no weights that can be read; give another model or revision",
-            ),
+            Some(file) => FeatureError::UnsafeWeights { model: model.to_owned(), file: (*file).to_owned() },
+            None => missing("model.safetensors", "it has no weights that can be read; give another model or revision"),
         });
     }
     let is_weights = |name: &str| match single {
         true => name == "model.safetensors",
         false => {
-            name == "model.safetensors.index.json"
-                || (name.starts_with("model-") && name.ends_with(".safetensors"))
+            name == "model.safetensors.index.json" || (name.starts_with("model-") && name.ends_with(".safetensors"))
         }
     };
     let is_wanted = |path: &str| {
-        let inside = path
-            .strip_prefix(base)
-            .is_some_and(|name| SMALL.contains(&name) || is_weights(name));
+        let inside = path.strip_prefix(base).is_some_and(|name| SMALL.contains(&name) || is_weights(name));
         inside || SMALL.contains(&path) || is_module_config(path)
     };
-    Ok(files
-        .iter()
-        .filter(|file| is_wanted(&file.path))
-        .cloned()
-        .collect())
+    Ok(files.iter().filter(|file| is_wanted(&file.path)).cloned().collect())
 }
 
 /// Whether the path is like `1_Pooling/config.json`.
 fn is_module_config(path: &str) -> bool {
-    let Some(("config.json", folder)) = path.rsplit_once('/').map(|(folder, name)| (name, folder))
-    else {
+    let Some(("config.json", folder)) = path.rsplit_once('/').map(|(folder, name)| (name, folder)) else {
         return false;
     };
     let numbered = folder.split_once('_').is_some_and(|(number, kind)| {
@@ -97,13 +76,7 @@ mod tests {
     use super::*;
 
     fn check(files: &[&str]) -> Result<Vec<String>, FeatureError> {
-        let files: Vec<_> = files
-            .iter()
-            .map(|path| RemoteFile {
-                path: (*path).into(),
-                bytes: 1,
-            })
-            .collect();
+        let files: Vec<_> = files.iter().map(|path| RemoteFile { path: (*path).into(), bytes: 1 }).collect();
         wanted("org/name", &files).map(|files| files.into_iter().map(|file| file.path).collect())
     }
 
@@ -125,13 +98,7 @@ mod tests {
             "model-00001-of-00002.safetensors",
             "model.safetensors.index.json",
         ]);
-        let expected = [
-            "1_Pooling/config.json",
-            "config.json",
-            "model.safetensors",
-            "modules.json",
-            "tokenizer.json",
-        ];
+        let expected = ["1_Pooling/config.json", "config.json", "model.safetensors", "modules.json", "tokenizer.json"];
         assert_eq!(taken.unwrap(), expected);
     }
 
@@ -166,9 +133,6 @@ mod tests {
         assert!(error(&["tokenizer.json", "model.safetensors"]).contains("`config.json`"));
         assert!(error(&["tokenizer.json", "config.json"]).contains("`model.safetensors`"));
         let pickle = error(&["tokenizer.json", "config.json", "pytorch_model.bin"]);
-        assert!(
-            pickle.contains("pytorch_model.bin") && pickle.contains("run any code"),
-            "{pickle}"
-        );
+        assert!(pickle.contains("pytorch_model.bin") && pickle.contains("run any code"), "{pickle}");
     }
 }

@@ -56,11 +56,7 @@ impl Text {
     }
 
     fn word(&mut self, word: &str) {
-        let place = if self.done.is_empty() {
-            Place::Beginning
-        } else {
-            Place::Middle
-        };
+        let place = if self.done.is_empty() { Place::Beginning } else { Place::Middle };
         let joint = std::mem::take(&mut self.joint).close(place);
         self.done.push_str(&joint);
         self.done.push_str(word);
@@ -88,11 +84,7 @@ impl Joint {
         let mut kept = separators.next().unwrap_or_default();
         for (index, next) in separators.enumerate() {
             // Only the last separator of the text ends it.
-            let place = if place == Place::End && index + 1 < last {
-                Place::Middle
-            } else {
-                place
-            };
+            let place = if place == Place::End && index + 1 < last { Place::Middle } else { place };
             kept = without(kept, next, place);
         }
         kept
@@ -101,29 +93,18 @@ impl Joint {
 
 /// Joins the separators before and after a missing field.
 fn without(mut before: String, mut after: String, place: Place) -> String {
-    while let (Some(open), Some(close)) = (
-        before.trim_end().chars().next_back(),
-        after.trim_start().chars().next(),
-    ) && BRACKETS.contains(&(open, close))
+    while let (Some(open), Some(close)) = (before.trim_end().chars().next_back(), after.trim_start().chars().next())
+        && BRACKETS.contains(&(open, close))
     {
         before.truncate(before.trim_end().len() - open.len_utf8());
         after = after.trim_start()[close.len_utf8()..].to_owned();
     }
-    let (outer_before, before) = before.split_at(
-        before
-            .rfind(is_bracket)
-            .map_or(0, |at| next_character(&before, at)),
-    );
+    let (outer_before, before) = before.split_at(before.rfind(is_bracket).map_or(0, |at| next_character(&before, at)));
     let (after, outer_after) = after.split_at(after.find(is_bracket).unwrap_or(after.len()));
 
-    let just_opened = outer_before
-        .chars()
-        .next_back()
-        .is_some_and(|c| is_opening(c) || (is_quote(c) && before.is_empty()));
-    let just_closing = outer_after
-        .chars()
-        .next()
-        .is_some_and(|c| is_closing(c) || (is_quote(c) && after.is_empty()));
+    let just_opened =
+        outer_before.chars().next_back().is_some_and(|c| is_opening(c) || (is_quote(c) && before.is_empty()));
+    let just_closing = outer_after.chars().next().is_some_and(|c| is_closing(c) || (is_quote(c) && after.is_empty()));
     let middle = match place {
         _ if just_opened || just_closing => "",
         Place::Beginning => "",
@@ -134,17 +115,8 @@ fn without(mut before: String, mut after: String, place: Place) -> String {
     format!("{outer_before}{middle}{outer_after}")
 }
 
-const BRACKETS: &[(char, char)] = &[
-    ('(', ')'),
-    ('[', ']'),
-    ('{', '}'),
-    ('<', '>'),
-    ('"', '"'),
-    ('\'', '\''),
-    ('“', '”'),
-    ('‘', '’'),
-    ('«', '»'),
-];
+const BRACKETS: &[(char, char)] =
+    &[('(', ')'), ('[', ']'), ('{', '}'), ('<', '>'), ('"', '"'), ('\'', '\''), ('“', '”'), ('‘', '’'), ('«', '»')];
 
 fn is_opening(c: char) -> bool {
     !is_quote(c) && BRACKETS.iter().any(|pair| pair.0 == c)

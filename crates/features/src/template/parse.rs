@@ -47,62 +47,46 @@ pub(super) fn parse(source: &str) -> Result<Vec<Part>, Mistake> {
             '{' => {
                 let open = group.as_mut().map_or(&mut parts, |(_, parts)| parts);
                 end_literal(&mut literal, open);
-                let length = characters[at..].iter().position(|&c| c == '}').ok_or((
-                    at + 1,
-                    "`{` is never closed; write `{{` for the character".into(),
-                ))?;
-                open.push(Part::Field(field(
-                    &characters[at + 1..at + length],
-                    at + 1,
-                )?));
+                let length = characters[at..]
+                    .iter()
+                    .position(|&c| c == '}')
+                    .ok_or((at + 1, "`{` is never closed; write `{{` for the character".into()))?;
+                open.push(Part::Field(field(&characters[at + 1..at + length], at + 1)?));
                 at += length;
             }
             '[' => {
                 if group.is_some() {
-                    return Err((
-                        at + 1,
-                        "groups do not nest; write `[[` for the character".into(),
-                    ));
+                    return Err((at + 1, "groups do not nest; write `[[` for the character".into()));
                 }
                 end_literal(&mut literal, &mut parts);
                 group = Some((at, Vec::new()));
             }
             ']' => {
                 let Some((start, mut inside)) = group.take() else {
-                    return Err((
-                        at + 1,
-                        "`]` closes nothing; write `]]` for the character".into(),
-                    ));
+                    return Err((at + 1, "`]` closes nothing; write `]]` for the character".into()));
                 };
                 end_literal(&mut literal, &mut inside);
                 if !inside.iter().any(|part| matches!(part, Part::Field(_))) {
-                    return Err((start + 1, "the group has no field, so it is not optional; drop the brackets or double them".into()));
+                    return Err((
+                        start + 1,
+                        "the group has no field, so it is not optional; drop the brackets or double them".into(),
+                    ));
                 }
                 parts.push(Part::Group(inside));
             }
             '}' => {
-                return Err((
-                    at + 1,
-                    "`}` closes nothing; write `}}` for the character".into(),
-                ));
+                return Err((at + 1, "`}` closes nothing; write `}}` for the character".into()));
             }
             _ => literal.push(character),
         }
         at += 1;
     }
     if let Some((start, _)) = group {
-        return Err((
-            start + 1,
-            "`[` is never closed; write `[[` for the character".into(),
-        ));
+        return Err((start + 1, "`[` is never closed; write `[[` for the character".into()));
     }
     end_literal(&mut literal, &mut parts);
     if parts.iter().all(|part| matches!(part, Part::Literal(_))) {
-        return Err((
-            1,
-            "it names no field, so every item would have the same text; name one as in `{title}`"
-                .into(),
-        ));
+        return Err((1, "it names no field, so every item would have the same text; name one as in `{title}`".into()));
     }
     Ok(parts)
 }

@@ -6,16 +6,9 @@ use proptest::prelude::*;
 fn check(template: &str, missing: &str, expected: &str) {
     let rendered = Template::parse(template).unwrap().render(|field| {
         let missing = missing.split(' ').any(|name| name == field);
-        if missing {
-            None
-        } else {
-            Some(["A", "B", "C", "D"][usize::from(field.as_bytes()[0] - b'a')])
-        }
+        if missing { None } else { Some(["A", "B", "C", "D"][usize::from(field.as_bytes()[0] - b'a')]) }
     });
-    assert_eq!(
-        rendered, expected,
-        "template `{template}` without `{missing}`"
-    );
+    assert_eq!(rendered, expected, "template `{template}` without `{missing}`");
 }
 
 #[test]
@@ -72,9 +65,7 @@ fn groups_vanish_whole_and_words_outside_them_stay() {
 fn without_any_field_there_is_no_text() {
     check("{a}. {b}", "a b", "");
     check("Title: {a} ({b})", "a b", "");
-    let blank = Template::parse("{a}. {b}")
-        .unwrap()
-        .render(|field| Some(if field == "a" { " \t" } else { " x\n y " }));
+    let blank = Template::parse("{a}. {b}").unwrap().render(|field| Some(if field == "a" { " \t" } else { " x\n y " }));
     assert_eq!(blank, "x y");
 }
 
@@ -100,11 +91,7 @@ fn mistakes_are_placed() {
         ("", 1, "every item"),
     ] {
         match Template::parse(template).unwrap_err() {
-            FeatureError::Template {
-                at: found,
-                reason: why,
-                ..
-            } => {
+            FeatureError::Template { at: found, reason: why, .. } => {
                 assert_eq!(found, at, "{template}");
                 assert!(why.contains(reason), "{template}: {why}");
             }

@@ -25,10 +25,7 @@ fn appending_keeps_sequences_and_adds_truncation() {
     more.push(&[], false);
     all.append(&more);
     assert_eq!((all.len(), all.tokens(), all.truncated()), (3, 3, 1));
-    assert_eq!(
-        (all.sequence(0), all.sequence(1), all.sequence(2)),
-        (&[1, 2][..], &[3][..], &[][..])
-    );
+    assert_eq!((all.sequence(0), all.sequence(1), all.sequence(2)), (&[1, 2][..], &[3][..], &[][..]));
 }
 
 fn sequences() -> impl Strategy<Value = Vec<Vec<u32>>> {

@@ -74,12 +74,7 @@ impl HubServer {
                 }
             }
         });
-        Self {
-            endpoint,
-            hub,
-            stop,
-            thread: Some(thread),
-        }
+        Self { endpoint, hub, stop, thread: Some(thread) }
     }
 
     pub(crate) fn change(&self, change: impl FnOnce(&mut Hub)) {
@@ -126,23 +121,14 @@ fn serve(mut stream: TcpStream, hub: &Mutex<Hub>, endpoint: &str) -> std::io::Re
             authorization = Some(value.trim().to_owned());
         }
     }
-    let path = target
-        .split('?')
-        .next()
-        .unwrap_or(target)
-        .replace("%2F", "/");
+    let path = target.split('?').next().unwrap_or(target).replace("%2F", "/");
     let mut hub = hub.lock().unwrap();
-    hub.requests.push(Request {
-        path: path.clone(),
-        authorization: authorization.clone(),
-    });
+    hub.requests.push(Request { path: path.clone(), authorization: authorization.clone() });
     let answer = answer(&hub, method, &path, authorization.as_deref(), endpoint);
     drop(hub);
 
-    let mut head = format!(
-        "HTTP/1.1 {} Answer\r\nConnection: close\r\nContent-Length: {}\r\n",
-        answer.status, answer.length
-    );
+    let mut head =
+        format!("HTTP/1.1 {} Answer\r\nConnection: close\r\nContent-Length: {}\r\n", answer.status, answer.length);
     for (name, value) in &answer.headers {
         head += &format!("{name}: {value}\r\n");
     }
@@ -167,12 +153,7 @@ struct Answer {
 impl Answer {
     fn new(status: u16, body: impl Into<Vec<u8>>) -> Self {
         let body = body.into();
-        Self {
-            status,
-            headers: Vec::new(),
-            length: body.len(),
-            body,
-        }
+        Self { status, headers: Vec::new(), length: body.len(), body }
     }
 
     fn with(mut self, name: &'static str, value: impl ToString) -> Self {
@@ -181,13 +162,7 @@ impl Answer {
     }
 }
 
-fn answer(
-    hub: &Hub,
-    method: &str,
-    path: &str,
-    authorization: Option<&str>,
-    endpoint: &str,
-) -> Answer {
+fn answer(hub: &Hub, method: &str, path: &str, authorization: Option<&str>, endpoint: &str) -> Answer {
     if let Some((status, body)) = &hub.everything {
         return Answer::new(*status, body.clone()).with("Content-Type", "text/html");
     }
@@ -216,14 +191,9 @@ fn answer(
             _ => {
                 let folder = r#"{"type":"directory","oid":"d","path":"1_Pooling"}"#.to_owned();
                 let file = |(path, body): (&String, &Vec<u8>)| {
-                    format!(
-                        r#"{{"type":"file","oid":"f","size":{},"path":"{path}"}}"#,
-                        body.len()
-                    )
+                    format!(r#"{{"type":"file","oid":"f","size":{},"path":"{path}"}}"#, body.len())
                 };
-                let entries: Vec<String> = std::iter::once(folder)
-                    .chain(files.iter().map(file))
-                    .collect();
+                let entries: Vec<String> = std::iter::once(folder).chain(files.iter().map(file)).collect();
                 format!("[{}]", entries.join(","))
             }
         };
@@ -250,9 +220,7 @@ fn answer(
             .with("X-Linked-Etag", etag)
             .with("X-Linked-Size", body.len()),
         (false, "HEAD") => {
-            let mut answer = Answer::new(200, "")
-                .with("X-Repo-Commit", commit)
-                .with("ETag", etag);
+            let mut answer = Answer::new(200, "").with("X-Repo-Commit", commit).with("ETag", etag);
             answer.length = body.len();
             answer
         }

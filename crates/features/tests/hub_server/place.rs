@@ -21,37 +21,17 @@ pub(crate) fn model(weights: &str) -> Files {
         "special_tokens_map.json",
         "1_Pooling/config.json",
     ];
-    let mut files: Files = names
-        .iter()
-        .map(|name| ((*name).into(), std::fs::read(tiny.join(name)).unwrap()))
-        .collect();
-    for (name, body) in [
-        ("model.safetensors", weights),
-        ("pytorch_model.bin", "pickle"),
-        ("onnx/model.onnx", "onnx"),
-    ] {
+    let mut files: Files = names.iter().map(|name| ((*name).into(), std::fs::read(tiny.join(name)).unwrap())).collect();
+    for (name, body) in [("model.safetensors", weights), ("pytorch_model.bin", "pickle"), ("onnx/model.onnx", "onnx")] {
         files.insert(name.into(), body.into());
     }
     files
 }
 
 pub(crate) fn hub() -> Hub {
-    let commits = [
-        (OLD.into(), model("old weights")),
-        (NEW.into(), model("the new weights")),
-    ]
-    .into();
-    let refs = [
-        ("main".into(), NEW.into()),
-        ("v1".into(), OLD.into()),
-        ("refs/pr/3".into(), OLD.into()),
-    ]
-    .into();
-    Hub {
-        commits,
-        refs,
-        ..Hub::default()
-    }
+    let commits = [(OLD.into(), model("old weights")), (NEW.into(), model("the new weights"))].into();
+    let refs = [("main".into(), NEW.into()), ("v1".into(), OLD.into()), ("refs/pr/3".into(), OLD.into())].into();
+    Hub { commits, refs, ..Hub::default() }
 }
 
 pub(crate) struct Place {
@@ -61,10 +41,7 @@ pub(crate) struct Place {
 
 impl Place {
     pub(crate) fn new(hub: Hub) -> Self {
-        Self {
-            server: HubServer::start(hub),
-            cache: tempfile::tempdir().unwrap(),
-        }
+        Self { server: HubServer::start(hub), cache: tempfile::tempdir().unwrap() }
     }
 
     pub(crate) fn options(&self) -> FetchOptions {

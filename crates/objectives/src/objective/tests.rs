@@ -14,34 +14,14 @@ fn reads_from_configuration() {
         {"name": "conversion", "kind": "conditional", "column": "bought", "given": "click", "weight": 2},
         {"name": "dwell", "kind": "log-regression", "column": "dwell_seconds"}]"#;
     let set: Objectives = serde_json::from_str(text).unwrap();
-    assert_eq!(
-        set.names().collect::<Vec<_>>(),
-        ["click", "conversion", "dwell"]
-    );
-    assert_eq!(
-        (set.as_slice()[0].weight, set.as_slice()[1].weight),
-        (1.0, 2.0)
-    );
+    assert_eq!(set.names().collect::<Vec<_>>(), ["click", "conversion", "dwell"]);
+    assert_eq!((set.as_slice()[0].weight, set.as_slice()[1].weight), (1.0, 2.0));
     assert_eq!(set.as_slice()[2].kind, Kind::LogRegression);
-    assert_eq!(
-        serde_json::from_str::<Objectives>(&serde_json::to_string(&set).unwrap()).unwrap(),
-        set
-    );
+    assert_eq!(serde_json::from_str::<Objectives>(&serde_json::to_string(&set).unwrap()).unwrap(), set);
     let unknown = r#"[{"name": "click", "kind": "binary", "column": "c", "wieght": 2}]"#;
-    assert!(
-        serde_json::from_str::<Objectives>(unknown)
-            .unwrap_err()
-            .to_string()
-            .contains("wieght")
-    );
-    let alone =
-        r#"[{"name": "conversion", "kind": "conditional", "column": "c", "given": "click"}]"#;
-    assert!(
-        serde_json::from_str::<Objectives>(alone)
-            .unwrap_err()
-            .to_string()
-            .contains("click")
-    );
+    assert!(serde_json::from_str::<Objectives>(unknown).unwrap_err().to_string().contains("wieght"));
+    let alone = r#"[{"name": "conversion", "kind": "conditional", "column": "c", "given": "click"}]"#;
+    assert!(serde_json::from_str::<Objectives>(alone).unwrap_err().to_string().contains("click"));
 }
 
 #[test]
@@ -54,52 +34,23 @@ fn wrong_sets_are_refused_with_the_way_out() {
     let conversion = || Objective::new("conversion", Kind::Conditional, "conversion");
     assert!(refused(vec![click(), conversion()]).contains("needs `given`"));
     assert!(refused(vec![click(), conversion().given("clik")]).contains("there are click"));
-    assert!(
-        refused(vec![conversion().given("conversion")])
-            .contains("must be a binary objective (there is none)")
-    );
+    assert!(refused(vec![conversion().given("conversion")]).contains("must be a binary objective (there is none)"));
     assert!(refused(vec![click().given("click")]).contains("remove it"));
 }
 
 #[test]
 fn a_missing_column_is_named_with_those_that_exist() {
-    let set = Objectives::new(vec![
-        click(),
-        Objective::new("dwell", Kind::LogRegression, "dwell_seconds"),
-    ])
-    .unwrap();
-    let error = set
-        .check_columns(&["click", "rating"])
-        .unwrap_err()
-        .to_string();
-    assert!(
-        error.contains("\"dwell_seconds\"") && error.contains("click, rating"),
-        "{error}"
-    );
+    let set = Objectives::new(vec![click(), Objective::new("dwell", Kind::LogRegression, "dwell_seconds")]).unwrap();
+    let error = set.check_columns(&["click", "rating"]).unwrap_err().to_string();
+    assert!(error.contains("\"dwell_seconds\"") && error.contains("click, rating"), "{error}");
     set.check_columns(&["dwell_seconds", "click"]).unwrap();
 }
 
 #[test]
 fn a_subset_keeps_the_order_and_needs_its_conditions() {
     let conversion = Objective::new("conversion", Kind::Conditional, "conversion").given("click");
-    let set = Objectives::new(vec![
-        click(),
-        conversion,
-        Objective::new("rating", Kind::Regression, "rating"),
-    ])
-    .unwrap();
-    assert_eq!(
-        set.select(&["rating", "click"])
-            .unwrap()
-            .names()
-            .collect::<Vec<_>>(),
-        ["click", "rating"]
-    );
-    assert!(
-        set.select(&["ratings"])
-            .unwrap_err()
-            .to_string()
-            .contains("click, conversion, rating")
-    );
+    let set = Objectives::new(vec![click(), conversion, Objective::new("rating", Kind::Regression, "rating")]).unwrap();
+    assert_eq!(set.select(&["rating", "click"]).unwrap().names().collect::<Vec<_>>(), ["click", "rating"]);
+    assert!(set.select(&["ratings"]).unwrap_err().to_string().contains("click, conversion, rating"));
     assert!(set.select(&["conversion"]).is_err());
 }

@@ -43,17 +43,8 @@ fn one() -> f64 {
 impl Default for AdamWConfig {
     fn default() -> Self {
         // Biases and normalization weights: a pull to zero has no meaning for them (BERT's recipe).
-        let no_decay = ["bias", "LayerNorm.weight", "norm.weight"]
-            .map(String::from)
-            .to_vec();
-        Self {
-            beta1: 0.9,
-            beta2: 0.999,
-            eps: 1e-8,
-            weight_decay: 0.01,
-            no_decay,
-            groups: Vec::new(),
-        }
+        let no_decay = ["bias", "LayerNorm.weight", "norm.weight"].map(String::from).to_vec();
+        Self { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.01, no_decay, groups: Vec::new() }
     }
 }
 
@@ -61,40 +52,23 @@ impl AdamWConfig {
     /// Learning-rate scale and weight decay of a parameter.
     pub(super) fn settings(&self, name: &str) -> (f64, f64) {
         let group = self.groups.iter().find(|g| name.starts_with(&g.prefix));
-        let decay = group
-            .and_then(|g| g.weight_decay)
-            .unwrap_or(self.weight_decay);
+        let decay = group.and_then(|g| g.weight_decay).unwrap_or(self.weight_decay);
         let excluded = self.no_decay.iter().any(|end| name.ends_with(end.as_str()));
-        (
-            group.map_or(1.0, |g| g.lr_scale),
-            if excluded { 0.0 } else { decay },
-        )
+        (group.map_or(1.0, |g| g.lr_scale), if excluded { 0.0 } else { decay })
     }
 
     pub(super) fn check(&self) -> Result<()> {
-        let wrong = |setting: String, value: f64, rule| {
-            Err(OptimError::Setting {
-                setting,
-                value: value.to_string(),
-                rule,
-            })
-        };
+        let wrong =
+            |setting: String, value: f64, rule| Err(OptimError::Setting { setting, value: value.to_string(), rule });
         for (setting, value) in [("beta1", self.beta1), ("beta2", self.beta2)] {
             if !(0.0..1.0).contains(&value) {
                 return wrong(setting.into(), value, "it is at least 0 and below 1");
             }
         }
         if !(self.eps.is_finite() && self.eps > 0.0) {
-            return wrong(
-                "eps".into(),
-                self.eps,
-                "it is a small positive number, such as 1e-8",
-            );
+            return wrong("eps".into(), self.eps, "it is a small positive number, such as 1e-8");
         }
-        let scales = self
-            .groups
-            .iter()
-            .map(|g| (format!("lr_scale of {}", g.prefix), g.lr_scale));
+        let scales = self.groups.iter().map(|g| (format!("lr_scale of {}", g.prefix), g.lr_scale));
         let decays = self
             .groups
             .iter()

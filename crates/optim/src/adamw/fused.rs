@@ -46,13 +46,7 @@ pub(super) fn step(
     coefficients: Coefficients,
 ) -> candle_core::Result<()> {
     let gradient = gradient.to_dtype(candle_core::DType::F32)?.contiguous()?;
-    var.inplace_op2(
-        &gradient,
-        &Fused {
-            moments: RefCell::new((first, second)),
-            coefficients,
-        },
-    )
+    var.inplace_op2(&gradient, &Fused { moments: RefCell::new((first, second)), coefficients })
 }
 
 /// Candle hands the storage to an operation by shared reference, hence the cell.
@@ -66,55 +60,26 @@ impl InplaceOp2 for Fused<'_> {
         "adamw"
     }
 
-    fn cpu_fwd(
-        &self,
-        s1: &mut CpuStorage,
-        l1: &Layout,
-        s2: &CpuStorage,
-        l2: &Layout,
-    ) -> candle_core::Result<()> {
+    fn cpu_fwd(&self, s1: &mut CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> candle_core::Result<()> {
         let (CpuStorage::F32(parameter), CpuStorage::F32(gradient)) = (s1, s2) else {
             candle_core::bail!("the fused AdamW step works on f32 only")
         };
-        let (Some((p_from, p_to)), Some((g_from, g_to))) =
-            (l1.contiguous_offsets(), l2.contiguous_offsets())
-        else {
+        let (Some((p_from, p_to)), Some((g_from, g_to))) = (l1.contiguous_offsets(), l2.contiguous_offsets()) else {
             candle_core::bail!("the fused AdamW step works on contiguous tensors only")
         };
         let mut moments = self.moments.borrow_mut();
         let (first, second) = &mut *moments;
-        let chunks = parameter[p_from..p_to]
-            .par_chunks_mut(CHUNK)
-            .zip(gradient[g_from..g_to].par_chunks(CHUNK));
-        let moments = first
-            .par_chunks_mut(CHUNK)
-            .zip(second.par_chunks_mut(CHUNK));
+        let chunks = parameter[p_from..p_to].par_chunks_mut(CHUNK).zip(gradient[g_from..g_to].par_chunks(CHUNK));
+        let moments = first.par_chunks_mut(CHUNK).zip(second.par_chunks_mut(CHUNK));
         let coefficients = self.coefficients;
-        chunks
-            .zip(moments)
-            .for_each(|((p, g), (m, v))| update(p, g, m, v, coefficients));
+        chunks.zip(moments).for_each(|((p, g), (m, v))| update(p, g, m, v, coefficients));
         Ok(())
     }
 }
 
-fn update(
-    parameter: &mut [f32],
-    gradient: &[f32],
-    first: &mut [f32],
-    second: &mut [f32],
-    c: Coefficients,
-) {
-    let (keep, size, eps, inverse) = (
-        c.keep as f32,
-        c.size as f32,
-        c.eps as f32,
-        (1.0 / c.correction) as f32,
-    );
-    let (beta2, gain1, gain2) = (
-        c.beta2 as f32,
-        (1.0 - c.beta1) as f32,
-        (1.0 - c.beta2) as f32,
-    );
+fn update(parameter: &mut [f32], gradient: &[f32], first: &mut [f32], second: &mut [f32], c: Coefficients) {
+    let (keep, size, eps, inverse) = (c.keep as f32, c.size as f32, c.eps as f32, (1.0 / c.correction) as f32);
+    let (beta2, gain1, gain2) = (c.beta2 as f32, (1.0 - c.beta1) as f32, (1.0 - c.beta2) as f32);
     for (((p, &g), m), v) in parameter.iter_mut().zip(gradient).zip(first).zip(second) {
         *m += gain1 * (g - *m);
         *v = beta2 * *v + gain2 * (g * g);

@@ -7,10 +7,7 @@ fn tensor(values: &[f32]) -> Tensor {
 }
 
 fn gradients(entries: &[(&str, &[f32])]) -> Gradients {
-    entries
-        .iter()
-        .map(|(name, v)| ((*name).to_string(), tensor(v)))
-        .collect()
+    entries.iter().map(|(name, v)| ((*name).to_string(), tensor(v))).collect()
 }
 
 fn flat(value: &Value) -> Vec<f32> {
@@ -30,8 +27,7 @@ fn made_generic(mut optimizer: AdamW) -> AdamW {
 
 fn check_against_pytorch(prepare: impl Fn(AdamW) -> AdamW) {
     let fixture: Value = serde_json::from_str(include_str!("../../fixtures/adamw.json")).unwrap();
-    let weight =
-        Var::from_tensor(&tensor(&flat(&fixture["weight"])).reshape((2, 3)).unwrap()).unwrap();
+    let weight = Var::from_tensor(&tensor(&flat(&fixture["weight"])).reshape((2, 3)).unwrap()).unwrap();
     let bias = Var::from_tensor(&tensor(&flat(&fixture["bias"]))).unwrap();
     let config = AdamWConfig {
         beta1: fixture["betas"][0].as_f64().unwrap(),
@@ -45,34 +41,20 @@ fn check_against_pytorch(prepare: impl Fn(AdamW) -> AdamW) {
         }],
         ..AdamWConfig::default()
     };
-    let parameters = vec![
-        ("body.weight".to_string(), weight.clone()),
-        ("head.bias".to_string(), bias.clone()),
-    ];
+    let parameters = vec![("body.weight".to_string(), weight.clone()), ("head.bias".to_string(), bias.clone())];
     let mut optimizer = prepare(AdamW::new(config, parameters).unwrap());
     for step in fixture["steps"].as_array().unwrap() {
         let grads = &step["grads"];
         let mut given = Gradients::new();
-        given.insert(
-            "body.weight".into(),
-            tensor(&flat(&grads["weight"])).reshape((2, 3)).unwrap(),
-        );
+        given.insert("body.weight".into(), tensor(&flat(&grads["weight"])).reshape((2, 3)).unwrap());
         if !grads["bias"].is_null() {
             given.insert("head.bias".into(), tensor(&flat(&grads["bias"])));
         }
-        optimizer
-            .step(&given, step["lr"].as_f64().unwrap())
-            .unwrap();
+        optimizer.step(&given, step["lr"].as_f64().unwrap()).unwrap();
         let found = [&weight, &bias].map(|v| v.flatten_all().unwrap().to_vec1::<f32>().unwrap());
-        for (found, expected) in found
-            .iter()
-            .zip([flat(&step["weight"]), flat(&step["bias"])])
-        {
+        for (found, expected) in found.iter().zip([flat(&step["weight"]), flat(&step["bias"])]) {
             for (a, b) in found.iter().zip(&expected) {
-                assert!(
-                    (a - b).abs() <= 1e-6 * b.abs().max(1.0),
-                    "{found:?} instead of {expected:?}"
-                );
+                assert!((a - b).abs() <= 1e-6 * b.abs().max(1.0), "{found:?} instead of {expected:?}");
             }
         }
     }
@@ -92,96 +74,51 @@ fn generic_step_matches_pytorch() {
 fn half_precision_and_double_parameters_take_the_generic_step() {
     for dtype in [DType::BF16, DType::F64] {
         let var = Var::from_tensor(&tensor(&[1.0, -1.0]).to_dtype(dtype).unwrap()).unwrap();
-        let mut optimizer =
-            AdamW::new(AdamWConfig::default(), vec![("w.bias".into(), var.clone())]).unwrap();
+        let mut optimizer = AdamW::new(AdamWConfig::default(), vec![("w.bias".into(), var.clone())]).unwrap();
         let gradient = tensor(&[0.3, -4.0]).to_dtype(dtype).unwrap();
-        optimizer
-            .step(&Gradients::from([("w.bias".into(), gradient)]), 0.25)
-            .unwrap();
+        optimizer.step(&Gradients::from([("w.bias".into(), gradient)]), 0.25).unwrap();
         // The first step moves by the learning rate against the gradient's sign.
         let moved = var.to_dtype(DType::F32).unwrap().to_vec1::<f32>().unwrap();
-        assert!(
-            (moved[0] - 0.75).abs() < 1e-5 && (moved[1] + 0.75).abs() < 1e-5,
-            "{dtype:?}: {moved:?}"
-        );
+        assert!((moved[0] - 0.75).abs() < 1e-5 && (moved[1] + 0.75).abs() < 1e-5, "{dtype:?}: {moved:?}");
     }
 }
 
 #[test]
 fn a_transposed_gradient_reaches_the_right_places() {
     let var = Var::zeros((2, 3), DType::F32, &Device::Cpu).unwrap();
-    let mut optimizer =
-        AdamW::new(AdamWConfig::default(), vec![("w".into(), var.clone())]).unwrap();
-    let gradient = tensor(&[1.0, -1.0, 1.0, 1.0, -1.0, -1.0])
-        .reshape((3, 2))
-        .unwrap()
-        .t()
-        .unwrap();
-    optimizer
-        .step(&Gradients::from([("w".into(), gradient)]), 1.0)
-        .unwrap();
-    let signs: Vec<f32> = var
-        .flatten_all()
-        .unwrap()
-        .to_vec1::<f32>()
-        .unwrap()
-        .iter()
-        .map(|x| x.signum())
-        .collect();
+    let mut optimizer = AdamW::new(AdamWConfig::default(), vec![("w".into(), var.clone())]).unwrap();
+    let gradient = tensor(&[1.0, -1.0, 1.0, 1.0, -1.0, -1.0]).reshape((3, 2)).unwrap().t().unwrap();
+    optimizer.step(&Gradients::from([("w".into(), gradient)]), 1.0).unwrap();
+    let signs: Vec<f32> = var.flatten_all().unwrap().to_vec1::<f32>().unwrap().iter().map(|x| x.signum()).collect();
     assert_eq!(signs, [-1.0, -1.0, 1.0, 1.0, -1.0, 1.0]);
 }
 
 #[test]
 fn a_restored_state_goes_on_bit_for_bit() {
     let start = tensor(&(0..40_000).map(|i| (i as f32).sin()).collect::<Vec<_>>());
-    let gradient = |step: usize| {
-        tensor(
-            &(0..40_000)
-                .map(|i| ((i + step) as f32).cos())
-                .collect::<Vec<_>>(),
-        )
-    };
+    let gradient = |step: usize| tensor(&(0..40_000).map(|i| ((i + step) as f32).cos()).collect::<Vec<_>>());
     let fresh = || {
         let var = Var::from_tensor(&start).unwrap();
-        (
-            AdamW::new(AdamWConfig::default(), vec![("w".into(), var.clone())]).unwrap(),
-            var,
-        )
+        (AdamW::new(AdamWConfig::default(), vec![("w".into(), var.clone())]).unwrap(), var)
     };
     let (mut whole, a) = fresh();
     for step in 0..4 {
-        whole
-            .step(&Gradients::from([("w".into(), gradient(step))]), 1e-2)
-            .unwrap();
+        whole.step(&Gradients::from([("w".into(), gradient(step))]), 1e-2).unwrap();
     }
     let (mut before, b) = fresh();
     for step in 0..2 {
-        before
-            .step(&Gradients::from([("w".into(), gradient(step))]), 1e-2)
-            .unwrap();
+        before.step(&Gradients::from([("w".into(), gradient(step))]), 1e-2).unwrap();
     }
     let (mut after, c) = fresh();
     c.set(&b.as_detached_tensor()).unwrap();
     after.restore(before.state().unwrap()).unwrap();
     // With another number of threads as well.
-    rayon::ThreadPoolBuilder::new()
-        .num_threads(3)
-        .build()
-        .unwrap()
-        .install(|| {
-            for step in 2..4 {
-                after
-                    .step(&Gradients::from([("w".into(), gradient(step))]), 1e-2)
-                    .unwrap();
-            }
-        });
-    let bits = |v: &Var| {
-        v.to_vec1::<f32>()
-            .unwrap()
-            .iter()
-            .map(|x| x.to_bits())
-            .collect::<Vec<_>>()
-    };
+    rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap().install(|| {
+        for step in 2..4 {
+            after.step(&Gradients::from([("w".into(), gradient(step))]), 1e-2).unwrap();
+        }
+    });
+    let bits = |v: &Var| v.to_vec1::<f32>().unwrap().iter().map(|x| x.to_bits()).collect::<Vec<_>>();
     assert_eq!(bits(&a), bits(&c));
 }
 
@@ -189,13 +126,10 @@ fn a_restored_state_goes_on_bit_for_bit() {
 fn a_state_that_does_not_fit_is_refused_and_changes_nothing() {
     let var = Var::zeros(2, DType::F32, &Device::Cpu).unwrap();
     let mut optimizer = AdamW::new(AdamWConfig::default(), vec![("w".into(), var)]).unwrap();
-    optimizer
-        .step(&gradients(&[("w", &[1.0, 2.0])]), 0.1)
-        .unwrap();
+    optimizer.step(&gradients(&[("w", &[1.0, 2.0])]), 0.1).unwrap();
     let good = optimizer.state().unwrap();
-    let refused = |optimizer: &mut AdamW, state: Vec<(String, Tensor)>| {
-        optimizer.restore(state).unwrap_err().to_string()
-    };
+    let refused =
+        |optimizer: &mut AdamW, state: Vec<(String, Tensor)>| optimizer.restore(state).unwrap_err().to_string();
     assert!(refused(&mut optimizer, good[1..].to_vec()).contains("w.first is missing"));
     let mut wrong = good.clone();
     wrong[1].1 = tensor(&[1.0]);
@@ -207,10 +141,7 @@ fn a_state_that_does_not_fit_is_refused_and_changes_nothing() {
     negative[2].1 = Tensor::new(&[-1_i64], &Device::Cpu).unwrap();
     assert!(refused(&mut optimizer, negative).contains("w.steps"));
     let same = |a: &[(String, Tensor)], b: &[(String, Tensor)]| {
-        a[..2]
-            .iter()
-            .zip(b)
-            .all(|(a, b)| a.1.to_vec1::<f32>().unwrap() == b.1.to_vec1::<f32>().unwrap())
+        a[..2].iter().zip(b).all(|(a, b)| a.1.to_vec1::<f32>().unwrap() == b.1.to_vec1::<f32>().unwrap())
     };
     assert!(same(&good, &optimizer.state().unwrap()));
 }
@@ -220,40 +151,19 @@ fn wrong_gradients_names_and_settings_are_refused() {
     let var = Var::zeros(2, DType::F32, &Device::Cpu).unwrap();
     let one = || vec![("w".to_string(), var.clone())];
     let mut optimizer = AdamW::new(AdamWConfig::default(), one()).unwrap();
-    let error = optimizer
-        .step(&gradients(&[("w", &[1.0])]), 0.1)
-        .unwrap_err()
-        .to_string();
-    assert!(
-        error.contains("gradient of w has shape [1], expected [2]"),
-        "{error}"
-    );
-    let error = optimizer
-        .step(&gradients(&[("v", &[1.0])]), 0.1)
-        .unwrap_err()
-        .to_string();
+    let error = optimizer.step(&gradients(&[("w", &[1.0])]), 0.1).unwrap_err().to_string();
+    assert!(error.contains("gradient of w has shape [1], expected [2]"), "{error}");
+    let error = optimizer.step(&gradients(&[("v", &[1.0])]), 0.1).unwrap_err().to_string();
     assert!(error.contains("no such parameter"), "{error}");
     assert!(optimizer.step(&Gradients::new(), f64::NAN).is_err());
-    let twice = vec![
-        ("w".to_string(), var.clone()),
-        ("v".to_string(), var.clone()),
-    ];
+    let twice = vec![("w".to_string(), var.clone()), ("v".to_string(), var.clone())];
     assert!(
         matches!(AdamW::new(AdamWConfig::default(), twice), Err(OptimError::DuplicateParameter { name }) if name == "v")
     );
     for config in [
-        AdamWConfig {
-            beta1: 1.0,
-            ..AdamWConfig::default()
-        },
-        AdamWConfig {
-            eps: 0.0,
-            ..AdamWConfig::default()
-        },
-        AdamWConfig {
-            weight_decay: f64::NAN,
-            ..AdamWConfig::default()
-        },
+        AdamWConfig { beta1: 1.0, ..AdamWConfig::default() },
+        AdamWConfig { eps: 0.0, ..AdamWConfig::default() },
+        AdamWConfig { weight_decay: f64::NAN, ..AdamWConfig::default() },
     ] {
         assert!(AdamW::new(config, one()).is_err());
     }
@@ -261,17 +171,10 @@ fn wrong_gradients_names_and_settings_are_refused() {
 
 #[test]
 fn names_decide_decay_and_learning_rate() {
-    let group = |prefix: &str, lr_scale, weight_decay| ParameterGroup {
-        prefix: prefix.into(),
-        lr_scale,
-        weight_decay,
-    };
+    let group = |prefix: &str, lr_scale, weight_decay| ParameterGroup { prefix: prefix.into(), lr_scale, weight_decay };
     let config = AdamWConfig {
         weight_decay: 0.1,
-        groups: vec![
-            group("encoder.layer.0.", 0.5, None),
-            group("encoder.", 0.7, Some(0.2)),
-        ],
+        groups: vec![group("encoder.layer.0.", 0.5, None), group("encoder.", 0.7, Some(0.2))],
         ..AdamWConfig::default()
     };
     for (name, expected) in [

@@ -4,14 +4,8 @@ use proptest::prelude::*;
 fn solve(rows: &[Vec<f64>]) -> (Gramian, Vec<f64>) {
     let gramian = Gramian::from_rows(rows).unwrap();
     let weights = min_norm(&gramian);
-    assert!(
-        weights.iter().all(|w| w.is_finite() && *w >= 0.0),
-        "{weights:?}"
-    );
-    assert!(
-        (weights.iter().sum::<f64>() - 1.0).abs() < 1e-12,
-        "{weights:?}"
-    );
+    assert!(weights.iter().all(|w| w.is_finite() && *w >= 0.0), "{weights:?}");
+    assert!((weights.iter().sum::<f64>() - 1.0).abs() < 1e-12, "{weights:?}");
     (gramian, weights)
 }
 
@@ -22,9 +16,8 @@ fn solve(rows: &[Vec<f64>]) -> (Gramian, Vec<f64>) {
 fn gap(rows: &[Vec<f64>], weights: &[f64]) -> f64 {
     let norm = |r: &[f64]| r.iter().map(|x| x * x).sum::<f64>();
     let shortest = rows.iter().map(|r| norm(r)).fold(f64::INFINITY, f64::min);
-    let direction: Vec<f64> = (0..rows[0].len())
-        .map(|k| rows.iter().zip(weights).map(|(r, w)| r[k] * w).sum())
-        .collect();
+    let direction: Vec<f64> =
+        (0..rows[0].len()).map(|k| rows.iter().zip(weights).map(|(r, w)| r[k] * w).sum()).collect();
     let at_corner = |r: &Vec<f64>| r.iter().zip(&direction).map(|(a, b)| a * b).sum::<f64>();
     let least = rows.iter().map(at_corner).fold(f64::INFINITY, f64::min);
     2.0 * (norm(&direction) - least) / shortest
@@ -53,10 +46,7 @@ fn brute_force(gramian: &Gramian) -> f64 {
         let total: f64 = solution[..n].iter().sum();
         if (total - 1.0).abs() < 1e-12 && solution[..n].iter().all(|w| *w >= 0.0) {
             let mut weights = vec![0.0; m];
-            support
-                .iter()
-                .zip(&solution)
-                .for_each(|(&i, &w)| weights[i] = w);
+            support.iter().zip(&solution).for_each(|(&i, &w)| weights[i] = w);
             best = best.min(gramian.squared_norm(&weights));
         }
     }
@@ -74,9 +64,7 @@ fn eliminate(mut a: Vec<Vec<f64>>) -> Option<Vec<f64>> {
         }
         for (_, row) in a.iter_mut().enumerate().filter(|(r, _)| *r != k) {
             let factor = row[k] / leading[k];
-            row.iter_mut()
-                .zip(&leading)
-                .for_each(|(x, above)| *x -= factor * above);
+            row.iter_mut().zip(&leading).for_each(|(x, above)| *x -= factor * above);
         }
     }
     Some((0..n).map(|k| a[k][n] / a[k][k]).collect())
@@ -106,24 +94,13 @@ fn equal_collinear_and_opposite_rows() {
 
 #[test]
 fn zero_rows_take_all_the_weight() {
-    assert_eq!(
-        solve(&[vec![0.0], vec![1.0], vec![0.0]]).1,
-        vec![0.5, 0.0, 0.5]
-    );
+    assert_eq!(solve(&[vec![0.0], vec![1.0], vec![0.0]]).1, vec![0.5, 0.0, 0.5]);
 }
 
 #[test]
 fn extreme_lengths_do_not_overflow() {
-    for (short, long) in [
-        (1e-160, 1e150),
-        (1e-10, 1e15),
-        (f64::MIN_POSITIVE.sqrt(), 1.0),
-    ] {
-        let (_, weights) = solve(&[
-            vec![short, 0.0],
-            vec![0.3 * long, long],
-            vec![-0.5 * long, long],
-        ]);
+    for (short, long) in [(1e-160, 1e150), (1e-10, 1e15), (f64::MIN_POSITIVE.sqrt(), 1.0)] {
+        let (_, weights) = solve(&[vec![short, 0.0], vec![0.3 * long, long], vec![-0.5 * long, long]]);
         // The short row leads; the third conflicts with it and takes the weight that cancels the conflict.
         assert!(weights[0] > 0.999, "{short} {long}: {weights:?}");
     }
@@ -131,18 +108,12 @@ fn extreme_lengths_do_not_overflow() {
 
 #[test]
 fn a_triangle_around_the_origin_gives_the_origin() {
-    let rows: Vec<Vec<f64>> = [0.0_f64, 2.0, 4.0]
-        .iter()
-        .map(|a| vec![a.cos() * 7.0, a.sin() * 0.01])
-        .collect();
+    let rows: Vec<Vec<f64>> = [0.0_f64, 2.0, 4.0].iter().map(|a| vec![a.cos() * 7.0, a.sin() * 0.01]).collect();
     let (gramian, weights) = solve(&rows);
     assert!(gramian.squared_norm(&weights) < 1e-18, "{weights:?}");
 }
 
-fn rows(
-    m: std::ops::Range<usize>,
-    n: std::ops::Range<usize>,
-) -> impl Strategy<Value = Vec<Vec<f64>>> {
+fn rows(m: std::ops::Range<usize>, n: std::ops::Range<usize>) -> impl Strategy<Value = Vec<Vec<f64>>> {
     (m, n).prop_flat_map(|(m, n)| prop::collection::vec(prop::collection::vec(-1.0..1.0_f64, n), m))
 }
 

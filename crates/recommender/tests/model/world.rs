@@ -31,15 +31,7 @@ pub(crate) fn dataset() -> Dataset {
 
 pub(crate) fn files() -> ModelFiles {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../features/fixtures/tiny");
-    ModelFiles {
-        config: dir.join("config.json"),
-        tokenizer: dir.join("tokenizer.json"),
-        weights: Vec::new(),
-        pooling: None,
-        modules: None,
-        sentence_config: None,
-        dir,
-    }
+    ModelFiles::unweighted(dir)
 }
 
 pub(crate) fn corpus_of(dataset: Dataset, split: Split) -> Corpus {

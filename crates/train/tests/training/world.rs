@@ -42,15 +42,7 @@ pub(crate) fn dataset() -> Dataset {
 
 pub(crate) fn corpus_of(dataset: Dataset, strategy: &SplitStrategy) -> Corpus {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../features/fixtures/tiny");
-    let files = ModelFiles {
-        config: dir.join("config.json"),
-        tokenizer: dir.join("tokenizer.json"),
-        weights: Vec::new(),
-        pooling: None,
-        modules: None,
-        sentence_config: None,
-        dir,
-    };
+    let files = ModelFiles::unweighted(dir);
     let tokenizer = TextTokenizer::load(&files, Some(16)).unwrap();
     let split = Split::new(&dataset, strategy).unwrap();
     let config = CorpusConfig {
