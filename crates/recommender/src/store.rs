@@ -45,7 +45,7 @@ impl Recommender {
         }
         let tensors: BTreeMap<String, Tensor> =
             self.own_parameters().into_iter().map(|(name, var)| (name, var.as_tensor().clone())).collect();
-        let bytes = safetensors::serialize(tensors.iter().map(|(name, tensor)| (name, tensor)), None);
+        let bytes = safetensors::serialize(&tensors, None);
         write_whole(&dir.join(TENSORS), |beside| {
             bytes.map_err(io::Error::other).and_then(|bytes| fs::write(beside, bytes))
         })?;

@@ -1,4 +1,5 @@
 //! The simulator knows what it drew the log from: a model that learned something is closer to that than popularity is.
+#![allow(clippy::unwrap_used)]
 
 use std::path::Path;
 
