@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use paretune_data::{Part, SplitStrategy};
+use paretune_data::{NewItem, Part, SplitStrategy};
 use paretune_objectives::{Kind, Objective, Objectives};
 use paretune_recommender::{Batch, Corpus};
 use paretune_train::{Plan, TrainingConfig};
@@ -130,4 +130,22 @@ fn requests_stay_whole_where_parts_are_dealt_out_by_chance() {
     let mut met: Vec<u32> = plan.epoch_from(0).flat_map(|batch| rows(&batch)).collect();
     met.sort_unstable();
     assert_eq!(met, corpus.split.rows(Part::Train));
+}
+
+#[test]
+fn the_past_is_hidden_from_as_many_samples_as_asked_for() {
+    let (corpus, objectives) = numbered();
+    let mut new = Vec::new();
+    corpus.behaviour.new_item(&NewItem::default(), &mut new);
+    for (share, expected) in [(0.0, 0.0..0.2), (0.4, 0.3..0.6), (1.0, 1.0..1.1)] {
+        let config = TrainingConfig { hide_past: share, negatives: 1, ..TrainingConfig::default() };
+        let plan = Plan::new(&corpus, &objectives, &config, 4).unwrap();
+        let (mut hidden, mut all) = (0.0, 0.0);
+        for batch in plan.epoch_from(0) {
+            let samples = batch.item_features.chunks(new.len());
+            hidden += samples.filter(|features| *features == new.as_slice()).count() as f64;
+            all += batch.len() as f64;
+        }
+        assert!(expected.contains(&(hidden / all)), "{share}: {hidden} of {all}");
+    }
 }
