@@ -32,7 +32,7 @@ pub fn non_dominated(points: &[Vec<f64>], maximise: &[bool]) -> Result<Vec<bool>
         .collect())
 }
 
-/// A reference point for [`hypervolume`]: in each objective the worst value met, moved further out by `margin` times the range
+/// A reference point for [`hypervolume()`]: in each objective the worst value met, moved further out by `margin` times the range
 /// (0.1 is customary), so that the extreme points count too.
 ///
 /// Values that are not finite are ignored; an objective without a finite value gets 0. Compare only hypervolumes measured from
