@@ -7,6 +7,7 @@ use std::{
 };
 
 use paretune_data::SplitStrategy;
+use paretune_encoder::Arithmetic;
 use paretune_objectives::Objective;
 use paretune_recommender::ItemSource;
 use paretune_train::{BalanceConfig, TrainingConfig};
@@ -67,6 +68,12 @@ pub(crate) struct ModelConfig {
     /// Train the last layers only; absent = all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) train_layers: Option<usize>,
+    /// How the encoder multiplies matrices: `f32`, or `bf16` where the processor has the instructions (weights stay `f32`).
+    pub(crate) arithmetic: Arithmetic,
+    /// Compute a layer's inner values again in the backward pass instead of keeping them.
+    pub(crate) recompute: bool,
+    /// Memory for what frozen layers make of each text, in MiB; 0 = compute it every time.
+    pub(crate) cache_mib: usize,
     /// Tokens an item's text is cut to.
     pub(crate) max_length: usize,
     /// Dropout in the text encoder; absent = as its own files say.
@@ -92,6 +99,9 @@ impl Default for ModelConfig {
             source: "builtin".into(),
             items: ItemSource::Text,
             train_layers: None,
+            arithmetic: Arithmetic::F32,
+            recompute: false,
+            cache_mib: 1024,
             max_length: 64,
             encoder_dropout: None,
             dim: 64,
@@ -277,6 +287,7 @@ fn flags(job: &cli::Job, dataset: &str) -> anyhow::Result<Table> {
     set("model.source", job.model.clone().map(Value::from));
     set("model.offline", job.offline.then_some(true.into()));
     set("model.train_layers", job.train_layers.map(|n| (n as i64).into()));
+    set("model.arithmetic", job.arithmetic.map(|arithmetic| arithmetic.name().into()));
     set("balance.method", job.balance.clone().map(Value::from));
     set("balance.gradients", job.gradients.clone().map(Value::from));
     set("training.epochs", job.epochs.map(|n| (n as i64).into()));

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, fs, path::Path, str::FromStr};
 
 use paretune_data::{CleaningReport, Dataset, ImportOptions, Part, Split, import};
-use paretune_encoder::{Encoder, LoadOptions, Trainable};
+use paretune_encoder::{CacheOptions, Encoder, LoadOptions, Trainable};
 use paretune_eval::report::{Cell, Table};
 use paretune_features::{FetchOptions, ModelFiles, ModelSource, Template, TextTokenizer};
 use paretune_objectives::{Objective, Objectives};
@@ -82,6 +82,7 @@ impl Job {
         let model = &self.config.model;
         let vectors = match items {
             ItemSource::Text => {
+                let memory = model.cache_mib.saturating_mul(1 << 20);
                 let options = LoadOptions {
                     trainable: match model.train_layers {
                         None => Trainable::All,
@@ -89,6 +90,9 @@ impl Job {
                         Some(n) => Trainable::LastLayers(n),
                     },
                     dropout: model.encoder_dropout,
+                    arithmetic: model.arithmetic,
+                    recompute: model.recompute,
+                    cache: (model.cache_mib > 0).then_some(CacheOptions { memory, folder: None }),
                     device: self.device.clone(),
                 };
                 ItemVectors::Text(Box::new(Encoder::load(&self.files, &options)?))
@@ -128,7 +132,8 @@ impl Job {
         }
         let vectors = match self.config.model.items {
             ItemSource::Text => {
-                let options = LoadOptions { trainable: Trainable::Nothing, ..LoadOptions::default() };
+                let arithmetic = self.config.model.arithmetic;
+                let options = LoadOptions { trainable: Trainable::Nothing, arithmetic, ..LoadOptions::default() };
                 ItemVectors::Text(Box::new(Encoder::load(&ModelFiles::local(&folder)?, &options)?))
             }
             ItemSource::Ids => {

@@ -95,11 +95,13 @@ pub enum EncoderError {
         /// Its type.
         dtype: String,
     },
-    /// A device other than the CPU was asked for.
-    #[error("the encoder runs on the CPU only so far, not on {device}; load it with Device::Cpu")]
-    UnsupportedDevice {
-        /// The device.
-        device: String,
+    /// The file that remembers outputs of frozen layers cannot be read or written.
+    #[error("cannot use the layer cache {}: {source}; make room or choose another folder", path.display())]
+    Cache {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
     },
     /// More trainable layers were asked for than there are.
     #[error("cannot train the last {asked} layers of a model that has {layers}: ask for fewer, or train everything")]

@@ -5,10 +5,9 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, Normal, Uniform};
 
-use crate::kernels::activation::Activation;
-use crate::kernels::add_norm::add_norm;
-use crate::kernels::dropout::Mask;
+use crate::bert::composed;
 use crate::kernels::linear::linear;
+use crate::kernels::norm::layer_norm;
 use crate::parameter::{Parameter, Pass};
 
 /// `y = x·Wᵀ + b` for `x: [n, in]`, `W: [out, in]`, `b: [out]`.
@@ -96,17 +95,10 @@ impl Linear {
     /// `[n, in]` to `[n, out]`.
     ///
     /// # Errors
-    /// If `x` is not an `f32` matrix of width `in` on the CPU.
+    /// If `x` is not a matrix of width `in` (of `f32`, on the CPU).
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        self.run(x, None, Pass::TRACKED)
-    }
-
-    pub(crate) fn run(&self, x: &Tensor, activation: Option<Activation>, pass: Pass) -> Result<Tensor> {
-        linear(x, &self.weight.get(pass), &self.bias.get(pass), activation)
-    }
-
-    pub(crate) fn weights(&self, pass: Pass) -> (Tensor, Tensor) {
-        (self.weight.get(pass), self.bias.get(pass))
+        let (weight, bias) = (self.weight.get(Pass::TRACKED), self.bias.get(Pass::TRACKED));
+        if x.device().is_cpu() { linear(x, &weight, &bias, None) } else { composed::linear(x, &weight, &bias) }
     }
 
     /// The trainable parameters, named `PREFIX.bias` and `PREFIX.weight`, in this order.
@@ -151,22 +143,16 @@ impl LayerNorm {
         Ok(Self { scale, shift: Parameter::new(shift.contiguous()?, trainable)?, epsilon })
     }
 
-    pub(crate) fn from_parameters(scale: Parameter, shift: Parameter, epsilon: f64) -> Self {
-        Self { scale, shift, epsilon }
-    }
-
     /// `[n, width]` to `[n, width]`.
     ///
     /// # Errors
-    /// If `x` is not an `f32` matrix of this width on the CPU.
+    /// If `x` is not a matrix of this width (of `f32`, on the CPU).
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        self.run(x, None, None, Pass::TRACKED)
-    }
-
-    /// Normalizes `dropout(x) + residual`.
-    pub(crate) fn run(&self, x: &Tensor, residual: Option<&Tensor>, mask: Option<Mask>, pass: Pass) -> Result<Tensor> {
-        let affine = Tensor::stack(&[self.scale.get(pass), self.shift.get(pass)], 0)?;
-        add_norm(x, residual, &affine, self.epsilon, mask)
+        let (scale, shift) = (self.scale.get(Pass::TRACKED), self.shift.get(Pass::TRACKED));
+        match x.device().is_cpu() {
+            true => layer_norm(x, &scale, &shift, self.epsilon),
+            false => composed::norm(x, &scale, &shift, self.epsilon),
+        }
     }
 
     /// The trainable parameters, named `PREFIX.bias` and `PREFIX.weight`, in this order.

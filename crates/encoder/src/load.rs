@@ -12,6 +12,8 @@ use crate::bert::{Bert, Parameters};
 use crate::config::BertConfig;
 use crate::encoder::Encoder;
 use crate::error::EncoderError;
+use crate::kernels::gemm::Arithmetic;
+use crate::layer_cache::{CacheOptions, LayerCache};
 use crate::layers::normal_tensor;
 use crate::parameter::Parameter;
 use crate::pooling::Pooling;
@@ -37,13 +39,28 @@ pub struct LoadOptions {
     pub trainable: Trainable,
     /// Replaces both dropout rates of `config.json` in training; the saved configuration keeps its own.
     pub dropout: Option<f64>,
-    /// Where the weights lie; only the CPU so far.
+    /// How matrices are multiplied in training: `bf16` halves their cost, with weights, sums and all else in `f32`. What the
+    /// processor lacks is done in `f32`; 8-bit integers are for inference only and refused here.
+    pub arithmetic: Arithmetic,
+    /// Whether backward passes compute the inner values of a layer again instead of keeping them: about a third more time,
+    /// for a fraction of the memory.
+    pub recompute: bool,
+    /// Remembers what frozen lower layers make of each text.
+    pub cache: Option<CacheOptions>,
+    /// Where the weights lie. On the CPU, layers are hand-written kernels; elsewhere they are made of Candle's operations.
     pub device: Device,
 }
 
 impl Default for LoadOptions {
     fn default() -> Self {
-        Self { trainable: Trainable::All, dropout: None, device: Device::Cpu }
+        Self {
+            trainable: Trainable::All,
+            dropout: None,
+            arithmetic: Arithmetic::F32,
+            recompute: false,
+            cache: None,
+            device: Device::Cpu,
+        }
     }
 }
 
@@ -53,7 +70,7 @@ impl Encoder {
     ///
     /// # Errors
     /// If a file is missing or broken, the model is not a BERT, tensors are missing or of the wrong shape, more layers
-    /// are to be trained than there are, or the device is not the CPU.
+    /// are to be trained than there are, or an option makes no sense.
     pub fn load(files: &ModelFiles, options: &LoadOptions) -> Result<Self, EncoderError> {
         let config = BertConfig::read(&files.config)?;
         let supported = ["Transformer", "Pooling", "Normalize"];
@@ -61,7 +78,6 @@ impl Encoder {
             return Err(EncoderError::UnsupportedPart { path: files.dir.clone(), kind });
         }
         let pooling = files.pooling.as_deref().map(Pooling::read).transpose()?.unwrap_or_default();
-        check_device(&options.device)?;
 
         let shapes = config.tensors();
         let used = |name: &str| name.starts_with("embeddings.") || name.starts_with("encoder.");
@@ -91,10 +107,9 @@ impl Encoder {
     /// layer norms 1. The same seed gives the same weights.
     ///
     /// # Errors
-    /// If the configuration is not valid or the device is not the CPU.
+    /// If the configuration is not valid or the tensors cannot be made.
     pub fn random(config: BertConfig, pooling: Pooling, seed: u64, device: &Device) -> Result<Self, EncoderError> {
         config.check().map_err(|reason| EncoderError::InvalidConfig { reason })?;
-        check_device(device)?;
         let mut random = ChaCha8Rng::seed_from_u64(seed);
         let mut tensors = BTreeMap::new();
         for (name, shape) in config.tensors() {
@@ -146,19 +161,21 @@ impl Encoder {
             Some(rate) => (rate, rate),
             None => (config.hidden_dropout_prob, config.attention_probs_dropout_prob),
         };
+        if options.arithmetic == Arithmetic::Int8 {
+            let reason = "8-bit arithmetic cannot train; use f32 or bf16 here, and int8 for an embedder".to_owned();
+            return Err(EncoderError::InvalidConfig { reason });
+        }
         let bert = Bert::new(&config, &parameters, rates)?;
-        Ok(Self { config, pooling, parameters, unused, bert })
+        let (arithmetic, recompute) = (options.arithmetic.available(), options.recompute);
+        let cache = match &options.cache {
+            Some(cache) if options.device.is_cpu() => LayerCache::open(&bert, arithmetic, cache)?,
+            _ => None,
+        };
+        Ok(Self { config, pooling, parameters, unused, bert, arithmetic, recompute, cache })
     }
 }
 
 /// The number of the transformer layer that a tensor belongs to.
 fn layer_of(name: &str) -> Option<usize> {
     name.strip_prefix("encoder.layer.")?.split('.').next()?.parse().ok()
-}
-
-fn check_device(device: &Device) -> Result<(), EncoderError> {
-    match device {
-        Device::Cpu => Ok(()),
-        other => Err(EncoderError::UnsupportedDevice { device: format!("{:?}", other.location()) }),
-    }
 }

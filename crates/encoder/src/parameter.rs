@@ -3,6 +3,7 @@
 use candle_core::{Result, Tensor, Var};
 
 use crate::kernels::dropout::{Mask, mix64};
+use crate::kernels::gemm::Arithmetic;
 
 /// A weight. Only a trained one is known to Candle's graph, so no gradient is computed for the others.
 #[derive(Debug, Clone)]
@@ -42,13 +43,20 @@ pub(crate) struct Pass {
     pub(crate) track: bool,
     /// Seed of the dropout masks; none outside of training.
     pub(crate) dropout: Option<u64>,
+    /// How matrices are multiplied.
+    pub(crate) arithmetic: Arithmetic,
+    /// Whether the backward pass computes a layer's inner values again instead of keeping them.
+    pub(crate) recompute: bool,
+    /// Number of the first token, where a batch is encoded in parts: dropout falls as if it were whole.
+    pub(crate) first_token: usize,
 }
 
 impl Pass {
     /// A pass that builds the graph and drops nothing.
-    pub(crate) const TRACKED: Self = Self { track: true, dropout: None };
+    pub(crate) const TRACKED: Self =
+        Self { track: true, dropout: None, arithmetic: Arithmetic::F32, recompute: false, first_token: 0 };
     /// A pass that builds no graph.
-    pub(crate) const INFERENCE: Self = Self { track: false, dropout: None };
+    pub(crate) const INFERENCE: Self = Self { track: false, ..Self::TRACKED };
 
     /// The mask for one place of the network, which has a number of its own.
     pub(crate) fn mask(self, p: f64, place: u64) -> Result<Option<Mask>> {

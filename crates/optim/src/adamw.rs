@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use candle_core::{DType, Tensor, Var};
 
-use crate::gradients::tensor_error;
-use crate::{Gradients, OptimError, Result};
+use crate::gradients::{check_limit, global_norm, tensor_error};
+use crate::{Gradient, Gradients, OptimError, Result};
 
 mod config;
 mod fused;
@@ -28,6 +28,9 @@ use fused::Coefficients;
 /// (nothing of that parameter changes then, as in PyTorch). On the CPU an `f32` parameter is updated in one parallel pass, in place;
 /// elsewhere with Candle's operations, moments in `f32` (`f64` for `f64` parameters). Updates are elementwise and so do not depend
 /// on the number of threads.
+///
+/// Of a table whose gradient is [`Gradient::Rows`], only those rows change, weight decay included, as in PyTorch's `SparseAdam`: a
+/// row that no batch touches costs nothing and stays what it was. (On other devices than the CPU the dense step is taken.)
 ///
 /// ```
 /// use candle_core::{Device, Tensor, Var};
@@ -118,6 +121,23 @@ impl AdamW {
     /// A learning rate that is negative or not finite, or a gradient for an unknown parameter or of another shape; nothing has changed
     /// then.
     pub fn step(&mut self, gradients: &Gradients, lr: f64) -> Result<()> {
+        self.step_scaled(gradients, lr, 1.0)
+    }
+
+    /// One step with gradients scaled by one factor so that their joint Euclidean norm is at most `max`, as
+    /// [`clip_global_norm`](crate::clip_global_norm) does, without a pass over memory for it; returns the norm before.
+    ///
+    /// # Errors
+    /// Those of [`step`](Self::step), a gradient that is not finite (the message names it), or a `max` that is not positive;
+    /// nothing has changed then.
+    pub fn step_clipped(&mut self, gradients: &Gradients, lr: f64, max: f64) -> Result<f64> {
+        check_limit(max)?;
+        let norm = global_norm(gradients)?;
+        self.step_scaled(gradients, lr, if norm > max { max / norm } else { 1.0 })?;
+        Ok(norm)
+    }
+
+    fn step_scaled(&mut self, gradients: &Gradients, lr: f64, scale: f64) -> Result<()> {
         if !(lr.is_finite() && lr >= 0.0) {
             let (setting, value) = ("the learning rate".to_string(), lr.to_string());
             return Err(OptimError::Setting { setting, value, rule: "it is finite and not negative" });
@@ -125,7 +145,7 @@ impl AdamW {
         self.check(gradients)?;
         for slot in &mut self.slots {
             if let Some(gradient) = gradients.get(&slot.name) {
-                slot.step(gradient, &self.config, lr).map_err(tensor_error(&slot.name))?;
+                slot.step(gradient, &self.config, (lr, scale)).map_err(tensor_error(&slot.name))?;
             }
         }
         Ok(())
@@ -134,9 +154,9 @@ impl AdamW {
     fn check(&self, gradients: &Gradients) -> Result<()> {
         for (name, gradient) in gradients {
             let expected = self.index.get(name).map(|&i| self.slots[i].var.shape());
-            if expected != Some(gradient.shape()) {
+            if expected != Some(&gradient.shape()) {
                 let expected = expected.map_or("no such parameter".to_string(), |s| format!("{:?}", s.dims()));
-                let found = format!("{:?}", gradient.dims());
+                let found = format!("{:?}", gradient.shape().dims());
                 return Err(OptimError::GradientShape { name: name.clone(), found, expected });
             }
         }
@@ -191,12 +211,19 @@ impl AdamW {
 }
 
 impl Slot {
-    fn step(&mut self, gradient: &Tensor, config: &AdamWConfig, lr: f64) -> candle_core::Result<()> {
-        let coefficients =
-            Coefficients::new(config, lr * self.lr_scale, self.weight_decay, self.steps.saturating_add(1));
-        match &mut self.moments {
-            Moments::Flat { first, second } => fused::step(&self.var, gradient, first, second, coefficients)?,
-            Moments::Tensors { first, second } => generic::step(&self.var, gradient, first, second, coefficients)?,
+    fn step(&mut self, gradient: &Gradient, config: &AdamWConfig, (lr, scale): (f64, f64)) -> candle_core::Result<()> {
+        let rates = (lr * self.lr_scale, scale);
+        let coefficients = Coefficients::new(config, rates, self.weight_decay, self.steps.saturating_add(1));
+        match (&mut self.moments, gradient) {
+            (Moments::Flat { first, second }, Gradient::Rows { rows, values, .. }) => {
+                fused::step_rows(&self.var, rows, values, first, second, coefficients)?;
+            }
+            (Moments::Flat { first, second }, Gradient::Dense(gradient)) => {
+                fused::step(&self.var, gradient, first, second, coefficients)?;
+            }
+            (Moments::Tensors { first, second }, gradient) => {
+                generic::step(&self.var, &gradient.dense()?, first, second, coefficients)?;
+            }
         }
         self.steps = self.steps.saturating_add(1);
         Ok(())

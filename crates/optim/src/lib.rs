@@ -50,6 +50,8 @@ mod weighting;
 #[cfg(feature = "candle")]
 mod adamw;
 #[cfg(feature = "candle")]
+mod gradient;
+#[cfg(feature = "candle")]
 mod gradients;
 
 pub use balance::{BalanceConfig, Method};
@@ -65,7 +67,9 @@ pub use weighting::{Preference, Signals, Weighting, WeightingState};
 #[cfg(feature = "candle")]
 pub use adamw::{AdamW, AdamWConfig, ParameterGroup};
 #[cfg(feature = "candle")]
-pub use gradients::{Gradients, accumulate, clip_global_norm, collect, combine};
+pub use gradient::Gradient;
+#[cfg(feature = "candle")]
+pub use gradients::{Gradients, accumulate, clip_global_norm, collect, combine, global_norm};
 
 /// Result of this crate's fallible functions.
 pub type Result<T> = std::result::Result<T, OptimError>;

@@ -8,13 +8,14 @@
 use std::collections::HashMap;
 
 use candle_core::{D, Device, Tensor};
-use paretune_encoder::{BertConfig, Encoder, Pooling};
+use paretune_encoder::{BertConfig, Encoder, Pooling, backward};
 use paretune_features::Tokenized;
-use paretune_optim::{AdamW, AdamWConfig, Schedule, clip_global_norm, collect};
+use paretune_optim::{AdamW, AdamWConfig, Schedule};
 use rand::{RngExt, SeedableRng, seq::SliceRandom};
 use rand_chacha::ChaCha8Rng;
 
 use crate::TrainError;
+use crate::differentiate::named;
 
 /// How to distill.
 #[derive(Debug, Clone)]
@@ -89,9 +90,8 @@ pub fn distill(
         let vectors = unit_rows(&student.encode(&tokens.pack(batch), None)?)?;
         let wanted = targets.index_select(&Tensor::new(batch, &Device::Cpu)?, 0)?;
         let loss = (vectors.matmul(&vectors.t()?)? - wanted.matmul(&wanted.t()?)?)?.sqr()?.mean_all()?;
-        let mut gradients = collect(&loss.backward()?, &parameters);
-        clip_global_norm(&mut gradients, 1.0)?;
-        optimizer.step(&gradients, config.learning_rate * schedule.at(step, steps))?;
+        let gradients = named(&backward(&loss)?, &parameters)?;
+        optimizer.step_clipped(&gradients, config.learning_rate * schedule.at(step, steps), 1.0)?;
         on_step(DistillStep { step: step + 1, steps, loss: f64::from(loss.to_scalar::<f32>()?) });
     }
     Ok(student)

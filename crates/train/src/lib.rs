@@ -30,6 +30,7 @@
 mod balance;
 mod checkpoint;
 mod config;
+mod differentiate;
 pub mod distill;
 mod error;
 pub mod evaluation;

@@ -12,10 +12,12 @@
 //! shared, so there is nothing to balance (Sener & Koltun 2018).
 
 use candle_core::{DType, Tensor, Var};
+use paretune_encoder::backward;
 use paretune_objectives::TaskLoss;
-use paretune_optim::{Gradients, Gramian, OptimError, Signals, accumulate, collect};
+use paretune_optim::{Gradient, Gradients, Gramian, OptimError, Signals, accumulate};
 use paretune_recommender::{Batch, Parameters, Recommender, Shared};
 
+use crate::differentiate::{gradient, named};
 use crate::{Balancer, GradientCut, TrainError};
 
 /// What one batch says.
@@ -81,7 +83,7 @@ fn by_losses(
             total = (total + (&loss.loss * *weight)?)?;
         }
     }
-    let gradients = collect(&total.backward()?, &parameters.all());
+    let gradients = named(&backward(&total)?, &parameters.all())?;
     Ok(StepGradients { gradients, losses: signals.reported(), weights })
 }
 
@@ -100,12 +102,12 @@ fn cut_at(
     let mut below = Tensor::zeros((), DType::F32, shared[0].device())?;
     for (z, combined) in shared.into_iter().zip(combine(&rows, &weights)?) {
         if let Some(combined) = combined {
-            below = (below + (z * combined.detach())?.sum_all()?)?;
+            below = (below + (z * combined.dense()?.detach())?.sum_all()?)?;
         }
     }
-    let store = below.backward()?;
+    let found = backward(&below)?;
     for part in [&parameters.shared, &parameters.backbone] {
-        gradients.extend(collect(&store, part));
+        gradients.extend(named(&found, part)?);
     }
     Ok(StepGradients { gradients, losses: signals.reported(), weights })
 }
@@ -128,7 +130,7 @@ fn full(
 }
 
 /// One objective's gradient, part by part; `None` for a part its loss does not depend on.
-type Row = Vec<Option<Tensor>>;
+type Row = Vec<Option<Gradient>>;
 
 /// One backward pass for each objective: its gradient with respect to `targets`, and the task towers' gradients into `towers`.
 fn passes(
@@ -140,14 +142,16 @@ fn passes(
 ) -> Result<Vec<Row>, TrainError> {
     let mut rows = Vec::with_capacity(losses.len());
     for (loss, wanted) in losses.iter().zip(balancer.wanted()) {
-        let store = match *wanted && loss.observed > 0 {
-            true => Some(loss.loss.backward()?),
+        let found = match *wanted && loss.observed > 0 {
+            true => Some(backward(&loss.loss)?),
             false => None,
         };
-        if let Some(store) = &store {
-            accumulate(towers, &collect(store, &parameters.towers), 1.0)?;
-        }
-        rows.push(targets.iter().map(|var| store.as_ref()?.get(var.as_tensor()).cloned()).collect());
+        let Some(found) = found else {
+            rows.push(vec![None; targets.len()]);
+            continue;
+        };
+        accumulate(towers, &named(&found, &parameters.towers)?, 1.0)?;
+        rows.push(targets.iter().map(|var| gradient(&found, var)).collect::<Result<_, TrainError>>()?);
     }
     Ok(rows)
 }
@@ -155,13 +159,13 @@ fn passes(
 /// `Σ_k w_k g_k`, part by part. A part without any gradient stays without: the optimizer passes over it, as it does after a single
 /// backward pass, while a gradient of zeros would still let weights decay.
 fn combine(rows: &[Row], weights: &[f64]) -> Result<Row, TrainError> {
-    let mut sums = vec![None; rows.first().map_or(0, Vec::len)];
+    let mut sums: Row = vec![None; rows.first().map_or(0, Vec::len)];
     for (row, weight) in rows.iter().zip(weights).filter(|(_, weight)| **weight != 0.0) {
         for (sum, gradient) in sums.iter_mut().zip(row) {
             let Some(gradient) = gradient else { continue };
-            let scaled = (gradient * *weight)?;
+            let scaled = gradient.scaled(*weight)?;
             *sum = Some(match sum.take() {
-                Some(sum) => (sum + scaled)?,
+                Some(sum) => sum.plus(&scaled)?,
                 None => scaled,
             });
         }
@@ -211,7 +215,7 @@ impl<'a> Measured<'a> {
                 let mut product = 0.0;
                 for parts in row.iter().zip(other) {
                     if let (Some(a), Some(b)) = parts {
-                        product += inner(a, b)?;
+                        product += a.dot(b)?;
                     }
                 }
                 // The product of a gradient with itself comes first, so it is the other that is not finite.
@@ -226,13 +230,6 @@ impl<'a> Measured<'a> {
     }
 }
 
-/// `⟨a, b⟩` summed in f64.
-fn inner(a: &Tensor, b: &Tensor) -> Result<f64, TrainError> {
-    let a = a.flatten_all()?.to_vec1::<f32>()?;
-    let b = b.flatten_all()?.to_vec1::<f32>()?;
-    Ok(a.iter().zip(&b).map(|(x, y)| f64::from(*x) * f64::from(*y)).sum())
-}
-
 #[cfg(test)]
 mod tests {
     use candle_core::Device;
@@ -240,7 +237,7 @@ mod tests {
     use super::*;
 
     fn row(parts: [Option<&[f32]>; 2]) -> Row {
-        parts.map(|part| Some(Tensor::new(part?, &Device::Cpu).unwrap())).to_vec()
+        parts.map(|part| Some(Tensor::new(part?, &Device::Cpu).unwrap().into())).to_vec()
     }
 
     fn measured<'a>(names: &'a [&'a str]) -> Measured<'a> {
@@ -253,7 +250,7 @@ mod tests {
         let gramian = measured(&["a", "b"]).gramian(&rows).unwrap();
         assert_eq!(gramian, Gramian::from_matrix(&[[5.0, 1.0], [1.0, 14.0]]).unwrap());
         let sum = combine(&rows, &[2.0, 0.5]).unwrap();
-        let values = |part: &Option<Tensor>| part.as_ref().unwrap().to_vec1::<f32>().unwrap();
+        let values = |part: &Option<Gradient>| part.as_ref().unwrap().dense().unwrap().to_vec1::<f32>().unwrap();
         assert_eq!((values(&sum[0]), values(&sum[1])), (vec![3.5, 3.5], vec![1.0]));
         assert!(combine(&rows, &[2.0, 0.0]).unwrap()[1].is_none(), "nobody asks for it");
     }
@@ -263,7 +260,8 @@ mod tests {
         for wrong in [f32::NAN, f32::INFINITY] {
             let (good, bad) = (row([Some(&[1.0]), None]), row([Some(&[wrong]), None]));
             for rows in [[good.clone(), bad.clone()], [bad, good]] {
-                let at = usize::from(rows[0][0].as_ref().unwrap().to_vec1::<f32>().unwrap()[0] == 1.0);
+                let first = rows[0][0].as_ref().unwrap().dense().unwrap().to_vec1::<f32>().unwrap();
+                let at = usize::from(first[0] == 1.0);
                 let refused = measured(&["click", "dwell"]).gramian(&rows).unwrap_err().to_string();
                 assert!(refused.contains(["objective click is", "objective dwell is"][at]), "{refused}");
             }

@@ -7,9 +7,7 @@ use std::{
 
 use candle_core::Tensor;
 use paretune_objectives::Objectives;
-use paretune_optim::{
-    AdamW, AdamWConfig, Gradients, OptimError, ParameterGroup, Schedule, accumulate, clip_global_norm,
-};
+use paretune_optim::{AdamW, AdamWConfig, Gradients, OptimError, ParameterGroup, Schedule, accumulate};
 use paretune_recommender::{Batch, Corpus, Parameters, Recommender};
 
 use crate::{
@@ -132,10 +130,14 @@ impl<'a> Trainer<'a> {
                 let step = self.state.step;
                 let multiplier = schedule.at(step / self.config.accumulate, moves);
                 let result = self.gradients(&batch, &known)?;
-                accumulate(&mut sum, &result.gradients, 1.0 / self.config.accumulate as f64)?;
+                if self.config.accumulate == 1 {
+                    sum = result.gradients;
+                } else {
+                    accumulate(&mut sum, &result.gradients, 1.0 / self.config.accumulate as f64)?;
+                }
                 let mut norm = 0.0;
                 if (step + 1).is_multiple_of(self.config.accumulate) || step + 1 == steps {
-                    let moved = self.move_parameters(std::mem::take(&mut sum), multiplier);
+                    let moved = self.move_parameters(&std::mem::take(&mut sum), multiplier);
                     norm = moved.map_err(|error| self.explain(error, &batch))?;
                 }
                 self.state.step = step + 1;
@@ -211,10 +213,8 @@ impl<'a> Trainer<'a> {
         named.join(", ")
     }
 
-    fn move_parameters(&mut self, mut gradients: Gradients, multiplier: f64) -> Result<f64, TrainError> {
-        let norm = clip_global_norm(&mut gradients, self.config.clip)?;
-        self.optimizer.step(&gradients, self.config.learning_rate * multiplier)?;
-        Ok(norm)
+    fn move_parameters(&mut self, gradients: &Gradients, multiplier: f64) -> Result<f64, TrainError> {
+        Ok(self.optimizer.step_clipped(gradients, self.config.learning_rate * multiplier, self.config.clip)?)
     }
 
     fn validate(&mut self, known: &Tensor, observer: &mut dyn Observer) -> Result<(), TrainError> {

@@ -102,8 +102,53 @@ fn chain(target: &mut [f32], x: &[f32], grad: &[f32], slope: impl Fn(f32) -> f32
     });
 }
 
+/// `grad[i] *= f'(before[i])` and `after[i] = f(before[i])`, with `both` giving value and slope.
+#[inline(always)]
+fn chain_both(before: &[f32], grad: &mut [f32], after: &mut [f32], both: impl Fn(f32) -> (f32, f32)) {
+    for ((grad, after), &before) in grad.iter_mut().zip(after).zip(before) {
+        let (value, slope) = both(before);
+        *after = value;
+        *grad *= slope;
+    }
+}
+
 impl Activation {
-    /// Applies the nonlinearity in place.
+    /// `after[i] = f(before[i])`. Call it inside of [`vectorized`].
+    #[inline(always)]
+    pub(crate) fn values(self, before: &[f32], after: &mut [f32]) {
+        let pairs = after.iter_mut().zip(before);
+        match self {
+            Self::Gelu => pairs.for_each(|(after, before)| *after = gelu_value(*before)),
+            Self::GeluTanh => pairs.for_each(|(after, before)| *after = gelu_tanh_value(*before)),
+            Self::Relu => pairs.for_each(|(after, before)| *after = relu_value(*before)),
+        }
+    }
+
+    /// Applies the nonlinearity in place. Call it inside of [`vectorized`].
+    #[inline(always)]
+    pub(crate) fn in_place(self, values: &mut [f32]) {
+        match self {
+            Self::Gelu => values.iter_mut().for_each(|value| *value = gelu_value(*value)),
+            Self::GeluTanh => values.iter_mut().for_each(|value| *value = gelu_tanh_value(*value)),
+            Self::Relu => values.iter_mut().for_each(|value| *value = relu_value(*value)),
+        }
+    }
+
+    /// Turns `grad`, the gradient of the result, into that of the argument `before`, and computes the result, `after`, once
+    /// more: the two share their exponentials. Call it inside of [`vectorized`].
+    #[inline(always)]
+    pub(crate) fn chain_again(self, before: &[f32], grad: &mut [f32], after: &mut [f32]) {
+        match self {
+            Self::Gelu => chain_both(before, grad, after, |x| {
+                let (phi, gauss) = normal(x);
+                (x * phi, phi + x * gauss * 0.398_942_3)
+            }),
+            Self::GeluTanh => chain_both(before, grad, after, |x| (gelu_tanh_value(x), gelu_tanh_slope(x))),
+            Self::Relu => chain_both(before, grad, after, |x| (relu_value(x), relu_slope(x))),
+        }
+    }
+
+    /// Applies the nonlinearity in place, in parallel.
     pub(crate) fn apply(self, values: &mut [f32]) {
         match self {
             Self::Gelu => map(values, gelu_value),

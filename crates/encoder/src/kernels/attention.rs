@@ -1,28 +1,29 @@
 //! Self-attention over packed sequences of different lengths: no padding, so no mask.
+//!
+//! Queries, keys and values lie side by side in `[T, 3·hidden]`, heads side by side within each; sequence `i` owns the rows
+//! `offsets[i]..offsets[i + 1]`. Sequences are computed in parallel, one head after the other.
 
-use std::sync::{Arc, OnceLock};
-
-use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
 use super::dropout::Mask;
-use super::matmul::{Threads, View, ViewMut, matmul};
+use super::gemm::{COLUMNS, View, ViewMut, small_product};
 use super::simd::{dot, exp, max, sum, vectorized};
-use super::slices::{Floats, contiguous, tensor};
 
-struct Attention {
-    /// `[sequences + 1]` cumulative lengths.
-    offsets: Arc<[u32]>,
-    heads: usize,
-    mask: Option<Mask>,
-    /// Whether a backward pass may follow.
-    keep: bool,
-    /// `[T, heads]` the logarithm of each softmax's denominator: probabilities are computed again from it, which
-    /// takes far less memory than keeping them.
-    log_sums: OnceLock<Vec<f32>>,
+/// What is the same for all sequences of a batch.
+#[derive(Clone, Copy)]
+pub(crate) struct Attention<'a> {
+    /// `[sequences + 1]` cumulative lengths, from 0 to `T`.
+    pub(crate) offsets: &'a [u32],
+    pub(crate) heads: usize,
+    /// Width of all heads together.
+    pub(crate) hidden: usize,
+    /// Drops probabilities.
+    pub(crate) mask: Option<Mask>,
+    /// Number of the first token within what the mask covers.
+    pub(crate) first_token: usize,
 }
 
-/// Where one sequence lies, and the sizes all of its heads share.
+/// One sequence.
 #[derive(Clone, Copy)]
 struct Sequence {
     start: usize,
@@ -32,137 +33,167 @@ struct Sequence {
     width: usize,
     /// `1 / √width`.
     scale: f32,
+    mask: Option<Mask>,
+    first_token: usize,
+}
+
+/// Memory of one thread.
+#[derive(Default)]
+struct Scratch {
+    /// Probabilities and their gradients: rows padded to a multiple of 16, so that no loop has a scalar rest.
+    scores: Vec<f32>,
+    grads: Vec<f32>,
+    panels: [Vec<f32>; 2],
+}
+
+/// Numbers to which rows of scores are padded.
+const PAD: usize = 16;
+
+/// `rows` rows of `width` numbers, `stride` apart, as panels of 32 columns: a right side for [`small_product`].
+fn pack(target: &mut Vec<f32>, source: &[f32], rows: usize, width: usize, stride: usize) {
+    let panels = width.div_ceil(COLUMNS);
+    target.resize(panels * rows * COLUMNS, 0.0);
+    for (panel, target) in target.chunks_exact_mut((rows * COLUMNS).max(1)).enumerate() {
+        let columns = panel * COLUMNS..((panel + 1) * COLUMNS).min(width);
+        for (row, target) in target.as_chunks_mut::<COLUMNS>().0.iter_mut().enumerate() {
+            let source = &source[row * stride..][columns.clone()];
+            if let Some(whole) = source.first_chunk::<COLUMNS>() {
+                *target = *whole;
+            } else {
+                target[..source.len()].copy_from_slice(source);
+                target[source.len()..].fill(0.0);
+            }
+        }
+    }
+}
+
+/// The same of the transposed matrix, `width × rows`.
+fn pack_transposed(target: &mut Vec<f32>, source: &[f32], rows: usize, width: usize, stride: usize) {
+    let panels = rows.div_ceil(COLUMNS);
+    target.resize(panels * width * COLUMNS, 0.0);
+    for (panel, target) in target.chunks_exact_mut((width * COLUMNS).max(1)).enumerate() {
+        let first = panel * COLUMNS;
+        let count = COLUMNS.min(rows - first);
+        if count < COLUMNS {
+            target.fill(0.0);
+        }
+        let lines = target.as_chunks_mut::<COLUMNS>().0;
+        for column in 0..count {
+            let row = &source[(first + column) * stride..][..width];
+            for (line, value) in lines.iter_mut().zip(row) {
+                line[column] = *value;
+            }
+        }
+    }
 }
 
 impl Sequence {
-    /// Part 0, 1 or 2 (queries, keys, values) of one head: a `[length, width]` view into the rows of this sequence.
-    fn part<'a>(&self, rows: &'a [f32], part: usize, head: usize) -> View<'a> {
-        let hidden = self.heads * self.width;
-        View::strided(&rows[part * hidden + head * self.width..], self.length, self.width, 3 * hidden)
+    fn hidden(&self) -> usize {
+        self.heads * self.width
+    }
+
+    /// Part 0, 1 or 2 (queries, keys, values) of one head, from its first number on.
+    fn part<'a>(&self, rows: &'a [f32], part: usize, head: usize) -> &'a [f32] {
+        &rows[part * self.hidden() + head * self.width..]
     }
 
     fn part_mut<'a>(&self, rows: &'a mut [f32], part: usize, head: usize) -> ViewMut<'a> {
-        let hidden = self.heads * self.width;
+        let hidden = self.hidden();
         ViewMut::strided(&mut rows[part * hidden + head * self.width..], self.length, self.width, 3 * hidden)
     }
 
-    /// One head of `[length, hidden]` rows.
-    fn head<'a>(&self, rows: &'a [f32], head: usize) -> View<'a> {
-        View::strided(&rows[head * self.width..], self.length, self.width, self.heads * self.width)
+    /// Numbers from one row of scores to the next.
+    fn stride(&self) -> usize {
+        self.length.next_multiple_of(PAD)
     }
 
-    /// `scores = Q·Kᵀ / √width`, `[length, length]`.
-    fn scores(&self, qkv: &[f32], head: usize, scores: &mut [f32]) {
-        let target = ViewMut::new(scores, self.length, self.length);
-        matmul(target, false, self.scale, self.part(qkv, 0, head), self.part(qkv, 1, head).t(), Threads::One);
+    /// `scores = Q·Kᵀ`, not yet scaled, padded with `-∞`.
+    fn scores(&self, qkv: &[f32], head: usize, scores: &mut [f32], panels: &mut Vec<f32>) {
+        let (length, stride, columns) = (self.length, self.stride(), 3 * self.hidden());
+        pack_transposed(panels, self.part(qkv, 1, head), length, self.width, columns);
+        let queries = View::strided(self.part(qkv, 0, head), length, self.width, columns);
+        small_product(ViewMut::strided(scores, length, length, stride), queries, panels);
+        scores.chunks_exact_mut(stride).for_each(|row| row[length..].fill(f32::NEG_INFINITY));
     }
 
     /// Number of the mask's row that belongs to one query and head.
     fn mask_row(&self, query: usize, head: usize) -> u64 {
-        ((self.start + query) * self.heads + head) as u64
+        ((self.first_token + self.start + query) * self.heads + head) as u64
     }
 
-    fn forward(&self, qkv: &[f32], mask: Option<Mask>, scratch: &mut Vec<f32>, out: &mut [f32], log_sums: &mut [f32]) {
-        let length = self.length;
-        scratch.resize(length * length, 0.0);
-        let scores = &mut scratch[..length * length];
+    fn forward(&self, qkv: &[f32], scratch: &mut Scratch, out: &mut [f32], log_sums: &mut [f32]) {
+        let (length, stride, hidden) = (self.length, self.stride(), self.hidden());
+        let Scratch { scores, panels: [panels, _], .. } = scratch;
+        scores.resize(length * stride, 0.0);
         for head in 0..self.heads {
-            self.scores(qkv, head, scores);
+            self.scores(qkv, head, scores, panels);
             vectorized(
                 #[inline(always)]
                 || {
-                    for (query, row) in scores.chunks_exact_mut(length).enumerate() {
+                    for (query, row) in scores.chunks_exact_mut(stride).enumerate() {
                         let largest = max(row);
-                        row.iter_mut().for_each(|score| *score = exp(*score - largest));
+                        row.iter_mut().for_each(|score| *score = exp((*score - largest) * self.scale));
                         let total = sum(row);
                         let inverse = 1.0 / total;
                         row.iter_mut().for_each(|score| *score *= inverse);
-                        if let Some(mask) = &mask {
+                        if let Some(mask) = &self.mask {
                             mask.row(self.mask_row(query, head)).apply(row);
                         }
-                        log_sums[query * self.heads + head] = largest + total.ln();
+                        if let Some(log_sum) = log_sums.get_mut(query * self.heads + head) {
+                            *log_sum = largest * self.scale + total.ln();
+                        }
                     }
                 },
             );
-            let hidden = self.heads * self.width;
+            pack(panels, self.part(qkv, 2, head), length, self.width, 3 * hidden);
             let target = ViewMut::strided(&mut out[head * self.width..], length, self.width, hidden);
-            let probabilities = View::new(scores, length, length);
-            matmul(target, false, 1.0, probabilities, self.part(qkv, 2, head), Threads::One);
+            small_product(target, View::strided(scores, length, length, stride), panels);
         }
     }
 
-    /// With probabilities `P`, mask `M`: `∂V = (P⊙M)ᵀ·∂O`, `∂P = M ⊙ (∂O·Vᵀ)`, `∂S = P ⊙ (∂P - rowsum(∂P ⊙ P))`,
-    /// `∂Q = ∂S·K / √width`, `∂K = ∂Sᵀ·Q / √width`.
-    fn backward(
-        &self,
-        qkv: &[f32],
-        log_sums: &[f32],
-        grad: &[f32],
-        mask: Option<Mask>,
-        scratch: &mut Vec<f32>,
-        out: &mut [f32],
-    ) {
-        let length = self.length;
-        scratch.resize(2 * length * length, 0.0);
-        let (kept, score_grads) = scratch[..2 * length * length].split_at_mut(length * length);
+    /// With probabilities `P`, mask `M`: `∂V = (P⊙M)ᵀ·∂O`, `∂P = M ⊙ (∂O·Vᵀ)`, `∂S = P ⊙ (∂P - rowsum(∂P ⊙ P)) / √width`,
+    /// `∂Q = ∂S·K`, `∂K = ∂Sᵀ·Q`.
+    fn backward(&self, qkv: &[f32], log_sums: &[f32], grad: &[f32], scratch: &mut Scratch, out: &mut [f32]) {
+        let (length, stride, hidden) = (self.length, self.stride(), self.hidden());
+        let (width, columns) = (self.width, 3 * self.hidden());
+        let Scratch { scores, grads, panels: [panels, others] } = scratch;
+        scores.resize(length * stride, 0.0);
+        grads.resize(length * stride, 0.0);
         for head in 0..self.heads {
-            self.scores(qkv, head, kept);
-            let out_grad = self.head(grad, head);
-            let target = ViewMut::new(score_grads, length, length);
-            matmul(target, false, 1.0, out_grad, self.part(qkv, 2, head).t(), Threads::One);
+            self.scores(qkv, head, scores, panels);
+            let out_grad = &grad[head * width..];
+            pack_transposed(panels, self.part(qkv, 2, head), length, width, columns);
+            let out_rows = View::strided(out_grad, length, width, hidden);
+            small_product(ViewMut::strided(grads, length, length, stride), out_rows, panels);
             vectorized(
                 #[inline(always)]
                 || {
-                    let rows = kept.chunks_exact_mut(length).zip(score_grads.chunks_exact_mut(length));
+                    let rows = scores.chunks_exact_mut(stride).zip(grads.chunks_exact_mut(stride));
                     for (query, (kept, grads)) in rows.enumerate() {
                         let log_sum = log_sums[query * self.heads + head];
-                        kept.iter_mut().for_each(|score| *score = exp(*score - log_sum));
-                        let mask = mask.map(|mask| mask.row(self.mask_row(query, head)));
+                        grads[length..].fill(0.0);
+                        kept.iter_mut().for_each(|score| *score = exp(*score * self.scale - log_sum));
+                        let mask = self.mask.map(|mask| mask.row(self.mask_row(query, head)));
                         if let Some(mask) = &mask {
                             mask.apply(grads);
                         }
                         let inner = dot(grads, kept);
-                        grads.iter_mut().zip(&*kept).for_each(|(grad, p)| *grad = p * (*grad - inner));
+                        grads.iter_mut().zip(&*kept).for_each(|(grad, p)| *grad = p * (*grad - inner) * self.scale);
                         if let Some(mask) = &mask {
                             mask.apply(kept);
                         }
                     }
                 },
             );
-            let (kept, score_grads) = (View::new(kept, length, length), View::new(score_grads, length, length));
-            let (queries, keys) = (self.part(qkv, 0, head), self.part(qkv, 1, head));
-            matmul(self.part_mut(out, 0, head), false, self.scale, score_grads, keys, Threads::One);
-            matmul(self.part_mut(out, 1, head), false, self.scale, score_grads.t(), queries, Threads::One);
-            matmul(self.part_mut(out, 2, head), false, 1.0, kept.t(), out_grad, Threads::One);
+            let (kept, score_grads) =
+                (View::strided(scores, length, length, stride), View::strided(grads, length, length, stride));
+            pack(panels, self.part(qkv, 1, head), length, width, columns);
+            small_product(self.part_mut(out, 0, head), score_grads, panels);
+            pack(panels, self.part(qkv, 0, head), length, width, columns);
+            small_product(self.part_mut(out, 1, head), score_grads.t(), panels);
+            pack(others, out_grad, length, width, hidden);
+            small_product(self.part_mut(out, 2, head), kept.t(), others);
         }
-    }
-}
-
-impl Attention {
-    /// Hidden size of `[T, 3·hidden]` input that fits the offsets and heads.
-    fn check(&self, dims: (usize, usize)) -> Result<usize> {
-        let (tokens, columns) = dims;
-        let end = self.offsets.last().map_or(0, |&end| end as usize);
-        let ordered = self.offsets.first() == Some(&0) && self.offsets.is_sorted();
-        if self.heads == 0 || columns % (3 * self.heads) != 0 || end != tokens || !ordered {
-            bail!(
-                "attention: [{tokens}, {columns}] with {} heads and offsets that end at {end}; expected [T, 3·hidden], \
-                 hidden divisible by heads, and offsets that rise from 0 to T",
-                self.heads
-            )
-        }
-        Ok(columns / 3)
-    }
-
-    fn sequences(&self, hidden: usize) -> impl Iterator<Item = Sequence> {
-        let width = hidden / self.heads;
-        self.offsets.windows(2).map(move |pair| Sequence {
-            start: pair[0] as usize,
-            length: (pair[1] - pair[0]) as usize,
-            heads: self.heads,
-            width,
-            scale: 1.0 / (width as f32).sqrt(),
-        })
     }
 }
 
@@ -178,70 +209,58 @@ fn split<'a>(sequences: &[Sequence], mut values: &'a mut [f32], width: usize) ->
         .collect()
 }
 
-impl CustomOp1 for Attention {
-    fn name(&self) -> &'static str {
-        "attention"
+impl Attention<'_> {
+    fn sequences(&self) -> Vec<Sequence> {
+        let width = self.hidden / self.heads;
+        let lengths = self.offsets.windows(2).map(|pair| (pair[0] as usize, (pair[1] - pair[0]) as usize));
+        lengths
+            .map(|(start, length)| Sequence {
+                start,
+                length,
+                heads: self.heads,
+                width,
+                scale: 1.0 / (width as f32).sqrt(),
+                mask: self.mask,
+                first_token: self.first_token,
+            })
+            .collect()
     }
 
-    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let (tokens, columns) = layout.shape().dims2()?;
-        let hidden = self.check((tokens, columns))?;
-        let qkv = contiguous(self.name(), storage, layout)?;
-        let mut out = vec![0f32; tokens * hidden];
-        let mut log_sums = vec![0f32; tokens * self.heads];
-        let sequences: Vec<_> = self.sequences(hidden).collect();
-        let tasks: Vec<_> = split(&sequences, &mut out, hidden)
+    /// `softmax(Q·Kᵀ / √width)·V` of each sequence and head: `[T, 3·hidden]` to `[T, hidden]`.
+    ///
+    /// `log_sums`, `[T, heads]` or empty, gets the logarithm of each softmax's denominator: the backward pass computes the
+    /// probabilities again from it, which takes far less memory than keeping them.
+    pub(crate) fn forward(&self, qkv: &[f32], out: &mut [f32], log_sums: &mut [f32]) {
+        let _span = tracing::trace_span!("attention").entered();
+        let sequences = self.sequences();
+        let columns = 3 * self.hidden;
+        let log_width = if log_sums.is_empty() { 0 } else { self.heads };
+        let tasks: Vec<_> = split(&sequences, out, self.hidden)
             .into_iter()
-            .zip(split(&sequences, &mut log_sums, self.heads))
+            .zip(split(&sequences, log_sums, log_width))
             .zip(&sequences)
             .filter(|(_, sequence)| sequence.length > 0)
             .collect();
-        tasks.into_par_iter().for_each_init(Vec::new, |scratch, ((out, log_sums), sequence)| {
+        tasks.into_par_iter().for_each_init(Scratch::default, |scratch, ((out, log_sums), sequence)| {
             let rows = &qkv[sequence.start * columns..(sequence.start + sequence.length) * columns];
-            sequence.forward(rows, self.mask, scratch, out, log_sums);
+            sequence.forward(rows, scratch, out, log_sums);
         });
-        if self.keep {
-            let _ = self.log_sums.set(log_sums);
-        }
-        Ok((CpuStorage::F32(out), Shape::from((tokens, hidden))))
     }
 
-    fn bwd(&self, qkv: &Tensor, _out: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
-        let (tokens, columns) = qkv.dims2()?;
-        let hidden = self.check((tokens, columns))?;
-        let Some(log_sums) = self.log_sums.get() else {
-            bail!("attention: backward without a forward pass that was tracked")
-        };
-        let grad = grad.contiguous()?;
-        let (values, grad) = (Floats::of(self.name(), qkv)?, Floats::of(self.name(), &grad)?);
-        let (values, grad): (&[f32], &[f32]) = (&values, &grad);
-        let mut out = vec![0f32; tokens * columns];
-        let sequences: Vec<_> = self.sequences(hidden).collect();
-        let tasks: Vec<_> = split(&sequences, &mut out, columns)
+    /// The gradient of `qkv`, from that of the result, `grad`, and what [`forward`](Self::forward) left in `log_sums`.
+    pub(crate) fn backward(&self, qkv: &[f32], log_sums: &[f32], grad: &[f32], out: &mut [f32]) {
+        let _span = tracing::trace_span!("attention-backward").entered();
+        let sequences = self.sequences();
+        let columns = 3 * self.hidden;
+        let tasks: Vec<_> = split(&sequences, out, columns)
             .into_iter()
             .zip(&sequences)
             .filter(|(_, sequence)| sequence.length > 0)
             .collect();
-        tasks.into_par_iter().for_each_init(Vec::new, |scratch, (out, sequence)| {
+        tasks.into_par_iter().for_each_init(Scratch::default, |scratch, (out, sequence)| {
             let rows = |width: usize| sequence.start * width..(sequence.start + sequence.length) * width;
-            sequence.backward(
-                &values[rows(columns)],
-                &log_sums[rows(self.heads)],
-                &grad[rows(hidden)],
-                self.mask,
-                scratch,
-                out,
-            );
+            let (qkv, grad) = (&qkv[rows(columns)], &grad[rows(self.hidden)]);
+            sequence.backward(qkv, &log_sums[rows(self.heads)], grad, scratch, out);
         });
-        Ok(Some(tensor(out, (tokens, columns))?))
     }
-}
-
-/// Multi-head self-attention within each packed sequence.
-///
-/// `qkv` is `[T, 3·hidden]`: queries, keys and values side by side, heads side by side within each. Sequence `i` owns
-/// the rows `offsets[i]..offsets[i + 1]`. Gives `[T, hidden]`. `mask` drops attention probabilities.
-pub(crate) fn attention(qkv: &Tensor, offsets: &Arc<[u32]>, heads: usize, mask: Option<Mask>) -> Result<Tensor> {
-    let op = Attention { offsets: Arc::clone(offsets), heads, mask, keep: qkv.track_op(), log_sums: OnceLock::new() };
-    qkv.contiguous()?.apply_op1(op)
 }

@@ -68,22 +68,27 @@ impl MaskRow {
     }
 }
 
-/// `values` times the mask, `width` numbers a row.
-fn masked(values: &[f32], width: usize, mask: Mask) -> Vec<f32> {
-    let mut out = values.to_vec();
-    if width > 0 {
-        out.par_chunks_mut(ROWS * width).enumerate().for_each(|(chunk, rows)| {
-            vectorized(
-                #[inline(always)]
-                || {
-                    for (row, values) in rows.chunks_exact_mut(width).enumerate() {
-                        mask.row((chunk * ROWS + row) as u64).apply(values);
-                    }
-                },
-            );
-        });
+/// `out = values` times the mask, `width` numbers a row, the first of which has the number `first_row`.
+pub(crate) fn masked(values: &[f32], out: &mut [f32], width: usize, mask: Mask, first_row: usize) {
+    if width == 0 {
+        return;
     }
-    out
+    let _span = tracing::trace_span!("dropout").entered();
+    let rows = out.par_chunks_mut(ROWS * width).zip(values.par_chunks(ROWS * width)).enumerate();
+    rows.for_each(|(chunk, (out, values))| {
+        vectorized(
+            #[inline(always)]
+            || {
+                let rows = out.chunks_exact_mut(width).zip(values.chunks_exact(width)).enumerate();
+                for (row, (out, values)) in rows {
+                    let factors = mask.row((first_row + chunk * ROWS + row) as u64);
+                    for (column, (out, value)) in out.iter_mut().zip(values).enumerate() {
+                        *out = value * factors.factor(column);
+                    }
+                }
+            },
+        );
+    });
 }
 
 struct Dropout(Mask);
@@ -96,14 +101,18 @@ impl CustomOp1 for Dropout {
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let values = contiguous(self.name(), storage, layout)?;
         let width = layout.dims().last().copied().unwrap_or(1);
-        Ok((CpuStorage::F32(masked(values, width, self.0)), layout.shape().clone()))
+        let mut out = vec![0f32; values.len()];
+        masked(values, &mut out, width, self.0, 0);
+        Ok((CpuStorage::F32(out), layout.shape().clone()))
     }
 
     fn bwd(&self, arg: &Tensor, _out: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
         let grad = grad.contiguous()?;
         let grad = Floats::of(self.name(), &grad)?;
         let width = arg.dims().last().copied().unwrap_or(1);
-        Ok(Some(tensor(masked(&grad, width, self.0), arg.shape())?))
+        let mut out = vec![0f32; grad.len()];
+        masked(&grad, &mut out, width, self.0, 0);
+        Ok(Some(tensor(out, arg.shape())?))
     }
 }
 

@@ -6,8 +6,8 @@ use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
 use super::activation::Activation;
-use super::matmul::{Threads, View, ViewMut, matmul};
-use super::simd::vectorized;
+use super::gemm::{Arithmetic, Panels, Stack, View, plain, product};
+use super::simd::{add, vectorized};
 use super::slices::{Floats, ROWS, contiguous, tensor};
 
 struct LinearOp {
@@ -23,6 +23,7 @@ pub(crate) fn column_sums(values: &[f32], width: usize) -> Vec<f32> {
     if width == 0 {
         return Vec::new();
     }
+    let _span = tracing::trace_span!("column-sums").entered();
     let partial: Vec<Vec<f32>> = values
         .par_chunks(ROWS * width)
         .map(|rows| {
@@ -73,17 +74,41 @@ impl CustomOp3 for LinearOp {
         let weight = contiguous(self.name(), weight, weight_layout)?;
         let bias = contiguous(self.name(), bias, bias_layout)?;
         let mut out = vec![0f32; rows * outputs];
-        if outputs > 0 {
-            out.par_chunks_mut(ROWS * outputs)
-                .for_each(|rows| rows.chunks_exact_mut(outputs).for_each(|row| row.copy_from_slice(bias)));
+        if inputs == 0 {
+            bail!("linear: x has no columns")
         }
-        let (x, weight) = (View::new(x, rows, inputs), View::new(weight, outputs, inputs));
-        matmul(ViewMut::new(&mut out, rows, outputs), true, 1.0, x, weight.t(), Threads::All);
-        if let Some(activation) = self.activation {
-            if self.keep {
-                let _ = self.before.set(out.clone());
+        let parts = [weight];
+        let panels = Panels::transposed(Stack::new(&parts, inputs), Arithmetic::F32);
+        let x = View::new(x, rows, inputs);
+        match self.activation {
+            Some(activation) if self.keep => {
+                let mut before = vec![0f32; rows * outputs];
+                product(
+                    x,
+                    &panels,
+                    &mut before,
+                    &mut out,
+                    #[inline(always)]
+                    |_, column, before, out| {
+                        add(before, &bias[column..]);
+                        activation.values(before, out);
+                    },
+                );
+                let _ = self.before.set(before);
             }
-            activation.apply(&mut out);
+            activation => product(
+                x,
+                &panels,
+                &mut out,
+                &mut [],
+                #[inline(always)]
+                |_, column, out, _| {
+                    add(out, &bias[column..]);
+                    if let Some(activation) = activation {
+                        activation.in_place(out);
+                    }
+                },
+            ),
         }
         Ok((CpuStorage::F32(out), Shape::from((rows, outputs))))
     }
@@ -106,13 +131,13 @@ impl CustomOp3 for LinearOp {
             (None, _) => None,
         };
         let grad: &[f32] = through.as_deref().unwrap_or(&grad);
-        let grad_view = View::new(grad, rows, outputs);
 
         let grad_x = if x.track_op() {
             let weight = Floats::of(self.name(), weight)?;
             let mut out = vec![0f32; rows * inputs];
-            let target = ViewMut::new(&mut out, rows, inputs);
-            matmul(target, false, 1.0, grad_view, View::new(&weight, outputs, inputs), Threads::All);
+            let parts: [&[f32]; 1] = [&weight];
+            let panels = Panels::new(Stack::new(&parts, inputs), Arithmetic::F32);
+            product(View::new(grad, rows, outputs), &panels, &mut out, &mut [], plain);
             Some(tensor(out, (rows, inputs))?)
         } else {
             None
@@ -120,8 +145,9 @@ impl CustomOp3 for LinearOp {
         let grad_weight = if weight.track_op() {
             let x = Floats::of(self.name(), x)?;
             let mut out = vec![0f32; outputs * inputs];
-            let target = ViewMut::new(&mut out, outputs, inputs);
-            matmul(target, false, 1.0, grad_view.t(), View::new(&x, rows, inputs), Threads::All);
+            let parts: [&[f32]; 1] = [&x];
+            let panels = Panels::new(Stack::new(&parts, inputs), Arithmetic::F32);
+            product(View::new(grad, rows, outputs).t(), &panels, &mut out, &mut [], plain);
             Some(tensor(out, (outputs, inputs))?)
         } else {
             None

@@ -7,16 +7,17 @@
 //! - a backward pass computes only the gradients that are asked for: an argument which Candle does not track gets none;
 //! - what the backward pass needs is kept only if some argument is tracked.
 //!
-//! This is the only place of the workspace where `unsafe` may be used; today a single call in [`matmul`] needs it.
+//! This is the only place of the workspace where `unsafe` may be used; only [`gemm`] needs it.
 
 pub(crate) mod activation;
-pub(crate) mod add_norm;
 pub(crate) mod attention;
+pub(crate) mod buffers;
+pub(crate) mod cross_entropy;
 pub(crate) mod dropout;
-pub(crate) mod embedding;
-pub(crate) mod linear;
 #[allow(unsafe_code)]
-pub(crate) mod matmul;
+pub(crate) mod gemm;
+pub(crate) mod linear;
+pub(crate) mod norm;
 pub(crate) mod pool;
 pub(crate) mod simd;
 pub(crate) mod slices;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
+use super::simd::vectorized;
 use super::slices::{Floats, contiguous, tensor};
 use crate::pooling::Pooling;
 
@@ -14,34 +15,47 @@ struct Pool {
     offsets: Arc<[u32]>,
 }
 
+/// The vector of each sequence, `[sequences, width]`, from the rows of its tokens, `[T, width]`.
+pub(crate) fn pooled(hidden: &[f32], offsets: &[u32], width: usize, kind: Pooling, out: &mut [f32]) {
+    let _span = tracing::trace_span!("pool").entered();
+    out.par_chunks_mut(width).zip(offsets.par_windows(2)).for_each(|(target, pair)| {
+        let rows = &hidden[pair[0] as usize * width..pair[1] as usize * width];
+        vectorized(
+            #[inline(always)]
+            || one(rows, target, kind),
+        );
+    });
+}
+
+#[inline(always)]
+fn one(rows: &[f32], target: &mut [f32], kind: Pooling) {
+    let width = target.len();
+    let mut rows = rows.chunks_exact(width);
+    let count = rows.len();
+    if let Some(first) = rows.next() {
+        target.copy_from_slice(first);
+    }
+    match kind {
+        Pooling::Cls => {}
+        Pooling::Mean => {
+            for row in rows {
+                target.iter_mut().zip(row).for_each(|(sum, value)| *sum += value);
+            }
+            let share = 1.0 / count.max(1) as f32;
+            target.iter_mut().for_each(|sum| *sum *= share);
+        }
+        Pooling::Max => {
+            for row in rows {
+                let larger = |target: &mut f32, value: f32| *target = if value > *target { value } else { *target };
+                target.iter_mut().zip(row).for_each(|(target, &value)| larger(target, value));
+            }
+        }
+    }
+}
+
 impl Pool {
     fn rows(&self, sequence: usize) -> std::ops::Range<usize> {
         self.offsets[sequence] as usize..self.offsets[sequence + 1] as usize
-    }
-
-    fn pool(&self, rows: &[f32], target: &mut [f32]) {
-        let width = target.len();
-        let mut rows = rows.chunks_exact(width);
-        let count = rows.len();
-        if let Some(first) = rows.next() {
-            target.copy_from_slice(first);
-        }
-        match self.kind {
-            Pooling::Cls => {}
-            Pooling::Mean => {
-                for row in rows {
-                    target.iter_mut().zip(row).for_each(|(sum, value)| *sum += value);
-                }
-                let share = 1.0 / count.max(1) as f32;
-                target.iter_mut().for_each(|sum| *sum *= share);
-            }
-            Pooling::Max => {
-                for row in rows {
-                    let larger = |target: &mut f32, value: f32| *target = if value > *target { value } else { *target };
-                    target.iter_mut().zip(row).for_each(|(target, &value)| larger(target, value));
-                }
-            }
-        }
     }
 
     fn spread(&self, rows: &[f32], pooled: &[f32], grad: &[f32], target: &mut [f32]) {
@@ -79,10 +93,7 @@ impl CustomOp1 for Pool {
         }
         let values = contiguous(self.name(), storage, layout)?;
         let mut out = vec![0f32; sequences * width];
-        out.par_chunks_mut(width).enumerate().for_each(|(sequence, target)| {
-            let rows = self.rows(sequence);
-            self.pool(&values[rows.start * width..rows.end * width], target);
-        });
+        pooled(values, &self.offsets, width, self.kind, &mut out);
         Ok((CpuStorage::F32(out), Shape::from((sequences, width))))
     }
 

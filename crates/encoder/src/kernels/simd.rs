@@ -48,6 +48,12 @@ pub(crate) fn dot(x: &[f32], y: &[f32]) -> f32 {
     reduce(x, y, |a, b| a * b)
 }
 
+/// `xᵢ += yᵢ`, as far as `x` goes.
+#[inline(always)]
+pub(crate) fn add(x: &mut [f32], y: &[f32]) {
+    x.iter_mut().zip(y).for_each(|(x, y)| *x += y);
+}
+
 /// The largest element; `-∞` if there is none.
 #[inline(always)]
 pub(crate) fn max(x: &[f32]) -> f32 {

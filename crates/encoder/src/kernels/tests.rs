@@ -1,38 +1,98 @@
-//! Every kernel against the same function composed of Candle's own operations in `f64`, values and gradients, and the
-//! approximations against closed forms.
+//! Every kernel against the same function in `f64`, values and gradients, and the approximations against closed forms.
+//!
+//! References are short loops, differentiated by central differences, or Candle's own operations with its backward pass.
 
+mod activation;
+mod attention;
+mod buffers;
 mod dropout;
-mod sequences;
+mod linear;
+mod norm;
+mod pool;
+mod sums;
 
-use candle_core::{D, DType, Device, Result, Tensor, Var};
-use proptest::prelude::*;
+use candle_core::{DType, Device, Result, Tensor, Var};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use super::activation::{Activation, gelu};
-use super::add_norm::add_norm;
-use super::dropout::{Mask, apply};
-use super::linear::{column_sums, linear};
-use super::simd;
+use super::dropout::Mask;
+
+/// Numbers between -1.5 and 1.5.
+fn values(count: usize, seed: u64) -> Vec<f32> {
+    let mut generator = ChaCha8Rng::seed_from_u64(seed);
+    (0..count).map(|_| generator.random_range(-1.5..1.5)).collect()
+}
 
 fn random(shape: &[usize], seed: u64) -> Tensor {
-    let mut generator = ChaCha8Rng::seed_from_u64(seed);
-    let values: Vec<f32> = (0..shape.iter().product()).map(|_| generator.random_range(-1.5..1.5)).collect();
-    Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
+    matrix(&values(shape.iter().product(), seed), shape)
+}
+
+fn matrix(values: &[f32], shape: &[usize]) -> Tensor {
+    Tensor::from_slice(values, shape, &Device::Cpu).unwrap()
 }
 
 fn numbers(tensor: &Tensor) -> Vec<f64> {
     tensor.to_dtype(DType::F64).unwrap().flatten_all().unwrap().to_vec1().unwrap()
 }
 
-fn assert_close(what: &str, found: &Tensor, expected: &Tensor, tolerance: f64) {
-    assert_eq!(found.dims(), expected.dims(), "{what}");
-    let expected = numbers(expected);
+fn wide(values: &[f32]) -> Vec<f64> {
+    values.iter().map(|&value| f64::from(value)).collect()
+}
+
+/// Differences are measured against the largest of the expected numbers, or 1.
+fn assert_near(what: &str, found: &[f32], expected: &[f64], tolerance: f64) {
+    assert_eq!(found.len(), expected.len(), "{what}");
     let size = expected.iter().fold(1.0f64, |size, value| size.max(value.abs()));
-    for (place, (found, expected)) in numbers(found).iter().zip(&expected).enumerate() {
-        let off = (found - expected).abs();
+    for (place, (&found, expected)) in found.iter().zip(expected).enumerate() {
+        let off = (f64::from(found) - expected).abs();
         assert!(off <= tolerance * size, "{what}[{place}]: {found}, expected {expected} (of {size})");
     }
+}
+
+fn assert_close(what: &str, found: &Tensor, expected: &Tensor, tolerance: f64) {
+    assert_eq!(found.dims(), expected.dims(), "{what}");
+    assert_near(what, &found.flatten_all().unwrap().to_vec1::<f32>().unwrap(), &numbers(expected), tolerance);
+}
+
+/// The result of `f` in `f64` and the gradients of its arguments, by Candle's backward pass from the gradient `direction`; empty
+/// for arguments that `f` does not use.
+fn by_candle(
+    arguments: &[Tensor],
+    direction: &[f32],
+    f: impl Fn(&[Tensor]) -> Result<Tensor>,
+) -> (Vec<f64>, Vec<Vec<f64>>) {
+    let vars: Vec<Var> =
+        arguments.iter().map(|tensor| Var::from_tensor(&tensor.to_dtype(DType::F64).unwrap()).unwrap()).collect();
+    let inputs: Vec<Tensor> = vars.iter().map(|var| var.as_tensor().clone()).collect();
+    let out = f(&inputs).unwrap();
+    let direction = matrix(direction, out.dims()).to_dtype(DType::F64).unwrap();
+    let gradients = (&out * direction).unwrap().sum_all().unwrap().backward().unwrap();
+    (numbers(&out), vars.iter().map(|var| gradients.get(var).map(numbers).unwrap_or_default()).collect())
+}
+
+/// Compares the gradient of `Σ direction ⊙ f(x)`, which a kernel computed, with central differences of `f` in `f64`.
+fn assert_gradient(
+    what: &str,
+    gradient: &[f32],
+    x: &[f32],
+    direction: &[f32],
+    tolerance: f64,
+    f: impl Fn(&[f64]) -> Vec<f64>,
+) {
+    const STEP: f64 = 1e-5;
+    let mut x = wide(x);
+    let loss = |x: &[f64]| f(x).iter().zip(direction).map(|(out, &weight)| out * f64::from(weight)).sum::<f64>();
+    let mut slope = |place: usize| {
+        let before = x[place];
+        x[place] = before + STEP;
+        let above = loss(&x);
+        x[place] = before - STEP;
+        let below = loss(&x);
+        x[place] = before;
+        (above - below) / (2.0 * STEP)
+    };
+    let expected: Vec<f64> = (0..gradient.len()).map(&mut slope).collect();
+    assert_near(what, gradient, &expected, tolerance);
 }
 
 /// Compares `kernel` in `f32` with `reference` in `f64` on the same arguments: the result, and the gradients of a sum
@@ -74,135 +134,9 @@ fn check(
     }
 }
 
-/// The mask as a tensor of factors.
-fn factors(mask: Option<Mask>, rows: usize, columns: usize, like: &Tensor) -> Tensor {
-    let ones = Tensor::ones((rows, columns), DType::F32, &Device::Cpu).unwrap();
-    apply(&ones, mask).unwrap().to_dtype(like.dtype()).unwrap()
-}
-
-fn composed_activation(x: &Tensor, activation: Activation) -> Result<Tensor> {
-    match activation {
-        Activation::Gelu => x.gelu_erf(),
-        Activation::GeluTanh => {
-            let inner = ((x + (x.powf(3.0)? * 0.044715)?)? * (2.0 / std::f64::consts::PI).sqrt())?;
-            (x * 0.5)? * (inner.tanh()? + 1.0)?
-        }
-        Activation::Relu => x.relu(),
-    }
-}
-
-#[test]
-fn linear_with_every_activation() {
-    let arguments = [random(&[71, 9], 1), random(&[13, 9], 2), random(&[13], 3)];
-    for activation in [None, Some(Activation::Gelu), Some(Activation::GeluTanh), Some(Activation::Relu)] {
-        check(
-            &arguments,
-            |a| linear(&a[0], &a[1], &a[2], activation),
-            |a| {
-                let z = a[0].matmul(&a[1].t()?)?.broadcast_add(&a[2])?;
-                activation.map_or(Ok(z.clone()), |activation| composed_activation(&z, activation))
-            },
-        );
-    }
-}
-
-#[test]
-fn linear_refuses_shapes_that_do_not_fit() {
-    let (x, w, b) = (random(&[4, 3], 1), random(&[5, 3], 2), random(&[5], 3));
-    assert!(linear(&x, &random(&[5, 4], 2), &b, None).is_err());
-    assert!(linear(&x, &w, &random(&[4], 3), None).is_err());
-    assert!(linear(&random(&[3], 1), &w, &b, None).is_err());
-    assert_eq!(linear(&random(&[0, 3], 1), &w, &b, None).unwrap().dims(), [0, 5]);
-}
-
-#[test]
-fn activations_alone() {
-    for activation in [Activation::Gelu, Activation::GeluTanh, Activation::Relu] {
-        check(&[random(&[7, 33], 4)], |a| a[0].apply_op1(activation), |a| composed_activation(&a[0], activation));
-    }
-}
-
-/// `erf` by its power series, exact to `f64` rounding for the arguments used here.
-fn erf(x: f64) -> f64 {
-    let (mut sum, mut term) = (x, x);
-    for n in 1..200 {
-        term *= -x * x / f64::from(n);
-        sum += term / f64::from(2 * n + 1);
-    }
-    sum * 2.0 / std::f64::consts::PI.sqrt()
-}
-
-#[test]
-fn gelu_is_within_a_millionth() {
-    let values: Vec<f32> = (-4500..=4500).map(|i| i as f32 / 1000.0).collect();
-    let out = gelu(&Tensor::new(values.as_slice(), &Device::Cpu).unwrap()).unwrap().to_vec1::<f32>().unwrap();
-    for (&x, &found) in values.iter().zip(&out) {
-        let x = f64::from(x);
-        let expected = 0.5 * x * (1.0 + erf(x / 2f64.sqrt()));
-        assert!((f64::from(found) - expected).abs() < 1e-6, "{x}: {found}, expected {expected}");
-    }
-    let extreme = Tensor::new(&[-1e30f32, -20.0, 20.0, 1e30, f32::NAN], &Device::Cpu).unwrap();
-    let out = gelu(&extreme).unwrap().to_vec1::<f32>().unwrap();
-    assert!(out[0] == 0.0 && out[1].abs() < 1e-30 && out[2] == 20.0 && out[3] == 1e30 && out[4].is_nan(), "{out:?}");
-}
-
-#[test]
-fn exp_is_precise_and_lets_nan_through() {
-    for i in -8700..=8800 {
-        let x = i as f32 / 100.0;
-        let (found, expected) = (f64::from(simd::exp(x)), f64::from(x).exp());
-        assert!((found / expected - 1.0).abs() < 3e-7, "{x}: {found}, expected {expected}");
-    }
-    assert!(simd::exp(f32::NAN).is_nan());
-    assert!(simd::exp(-1e9) < 2e-38);
-    assert!(simd::exp(1e9).is_finite());
-}
-
-#[test]
-fn add_norm_with_and_without_residual_and_dropout() {
-    let (x, residual) = (random(&[70, 19], 5), random(&[70, 19], 6));
-    let affine = random(&[2, 19], 7);
-    let norm = |sum: &Tensor, affine: &Tensor| {
-        let centred = sum.broadcast_sub(&sum.mean_keepdim(D::Minus1)?)?;
-        let deviation = (centred.sqr()?.mean_keepdim(D::Minus1)? + 1e-5)?.sqrt()?;
-        centred.broadcast_div(&deviation)?.broadcast_mul(&affine.get(0)?)?.broadcast_add(&affine.get(1)?)
-    };
-    for p in [0.0, 0.3] {
-        let mask = Mask::new(p, 11).unwrap();
-        check(
-            &[x.clone(), residual.clone(), affine.clone()],
-            |a| add_norm(&a[0], Some(&a[1]), &a[2], 1e-5, mask),
-            |a| norm(&((&a[0] * factors(mask, 70, 19, &a[0]))? + &a[1])?, &a[2]),
-        );
-    }
-    check(&[x, affine], |a| add_norm(&a[0], None, &a[1], 1e-5, None), |a| norm(&a[0], &a[1]));
-}
-
-#[test]
-fn without_a_graph_add_norm_computes_the_same() {
-    let (x, residual, affine) = (random(&[40, 8], 1), random(&[40, 8], 2), random(&[2, 8], 3));
-    let mask = Mask::new(0.2, 4).unwrap();
-    let plain = add_norm(&x, Some(&residual), &affine, 1e-5, mask).unwrap();
-    let x = Var::from_tensor(&x).unwrap();
-    let tracked = add_norm(&x, Some(&residual), &affine, 1e-5, mask).unwrap();
-    assert_eq!(numbers(&plain), numbers(&tracked));
-}
-
-proptest! {
-    #[test]
-    fn sums_equal_their_definition(values in prop::collection::vec(-10f32..10.0, 0..200)) {
-        let exact = |f: &dyn Fn(f64) -> f64| values.iter().map(|&value| f(f64::from(value))).sum::<f64>();
-        prop_assert!((f64::from(simd::sum(&values)) - exact(&|x| x)).abs() < 1e-3);
-        prop_assert!((f64::from(simd::dot(&values, &values)) - exact(&|x| x * x)).abs() < 1e-1);
-        prop_assert_eq!(simd::max(&values), values.iter().copied().fold(f32::NEG_INFINITY, f32::max));
-    }
-
-    #[test]
-    fn column_sums_equal_their_definition(rows in 0usize..100, width in 1usize..20) {
-        let values: Vec<f32> = (0..rows * width).map(|i| (i % 17) as f32).collect();
-        let sums = column_sums(&values, width);
-        for (column, sum) in sums.iter().enumerate() {
-            prop_assert_eq!(*sum, values.iter().skip(column).step_by(width).sum::<f32>());
-        }
-    }
+/// The factors of a mask, row by row from number `first_row` on; ones without a mask.
+fn factors(mask: Option<Mask>, first_row: usize, rows: usize, width: usize) -> Vec<f32> {
+    let places = (0..rows).flat_map(|row| (0..width).map(move |column| (row, column)));
+    let factor = |(row, column)| mask.map_or(1.0, |mask: Mask| mask.row((first_row + row) as u64).factor(column));
+    places.map(factor).collect()
 }

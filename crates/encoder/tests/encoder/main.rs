@@ -3,7 +3,10 @@
 // Helpers outside of test functions may panic too.
 #![allow(clippy::unwrap_used)]
 
+mod cache;
+mod embedder;
 mod files;
+mod gradients;
 mod reference;
 mod training;
 
@@ -48,12 +51,27 @@ fn numbers(tensor: &Tensor) -> Vec<f32> {
     tensor.flatten_all().unwrap().to_vec1().unwrap()
 }
 
-/// The largest difference of two tensors of equal shape.
+/// The largest difference of two tensors of equal shape; infinite if one is not a number.
 fn difference(a: &Tensor, b: &Tensor) -> f32 {
     assert_eq!(a.dims(), b.dims());
-    numbers(a).iter().zip(numbers(b)).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+    let offs = numbers(a).into_iter().zip(numbers(b)).map(|(a, b)| (a - b).abs());
+    offs.fold(0.0, |largest, off| if off.is_nan() { f32::INFINITY } else { largest.max(off) })
 }
 
 fn largest(tensor: &Tensor) -> f32 {
     numbers(tensor).into_iter().map(f32::abs).fold(0.0, f32::max)
+}
+
+fn batch() -> Packed {
+    packed(&[vec![2, 17, 40, 9, 3], vec![2, 3], (5..31).collect(), vec![2, 8, 8, 8, 59, 21, 3]])
+}
+
+/// A loss whose gradient differs for every element.
+fn loss(vectors: &Tensor) -> Tensor {
+    (vectors.sqr().unwrap() + vectors.sin().unwrap()).unwrap().sum_all().unwrap()
+}
+
+/// Calls `work` with as many threads.
+fn with_threads<R: Send>(threads: usize, work: impl FnOnce() -> R + Send) -> R {
+    rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(work)
 }

@@ -1,11 +1,11 @@
-//! What training relies on: gradients where they belong, reproducible dropout, the same bits on every machine.
+//! What training relies on: gradients where they belong, reproducible dropout, the same bits whatever the threads.
 
 use candle_core::{Device, Tensor};
-use paretune_encoder::{BertConfig, Encoder, EncoderError, LoadOptions, Pooling, Trainable};
-use paretune_features::{Packed, Tokenized};
+use paretune_encoder::{Arithmetic, BertConfig, Encoder, EncoderError, LoadOptions, Pooling, Trainable};
+use paretune_features::{ModelFiles, Packed, Tokenized};
 use proptest::prelude::*;
 
-use super::{difference, numbers, packed, tiny_files};
+use super::{batch, difference, loss, numbers, packed, tiny_files, with_threads};
 
 fn random(pooling: Pooling) -> Encoder {
     Encoder::random(BertConfig::tiny(), pooling, 3, &Device::Cpu).unwrap()
@@ -13,15 +13,6 @@ fn random(pooling: Pooling) -> Encoder {
 
 fn loaded(trainable: Trainable, dropout: Option<f64>) -> Result<Encoder, EncoderError> {
     Encoder::load(&tiny_files(), &LoadOptions { trainable, dropout, ..LoadOptions::default() })
-}
-
-fn batch() -> Packed {
-    packed(&[vec![2, 17, 40, 9, 3], vec![2, 3], (5..31).collect(), vec![2, 8, 8, 8, 59, 21, 3]])
-}
-
-/// A loss whose gradient differs for every element.
-fn loss(vectors: &Tensor) -> Tensor {
-    (vectors.sqr().unwrap() + vectors.sin().unwrap()).unwrap().sum_all().unwrap()
 }
 
 #[test]
@@ -52,10 +43,10 @@ fn only_the_last_layers_are_trained_if_so_asked() {
     assert!(names.iter().all(|name| name.starts_with("encoder.layer.1.")), "{names:?}");
     assert!(names.is_sorted());
 
-    // Their gradients are those of training everything.
+    // Their gradients are those of training everything, but for dropout, which leaves frozen layers alone.
     let all = loaded(Trainable::All, None).unwrap();
-    let few_gradients = loss(&encoder.encode(&batch(), Some(1)).unwrap()).backward().unwrap();
-    let all_gradients = loss(&all.encode(&batch(), Some(1)).unwrap()).backward().unwrap();
+    let few_gradients = loss(&encoder.encode(&batch(), None).unwrap()).backward().unwrap();
+    let all_gradients = loss(&all.encode(&batch(), None).unwrap()).backward().unwrap();
     let all_vars: std::collections::BTreeMap<_, _> = all.parameters().into_iter().collect();
     for (name, var) in encoder.parameters() {
         let (few, all) = (few_gradients.get(&var).unwrap(), all_gradients.get(&all_vars[&name]).unwrap());
@@ -64,8 +55,47 @@ fn only_the_last_layers_are_trained_if_so_asked() {
 
     let frozen = loaded(Trainable::Nothing, None).unwrap();
     assert!(frozen.parameters().is_empty());
-    assert!(!frozen.encode(&batch(), Some(1)).unwrap().track_op());
+    let vectors = frozen.encode(&batch(), Some(1)).unwrap();
+    assert!(!vectors.track_op());
+    assert_eq!(numbers(&vectors), numbers(&all.encode(&batch(), None).unwrap()));
     assert!(matches!(loaded(Trainable::LastLayers(3), None), Err(EncoderError::TooManyLayers { asked: 3, layers: 2 })));
+}
+
+#[test]
+fn every_way_to_train_gives_every_parameter_a_gradient() {
+    for arithmetic in [Arithmetic::F32, Arithmetic::Bf16] {
+        for recompute in [false, true] {
+            let options = LoadOptions { arithmetic, recompute, ..LoadOptions::default() };
+            let encoder = Encoder::load(&tiny_files(), &options).unwrap();
+            assert_eq!(encoder.arithmetic(), arithmetic.available());
+            let gradients = loss(&encoder.encode(&batch(), Some(5)).unwrap()).backward().unwrap();
+            for (name, var) in encoder.parameters() {
+                let gradient = numbers(gradients.get(&var).unwrap());
+                let moves = gradient.iter().any(|&value| value != 0.0) || name.ends_with("key.bias");
+                assert!(moves && gradient.iter().all(|value| value.is_finite()), "{arithmetic}: {name}");
+            }
+        }
+    }
+}
+
+#[test]
+fn arithmetic_that_cannot_train_is_refused() {
+    let options = LoadOptions { arithmetic: Arithmetic::Int8, ..LoadOptions::default() };
+    let error = Encoder::load(&tiny_files(), &options).unwrap_err();
+    assert!(matches!(error, EncoderError::InvalidConfig { .. }));
+    assert!(error.to_string().contains("bf16"), "{error}");
+}
+
+#[test]
+fn recomputing_changes_no_bit() {
+    let step = |recompute| {
+        let encoder = Encoder::load(&tiny_files(), &LoadOptions { recompute, ..LoadOptions::default() }).unwrap();
+        let vectors = encoder.encode(&batch(), Some(5)).unwrap();
+        let gradients = loss(&vectors).backward().unwrap();
+        let gradients = encoder.parameters().into_iter().map(|(_, var)| numbers(gradients.get(&var).unwrap()));
+        (numbers(&vectors), gradients.collect::<Vec<_>>())
+    };
+    assert_eq!(step(false), step(true));
 }
 
 #[test]
@@ -87,16 +117,22 @@ fn the_number_of_threads_changes_no_bit() {
     // Large enough that every kernel has several chunks of rows.
     let config = BertConfig { hidden_size: 64, intermediate_size: 256, ..BertConfig::tiny() };
     let long: Vec<Vec<u32>> = (0..24).map(|i| (0..8 + i).map(|j| (i * 7 + j * 11) % 60).collect()).collect();
-    let step = || {
-        let encoder = Encoder::random(config.clone(), Pooling::Mean, 3, &Device::Cpu).unwrap();
-        let vectors = encoder.encode(&packed(&long), Some(9)).unwrap();
-        let gradients = loss(&vectors).backward().unwrap();
-        let gradients = encoder.parameters().into_iter().map(|(_, var)| numbers(gradients.get(&var).unwrap()));
-        (numbers(&vectors), gradients.collect::<Vec<_>>())
-    };
-    let with = |threads| rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(step);
-    let (one, two, three) = (with(1), with(2), with(3));
-    assert!(one == two && one == three);
+    let folder = tempfile::tempdir().unwrap();
+    Encoder::random(config, Pooling::Mean, 3, &Device::Cpu).unwrap().save(folder.path(), &tiny_files()).unwrap();
+    let files = ModelFiles::local(folder.path()).unwrap();
+    for arithmetic in [Arithmetic::F32, Arithmetic::Bf16] {
+        let step = || {
+            let options = LoadOptions { arithmetic, ..LoadOptions::default() };
+            let encoder = Encoder::load(&files, &options).unwrap();
+            let vectors = encoder.encode(&packed(&long), Some(9)).unwrap();
+            let gradients = loss(&vectors).backward().unwrap();
+            let gradients = encoder.parameters().into_iter().map(|(_, var)| numbers(gradients.get(&var).unwrap()));
+            (numbers(&vectors), gradients.collect::<Vec<_>>())
+        };
+        let with = |threads| with_threads(threads, step);
+        let (one, two, three) = (with(1), with(2), with(3));
+        assert!(one == two && one == three, "{arithmetic}");
+    }
 }
 
 #[test]

@@ -12,7 +12,7 @@ pub(super) fn step(
     c: Coefficients,
 ) -> candle_core::Result<()> {
     let dtype = first.dtype();
-    let gradient = gradient.detach().to_dtype(dtype)?;
+    let gradient = (gradient.detach().to_dtype(dtype)? * c.scale)?;
     let new_first = (&*first + ((&gradient - &*first)? * (1.0 - c.beta1))?)?;
     let new_second = ((&*second * c.beta2)? + (gradient.sqr()? * (1.0 - c.beta2))?)?;
     let direction = (&new_first / ((new_second.sqrt()? / c.correction)? + c.eps)?)?;

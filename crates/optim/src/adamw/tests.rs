@@ -7,7 +7,7 @@ fn tensor(values: &[f32]) -> Tensor {
 }
 
 fn gradients(entries: &[(&str, &[f32])]) -> Gradients {
-    entries.iter().map(|(name, v)| ((*name).to_string(), tensor(v))).collect()
+    entries.iter().map(|(name, v)| ((*name).to_string(), tensor(v).into())).collect()
 }
 
 fn flat(value: &Value) -> Vec<f32> {
@@ -46,9 +46,9 @@ fn check_against_pytorch(prepare: impl Fn(AdamW) -> AdamW) {
     for step in fixture["steps"].as_array().unwrap() {
         let grads = &step["grads"];
         let mut given = Gradients::new();
-        given.insert("body.weight".into(), tensor(&flat(&grads["weight"])).reshape((2, 3)).unwrap());
+        given.insert("body.weight".into(), tensor(&flat(&grads["weight"])).reshape((2, 3)).unwrap().into());
         if !grads["bias"].is_null() {
-            given.insert("head.bias".into(), tensor(&flat(&grads["bias"])));
+            given.insert("head.bias".into(), tensor(&flat(&grads["bias"])).into());
         }
         optimizer.step(&given, step["lr"].as_f64().unwrap()).unwrap();
         let found = [&weight, &bias].map(|v| v.flatten_all().unwrap().to_vec1::<f32>().unwrap());
@@ -76,7 +76,7 @@ fn half_precision_and_double_parameters_take_the_generic_step() {
         let var = Var::from_tensor(&tensor(&[1.0, -1.0]).to_dtype(dtype).unwrap()).unwrap();
         let mut optimizer = AdamW::new(AdamWConfig::default(), vec![("w.bias".into(), var.clone())]).unwrap();
         let gradient = tensor(&[0.3, -4.0]).to_dtype(dtype).unwrap();
-        optimizer.step(&Gradients::from([("w.bias".into(), gradient)]), 0.25).unwrap();
+        optimizer.step(&Gradients::from([("w.bias".into(), gradient.into())]), 0.25).unwrap();
         // The first step moves by the learning rate against the gradient's sign.
         let moved = var.to_dtype(DType::F32).unwrap().to_vec1::<f32>().unwrap();
         assert!((moved[0] - 0.75).abs() < 1e-5 && (moved[1] + 0.75).abs() < 1e-5, "{dtype:?}: {moved:?}");
@@ -88,7 +88,7 @@ fn a_transposed_gradient_reaches_the_right_places() {
     let var = Var::zeros((2, 3), DType::F32, &Device::Cpu).unwrap();
     let mut optimizer = AdamW::new(AdamWConfig::default(), vec![("w".into(), var.clone())]).unwrap();
     let gradient = tensor(&[1.0, -1.0, 1.0, 1.0, -1.0, -1.0]).reshape((3, 2)).unwrap().t().unwrap();
-    optimizer.step(&Gradients::from([("w".into(), gradient)]), 1.0).unwrap();
+    optimizer.step(&Gradients::from([("w".into(), gradient.into())]), 1.0).unwrap();
     let signs: Vec<f32> = var.flatten_all().unwrap().to_vec1::<f32>().unwrap().iter().map(|x| x.signum()).collect();
     assert_eq!(signs, [-1.0, -1.0, 1.0, 1.0, -1.0, 1.0]);
 }
@@ -103,11 +103,11 @@ fn a_restored_state_goes_on_bit_for_bit() {
     };
     let (mut whole, a) = fresh();
     for step in 0..4 {
-        whole.step(&Gradients::from([("w".into(), gradient(step))]), 1e-2).unwrap();
+        whole.step(&Gradients::from([("w".into(), gradient(step).into())]), 1e-2).unwrap();
     }
     let (mut before, b) = fresh();
     for step in 0..2 {
-        before.step(&Gradients::from([("w".into(), gradient(step))]), 1e-2).unwrap();
+        before.step(&Gradients::from([("w".into(), gradient(step).into())]), 1e-2).unwrap();
     }
     let (mut after, c) = fresh();
     c.set(&b.as_detached_tensor()).unwrap();
@@ -115,7 +115,7 @@ fn a_restored_state_goes_on_bit_for_bit() {
     // With another number of threads as well.
     rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap().install(|| {
         for step in 2..4 {
-            after.step(&Gradients::from([("w".into(), gradient(step))]), 1e-2).unwrap();
+            after.step(&Gradients::from([("w".into(), gradient(step).into())]), 1e-2).unwrap();
         }
     });
     let bits = |v: &Var| v.to_vec1::<f32>().unwrap().iter().map(|x| x.to_bits()).collect::<Vec<_>>();
@@ -186,4 +186,58 @@ fn names_decide_decay_and_learning_rate() {
     ] {
         assert_eq!(config.settings(name), expected, "{name}");
     }
+}
+
+#[test]
+fn clipping_while_stepping_is_clipping_first() {
+    let start = [3.0, -2.0, 0.5];
+    let run = |fused: bool| {
+        let var = Var::from_tensor(&tensor(&start)).unwrap();
+        let mut optimizer = AdamW::new(AdamWConfig::default(), vec![("w".into(), var.clone())]).unwrap();
+        let mut norms = Vec::new();
+        for step in 0..5 {
+            let mut given = gradients(&[("w", &[3.0, step as f32, -4.0])]);
+            norms.push(if fused {
+                optimizer.step_clipped(&given, 0.1, 0.7).unwrap()
+            } else {
+                let norm = crate::clip_global_norm(&mut given, 0.7).unwrap();
+                optimizer.step(&given, 0.1).unwrap();
+                norm
+            });
+        }
+        (var.to_vec1::<f32>().unwrap(), norms)
+    };
+    let (found, expected) = (run(true), run(false));
+    assert_eq!(found.1, expected.1);
+    assert!(found.0.iter().zip(&expected.0).all(|(a, b)| (a - b).abs() < 1e-6), "{found:?} {expected:?}");
+    let mut optimizer = AdamW::new(AdamWConfig::default(), Vec::new()).unwrap();
+    assert!(optimizer.step_clipped(&Gradients::new(), 0.1, 0.0).is_err());
+}
+
+#[test]
+fn rows_of_a_table_move_as_a_dense_step_moves_them_and_others_stay() {
+    let start: Vec<f32> = (0..10).map(|i| i as f32 * 0.1).collect();
+    let run = |by_rows: bool| {
+        let var = Var::from_tensor(&tensor(&start).reshape((5, 2)).unwrap()).unwrap();
+        let config = AdamWConfig { weight_decay: 0.1, ..AdamWConfig::default() };
+        let mut optimizer = AdamW::new(config, vec![("w".into(), var.clone())]).unwrap();
+        for step in 0..4 {
+            let values = tensor(&[1.0, -2.0, 0.5 + step as f32, 3.0]).reshape((2, 2)).unwrap();
+            let rows = Gradient::Rows { rows: vec![1, 4], values, height: 5 };
+            let gradient = if by_rows { rows } else { rows.dense().unwrap().into() };
+            optimizer.step(&Gradients::from([("w".into(), gradient)]), 0.1).unwrap();
+        }
+        var.flatten_all().unwrap().to_vec1::<f32>().unwrap()
+    };
+    let (found, dense) = (run(true), run(false));
+    for row in 0..5 {
+        let place = 2 * row..2 * row + 2;
+        let expected = if [1, 4].contains(&row) { &dense } else { &start };
+        assert_eq!(found[place.clone()], expected[place], "row {row}");
+    }
+    let var = Var::from_tensor(&tensor(&start).reshape((5, 2)).unwrap()).unwrap();
+    let mut optimizer = AdamW::new(AdamWConfig::default(), vec![("w".into(), var)]).unwrap();
+    let values = tensor(&[1.0, 1.0]).reshape((1, 2)).unwrap();
+    let past = Gradient::Rows { rows: vec![5], values, height: 5 };
+    assert!(optimizer.step(&Gradients::from([("w".into(), past)]), 0.1).is_err());
 }

@@ -71,7 +71,9 @@ fn combined(gradients: &[Gradients], weights: &[f64], names: &[String], model: &
         let mut sum = vec![0.0; size(name)];
         for (gradients, weight) in gradients.iter().zip(weights) {
             if let Some(gradient) = gradients.get(name) {
-                sum.iter_mut().zip(values(gradient)).for_each(|(sum, g)| *sum += weight * f64::from(g));
+                sum.iter_mut()
+                    .zip(values(&gradient.dense().unwrap()))
+                    .for_each(|(sum, g)| *sum += weight * f64::from(g));
             }
         }
         flat.extend(sum);

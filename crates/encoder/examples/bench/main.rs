@@ -1,0 +1,43 @@
+//! Measures the encoder, one line per figure.
+//!
+//! usage: cargo run --release -p paretune-encoder --example bench -- [--model DIR] [--titles FILE] [--batch 32] [--len 64] [--threads N]
+//!        [--only FIGURE|ARITHMETIC,...] [--scaling | --cache | --profile | --curve] [--json]
+//!
+//! figures
+//!   forward      one batch of `batch` sequences of `len` tokens, inference
+//!   train_step   the same batch: forward with dropout, backward, AdamW on every parameter
+//!   embed        every line of `--titles` to its vector, tokenizing included
+//!
+//! `--scaling` times forward and train step over batches, lengths and depths; `--cache` an epoch of fine-tuning the last two layers on
+//! `--titles` with and without remembering what the frozen layers give; `--profile` shows where the time of a train step goes;
+//! `--curve` trains on `--titles` in `f32` and in `bf16` and shows both losses.
+//! `DIR` is a model in Hub layout (without it: the built-in one), `FILE` holds one text a line. With `--json`, lines are JSON.
+
+#![allow(clippy::print_stdout)]
+
+mod cache;
+mod curve;
+mod figures;
+mod options;
+mod profile;
+mod scaling;
+
+use std::error::Error;
+
+use options::{Mode, Options};
+
+/// As in the `paretune` program: training frees and takes the same large buffers at every step.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let options = Options::parse()?;
+    rayon::ThreadPoolBuilder::new().num_threads(options.threads).build_global()?;
+    match options.mode {
+        Mode::Figures => figures::run(&options),
+        Mode::Scaling => scaling::run(&options),
+        Mode::Cache => cache::run(&options),
+        Mode::Profile => profile::run(&options),
+        Mode::Curve => curve::run(&options),
+    }
+}

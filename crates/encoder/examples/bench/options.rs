@@ -1,0 +1,111 @@
+//! The command line, and lines of results.
+
+use std::error::Error;
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mode {
+    Figures,
+    Scaling,
+    Cache,
+    Profile,
+    Curve,
+}
+
+pub(crate) struct Options {
+    pub(crate) model: String,
+    pub(crate) titles: Option<String>,
+    pub(crate) batch: usize,
+    pub(crate) length: usize,
+    pub(crate) threads: usize,
+    /// Figures and arithmetics to keep to; empty for all.
+    pub(crate) only: Vec<String>,
+    pub(crate) json: bool,
+    pub(crate) mode: Mode,
+}
+
+impl Options {
+    pub(crate) fn parse() -> Result<Self, Box<dyn Error>> {
+        let builtin = concat!(env!("CARGO_MANIFEST_DIR"), "/../../models/builtin");
+        let mut options = Self {
+            model: builtin.into(),
+            titles: None,
+            batch: 32,
+            length: 64,
+            threads: 0,
+            only: Vec::new(),
+            json: false,
+            mode: Mode::Figures,
+        };
+        let mut args = std::env::args().skip(1);
+        while let Some(name) = args.next() {
+            let mut value = || args.next().ok_or_else(|| format!("{name} needs a value"));
+            match name.as_str() {
+                "--model" => options.model = value()?,
+                "--titles" => options.titles = Some(value()?),
+                "--batch" => options.batch = value()?.parse()?,
+                "--len" => options.length = value()?.parse()?,
+                "--threads" => options.threads = value()?.parse()?,
+                "--only" => options.only = value()?.split(',').map(str::to_owned).collect(),
+                "--json" => options.json = true,
+                "--scaling" => options.mode = Mode::Scaling,
+                "--cache" => options.mode = Mode::Cache,
+                "--profile" => options.mode = Mode::Profile,
+                "--curve" => options.mode = Mode::Curve,
+                other => {
+                    let known = "--model, --titles, --batch, --len, --threads, --only, --scaling, --cache, --profile, --curve, --json";
+                    return Err(format!("unknown `{other}`; there are {known}").into());
+                }
+            }
+        }
+        Ok(options)
+    }
+
+    /// Whether a figure, or an arithmetic, is asked for.
+    pub(crate) fn wants(&self, name: &str) -> bool {
+        let kinds: [&[&str]; 2] = [&["forward", "train_step", "embed"], &["f32", "bf16", "int8"]];
+        // A kind of which nothing is named is wanted whole.
+        let kind = kinds.into_iter().find(|kind| kind.contains(&name)).unwrap_or(&[]);
+        let named: Vec<&String> = self.only.iter().filter(|only| kind.contains(&only.as_str())).collect();
+        named.is_empty() || named.into_iter().any(|only| only == name)
+    }
+
+    pub(crate) fn say(&self, figure: &str, peer: &str, seconds: f64, rows: usize) {
+        let (ms, rate, threads) = (seconds * 1e3, rows as f64 / seconds, rayon::current_num_threads());
+        let peak = peak_mib();
+        if self.json {
+            let line = serde_json::json!({
+                "figure": figure, "peer": peer, "ms": (ms * 100.0).round() / 100.0,
+                "rows_per_s": (rate * 10.0).round() / 10.0, "threads": threads, "peak_mib": peak.map(f64::round),
+            });
+            println!("{line}");
+        } else {
+            let peak = peak.map_or(String::new(), |peak| format!("{peak:>9.0} MiB peak so far"));
+            println!("{figure:<12}{peer:<16}{ms:>12.1} ms{rate:>12.1} rows/s{threads:>4} threads{peak}");
+        }
+    }
+}
+
+/// The most memory this process has held, where the system tells.
+fn peak_mib() -> Option<f64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    Some(line.trim().trim_end_matches(" kB").parse::<f64>().ok()? / 1024.0)
+}
+
+/// The median seconds of `runs` runs after three to warm up.
+pub(crate) fn median_seconds(
+    runs: usize,
+    mut work: impl FnMut() -> Result<(), Box<dyn Error>>,
+) -> Result<f64, Box<dyn Error>> {
+    for _ in 0..3 {
+        work()?;
+    }
+    let mut times = Vec::new();
+    for _ in 0..runs {
+        let start = std::time::Instant::now();
+        work()?;
+        times.push(start.elapsed().as_secs_f64());
+    }
+    times.sort_by(f64::total_cmp);
+    Ok(times[times.len() / 2])
+}

@@ -1,0 +1,173 @@
+//! Texts to vectors without a graph, on weights that were packed once.
+
+use paretune_features::{Packed, Tokenized};
+
+use crate::bert::{embeddings, layer};
+use crate::config::BertConfig;
+use crate::encoder::Encoder;
+use crate::error::EncoderError;
+use crate::kernels::buffers::Buffer;
+use crate::kernels::gemm::Arithmetic;
+use crate::kernels::norm::{Norm, Summands};
+use crate::kernels::pool::pooled;
+use crate::parameter::Pass;
+use crate::pooling::Pooling;
+use crate::tokens;
+
+/// Turns texts into vectors, as fast as the processor can: an encoder's weights, laid out for one [`Arithmetic`].
+///
+/// It keeps the transformer layers as they were when it was made: make a new one after training steps.
+///
+/// ```
+/// use candle_core::Device;
+/// use paretune_encoder::{Arithmetic, BertConfig, Encoder, Pooling};
+/// use paretune_features::Tokenized;
+///
+/// let encoder = Encoder::random(BertConfig::tiny(), Pooling::Mean, 42, &Device::Cpu)?;
+/// let texts = Tokenized::from_sequences(&[vec![1, 17, 4, 2], vec![1, 9, 2]]);
+/// // 8-bit integers where the processor has the instructions for them, else `f32`.
+/// let embedder = encoder.embedder(Arithmetic::Int8)?;
+/// let vectors = embedder.embed(&texts, 8192, None)?;
+/// assert_eq!(vectors.len(), 2 * encoder.hidden_size());
+/// # Ok::<(), paretune_encoder::EncoderError>(())
+/// ```
+pub struct Embedder {
+    config: BertConfig,
+    pooling: Pooling,
+    embeddings: embeddings::Parameters,
+    sizes: layer::Sizes,
+    layers: Vec<layer::Packed>,
+    arithmetic: Arithmetic,
+}
+
+impl std::fmt::Debug for Embedder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Embedder")
+            .field("arithmetic", &self.arithmetic)
+            .field("config", &self.config)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Encoder {
+    /// An [`Embedder`] of the weights as they are now. Where the processor lacks the instructions of `arithmetic`, it works in `f32`.
+    ///
+    /// # Errors
+    /// If the weights are not on the CPU.
+    pub fn embedder(&self, arithmetic: Arithmetic) -> Result<Embedder, EncoderError> {
+        let arithmetic = arithmetic.available();
+        let sizes = self.bert.sizes;
+        let pack =
+            |parameters: &layer::Parameters| parameters.read(|weights| layer::Packed::new(weights, &sizes, arithmetic));
+        Ok(Embedder {
+            config: self.config.clone(),
+            pooling: self.pooling,
+            embeddings: self.bert.embeddings.clone(),
+            sizes,
+            layers: self.bert.layers.iter().map(pack).collect::<candle_core::Result<_>>()?,
+            arithmetic,
+        })
+    }
+
+    /// One vector per text, `texts · hidden` numbers in the order of the texts, without dropout or graph, in the arithmetic the
+    /// encoder was loaded with.
+    ///
+    /// Texts of similar length share batches of at most `token_budget` tokens (8,192 is a good choice); `progress`
+    /// hears after each batch how many texts are done. Tokenizing is not part of it, nor is scaling to length 1.
+    ///
+    /// # Errors
+    /// Those of [`hidden_states`](Self::hidden_states).
+    pub fn embed(
+        &self,
+        texts: &Tokenized,
+        token_budget: usize,
+        progress: Option<&dyn Fn(usize)>,
+    ) -> Result<Vec<f32>, EncoderError> {
+        if self.cache.is_none() && self.device().is_cpu() {
+            return self.embedder(self.arithmetic)?.embed(texts, token_budget, progress);
+        }
+        in_batches(texts, token_budget, self.hidden_size(), progress, |packed| {
+            let pass = Pass { arithmetic: self.arithmetic, ..Pass::INFERENCE };
+            Ok(self.pooled(packed, pass)?.flatten_all()?.to_vec1::<f32>()?)
+        })
+    }
+}
+
+/// Embeds batches of texts of similar length.
+fn in_batches(
+    texts: &Tokenized,
+    token_budget: usize,
+    hidden: usize,
+    progress: Option<&dyn Fn(usize)>,
+    embed: impl Fn(&Packed) -> Result<Vec<f32>, EncoderError>,
+) -> Result<Vec<f32>, EncoderError> {
+    let mut vectors = vec![0f32; texts.len() * hidden];
+    let mut done = 0;
+    for batch in texts.batches(token_budget) {
+        let pooled = embed(&texts.pack(&batch))?;
+        for (&text, vector) in batch.iter().zip(pooled.chunks_exact(hidden)) {
+            vectors[text as usize * hidden..][..hidden].copy_from_slice(vector);
+        }
+        done += batch.len();
+        if let Some(progress) = progress {
+            progress(done);
+        }
+    }
+    Ok(vectors)
+}
+
+impl Embedder {
+    /// How matrices are multiplied.
+    pub fn arithmetic(&self) -> Arithmetic {
+        self.arithmetic
+    }
+
+    /// Width of the vectors.
+    pub fn hidden_size(&self) -> usize {
+        self.sizes.hidden
+    }
+
+    /// One vector per text; see [`Encoder::embed`].
+    ///
+    /// # Errors
+    /// If tokens are not well formed, do not belong to this vocabulary, or are too many for the positions.
+    pub fn embed(
+        &self,
+        texts: &Tokenized,
+        token_budget: usize,
+        progress: Option<&dyn Fn(usize)>,
+    ) -> Result<Vec<f32>, EncoderError> {
+        in_batches(texts, token_budget, self.hidden_size(), progress, |packed| self.embed_packed(packed))
+    }
+
+    /// One vector per packed sequence, `sequences · hidden` numbers.
+    ///
+    /// # Errors
+    /// Those of [`embed`](Self::embed).
+    pub fn embed_packed(&self, packed: &Packed) -> Result<Vec<f32>, EncoderError> {
+        tokens::check(packed, &self.config)?;
+        let hidden = self.hidden_size();
+        let mut out = vec![0f32; packed.len() * hidden];
+        if !packed.is_empty() {
+            pooled(&self.states(packed)?, &packed.offsets, hidden, self.pooling, &mut out);
+        }
+        Ok(out)
+    }
+
+    /// The vectors of all tokens.
+    fn states(&self, packed: &Packed) -> Result<Buffer<f32>, EncoderError> {
+        let hidden = self.hidden_size();
+        let (mut x, mut next) = (Buffer::take(packed.tokens() * hidden), Buffer::take(packed.tokens() * hidden));
+        self.embeddings.read(|[words, positions, segments, scale, shift]| {
+            embeddings::sum([words, positions, segments], &packed.ids, &packed.positions, hidden, &mut next);
+            let norm = Norm { scale, shift, epsilon: self.sizes.epsilon };
+            norm.forward(Summands { x: &next, residual: None, mask: None, first_row: 0 }, &mut x);
+        })?;
+        let run = layer::Run { offsets: &packed.offsets, masks: [None; 3], first_token: 0 };
+        for packed in &self.layers {
+            layer::forward(&x, &mut next, packed, &self.sizes, &run);
+            std::mem::swap(&mut x, &mut next);
+        }
+        Ok(x)
+    }
+}
