@@ -86,7 +86,7 @@ pub(crate) fn run(options: &Options) -> Result<(), Box<dyn Error>> {
         if options.wants("train_step") && arithmetic != Arithmetic::Int8 {
             let load = LoadOptions { arithmetic, ..LoadOptions::default() };
             let mut training = Training::new(Encoder::load(&files, &load)?)?;
-            let seconds = median_seconds(9, || Ok(training.step(&packed).map(drop)?))?;
+            let seconds = median_seconds(9, || training.step(&packed).map(drop))?;
             options.say("train_step", &peer, seconds, packed.len());
         }
         if let Some(path) = options.titles.as_ref().filter(|_| options.wants("embed")) {

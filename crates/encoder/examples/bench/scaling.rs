@@ -38,7 +38,7 @@ pub(crate) fn run(options: &Options) -> Result<(), Box<dyn Error>> {
         let embedder = encoder.embedder(Arithmetic::F32)?;
         let forward = median_seconds(5, || Ok(embedder.embed_packed(&packed).map(drop)?))? * 1e3;
         let mut training = Training::new(encoder)?;
-        let train = median_seconds(5, || Ok(training.step(&packed).map(drop)?))? * 1e3;
+        let train = median_seconds(5, || training.step(&packed).map(drop))? * 1e3;
         let tokens = packed.tokens();
         if options.json {
             let line = serde_json::json!({
