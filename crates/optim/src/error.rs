@@ -87,6 +87,34 @@ pub enum OptimError {
         /// Names that exist.
         known: String,
     },
+    /// The chosen method has no such parameter, or not with such a value.
+    #[error("balancing method \"{method}\": {reason}; {known}")]
+    Parameter {
+        /// The method.
+        method: &'static str,
+        /// What is wrong.
+        reason: String,
+        /// The parameters that the method has.
+        known: String,
+    },
+    /// A setting names an objective that does not exist.
+    #[error("{setting} names the objective \"{name}\", which does not exist: use one of {known}")]
+    UnknownObjective {
+        /// The setting.
+        setting: String,
+        /// The name.
+        name: String,
+        /// The objectives there are.
+        known: String,
+    },
+    /// A method works on the gradients themselves, and only their Gramian is at hand.
+    #[error(
+        "{method} needs the gradients themselves, not their products: use it where the rows are at hand (`build_rows`)"
+    )]
+    NeedsRows {
+        /// The method.
+        method: &'static str,
+    },
     /// A saved state does not fit what it is restored into.
     #[error("the saved state does not fit: {reason}; resume with the configuration that the run was started with")]
     State {

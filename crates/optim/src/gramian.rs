@@ -1,5 +1,6 @@
 //! The matrix of dot products between the objectives' gradients.
 
+use crate::jacobian::check_rows;
 use crate::{OptimError, Result};
 
 /// How far an entry may stand beyond what Cauchy-Schwarz allows before it is called wrong rather than rounded.
@@ -22,15 +23,7 @@ impl Gramian {
     /// No rows, rows of different lengths, or a value that is not finite (the message names the objective's index).
     pub fn from_rows<R: AsRef<[f64]>>(rows: &[R]) -> Result<Self> {
         let width = rows.first().ok_or(OptimError::Empty)?.as_ref().len();
-        for (row, values) in rows.iter().enumerate() {
-            let values = values.as_ref();
-            if values.len() != width {
-                return Err(OptimError::Shape { what: "Jacobian", row, found: values.len(), expected: width });
-            }
-            if let Some(&value) = values.iter().find(|v| !v.is_finite()) {
-                return Err(OptimError::NotFinite { what: "the gradient", objective: row.to_string(), value });
-            }
-        }
+        check_rows(rows, width)?;
         Self::from_dots(rows.len(), |i, j| rows[i].as_ref().iter().zip(rows[j].as_ref()).map(|(a, b)| a * b).sum())
     }
 
@@ -149,6 +142,24 @@ impl Gramian {
             }
         }
         total.max(0.0)
+    }
+
+    /// From products reckoned here, row by row: symmetric but for rounding, which may put a squared norm below 0.
+    pub(crate) fn from_products(size: usize, mut values: Vec<f64>) -> Self {
+        (0..size).for_each(|i| values[i * size + i] = values[i * size + i].max(0.0));
+        Self { size, values }
+    }
+
+    /// The longest gradient's norm, and the products in units of its square, row by row (zeros where there is no gradient).
+    pub(crate) fn relative(&self) -> (f64, Vec<f64>) {
+        let unit = (0..self.size).map(|i| self.norm(i)).fold(0.0, f64::max);
+        let scaled = self.values.iter().map(|v| if unit == 0.0 { 0.0 } else { v / unit / unit }).collect();
+        (unit, scaled)
+    }
+
+    /// The matrix, row by row.
+    pub fn to_rows(&self) -> Vec<Vec<f64>> {
+        self.values.chunks(self.size).map(<[f64]>::to_vec).collect()
     }
 
     /// The rows and columns of the objectives in `kept`, in that order; indices beyond the size are left out.

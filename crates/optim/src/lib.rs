@@ -6,10 +6,14 @@
 //! `g_1 … g_m`. Every balancing method here turns what those have to say into `m` weights; the training loop then descends along
 //! `Σ w_i g_i`.
 //!
-//! - [`Gramian`]: the `m × m` matrix of dot products `g_i · g_j`, all that the gradient-based methods need to see;
-//! - [`min_norm`]: the exact shortest vector in the convex hull of the gradients;
-//! - [`Weighting`]: one balancing method, with its state. [`WeightedSum`], [`UncertaintyWeighting`], [`Mgda`]; [`BalanceConfig`]
-//!   names them in a configuration file and builds them;
+//! - [`Gramian`]: the `m × m` matrix of dot products `g_i · g_j`, all that most gradient-based methods need to see; [`Jacobian`], the rows;
+//! - [`min_norm`] and [`project_dual_cone`]: the exact shortest vector in the convex hull of the gradients, and the exact projection
+//!   onto the directions that hurt no objective; in [`solve`] the same from the rows, to the last digit;
+//! - [`Weighting`]: Gramian and losses in, weights out, with its memory. Most methods of [`methods`] are a [`Rule`], a plain function of the
+//!   Gramian, which [`Memoryless`] puts into a training loop; those of [`scalarizers`] look at losses alone and are [`Scalarizer`]s;
+//!   a few need the rows and are [`RowWeighting`]s;
+//! - [`Method`] names them all; [`BalanceConfig`] holds a name with its parameters, as in a configuration file, and builds it;
+//! - [`control`]: preferences that change while training;
 //! - [`Schedule`]: the learning rate's multiplier over a run;
 //! - behind the feature `candle` (on by default): [`AdamW`] with state that can be saved, [`clip_global_norm`],
 //!   [`accumulate`], [`combine`] and [`Gramian::from_gradients`].
@@ -20,11 +24,11 @@
 //! # Example
 //!
 //! ```
-//! use paretune_optim::{BalanceConfig, Gramian, Method, Normalization, Preference, Signals};
+//! use paretune_optim::{BalanceConfig, Gramian, Method, Preference, Signals};
 //!
 //! // Two objectives that pull apart, one ten times as hard as the other.
 //! let gramian = Gramian::from_rows(&[vec![1.0, 0.0], vec![-6.0, 8.0]])?;
-//! let config = BalanceConfig { method: Method::Mgda, normalize: Normalization::None, ..BalanceConfig::default() };
+//! let config = BalanceConfig::new(Method::Mgda).with("normalize", "none");
 //! let mut mgda = config.build(&[Preference::new("click", 1.0), Preference::new("conversion", 1.0)])?;
 //!
 //! let weights = mgda.weights(&Signals { losses: &[0.7, 2.1], observed: &[32, 8], gramian: Some(&gramian) })?;
@@ -37,14 +41,19 @@
 //! # Ok::<(), paretune_optim::OptimError>(())
 //! ```
 
+mod adam;
 mod balance;
 mod error;
 mod gramian;
-mod mgda;
-mod min_norm;
+mod jacobian;
+pub mod methods;
+mod random;
+mod rows;
+mod rule;
+pub mod scalarizers;
 mod schedule;
-mod uncertainty;
-mod weighted_sum;
+mod solvers;
+mod state;
 mod weighting;
 
 #[cfg(feature = "candle")]
@@ -54,15 +63,25 @@ mod gradient;
 #[cfg(feature = "candle")]
 mod gradients;
 
-pub use balance::{BalanceConfig, Method};
+pub use balance::{BalanceConfig, Method, MethodKind, Parameters, Setting};
 pub use error::OptimError;
 pub use gramian::Gramian;
-pub use mgda::{Mgda, Normalization};
-pub use min_norm::min_norm;
+pub use jacobian::Jacobian;
+pub use methods::{Mgda, Normalization};
+pub use rows::{FromRows, RowWeighting};
+pub use rule::{Memoryless, Rule};
+pub use scalarizers::{Scalarizer, UncertaintyWeighting, WeightedSum};
 pub use schedule::{Decay, Schedule};
-pub use uncertainty::UncertaintyWeighting;
-pub use weighted_sum::WeightedSum;
-pub use weighting::{Preference, Signals, Weighting, WeightingState};
+pub use solvers::dual_cone::project_dual_cone;
+pub use solvers::min_norm::min_norm;
+pub use state::WeightingState;
+pub use weighting::{Preference, Signals, Weighting};
+
+pub mod solve {
+    //! The projections from the rows themselves, to the last digit of `f64`.
+
+    pub use crate::solvers::exact::{Combination, min_norm, project_dual_cone, upgrad};
+}
 
 #[cfg(feature = "candle")]
 pub use adamw::{AdamW, AdamWConfig, ParameterGroup};

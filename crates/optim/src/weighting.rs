@@ -1,10 +1,6 @@
-//! The one trait that every balancing method implements.
+//! The trait that every balancing method implements whose answer is weights.
 
-use std::collections::BTreeMap;
-
-use serde::{Deserialize, Serialize};
-
-use crate::{Gramian, OptimError, Result};
+use crate::{Gramian, OptimError, Result, WeightingState};
 
 /// What a method may look at in one step. All slices are in the order in which the objectives were given to the method.
 #[derive(Debug, Clone, Copy)]
@@ -48,10 +44,11 @@ impl Preference {
     }
 }
 
-/// A balancing method: losses and gradients in, one weight for each objective out.
+/// A balancing method: losses and the gradients' Gramian (`m × m`) in, one weight for each objective (`m`) out.
 ///
 /// The training loop descends along `Σ w_i g_i`. A method may keep state between steps; [`Weighting::state`] and
-/// [`Weighting::restore`] carry it across an interruption, bit for bit.
+/// [`Weighting::restore`] carry it across an interruption, bit for bit. Methods that look at losses alone are also
+/// [`crate::Scalarizer`]s; methods that need the gradients themselves are [`crate::RowWeighting`]s instead.
 pub trait Weighting: Send {
     /// The name in configuration files and reports.
     fn name(&self) -> &'static str;
@@ -59,11 +56,30 @@ pub trait Weighting: Send {
     /// Whether [`Signals::gramian`] must be there. When it is not needed, one backward pass of the weighted sum is enough.
     fn needs_gramian(&self) -> bool;
 
-    /// The weights for this step, finite and not negative, in the objectives' order.
+    /// The weights for this step, finite, in the objectives' order. Those of most methods are not negative; the method's page
+    /// says where they can be.
     ///
     /// # Errors
     /// A wrong number of losses, a loss that is not finite, or no Gramian for a method that needs one.
     fn weights(&mut self, signals: &Signals<'_>) -> Result<Vec<f64>>;
+
+    /// Changes the preferences from the next step on, as a [`crate::control`] schedule does. The memory stays.
+    ///
+    /// # Errors
+    /// Not one weight for each objective, a weight that is negative or not finite, or none above 0; nothing is changed then.
+    fn prefer(&mut self, weights: &[f64]) -> Result<()>;
+
+    /// Tells the method the losses of the same batch after the model has moved. Only FAMO with `update = "same-batch"` listens.
+    ///
+    /// # Errors
+    /// A wrong number of losses, or one that is not finite.
+    fn after_step(&mut self, losses: &[f64]) -> Result<()> {
+        let _ = losses;
+        Ok(())
+    }
+
+    /// Tells the method that an epoch is over. Only DWA with `window = 0` listens.
+    fn end_epoch(&mut self) {}
 
     /// Everything that [`Weighting::weights`] remembers.
     fn state(&self) -> WeightingState;
@@ -73,45 +89,80 @@ pub trait Weighting: Send {
     /// # Errors
     /// The state is of another method or of other objectives; nothing is changed then.
     fn restore(&mut self, state: &WeightingState) -> Result<()>;
+
+    /// Forgets everything, as if no step had been taken.
+    fn reset(&mut self);
 }
 
-/// A method's memory, ready for `serde`.
-///
-/// Numbers are stored as their bits: text formats round what they read, and a resumed run must not differ by a last digit.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct WeightingState {
-    /// [`Weighting::name`] of the method that wrote it.
-    pub method: String,
-    /// Steps taken.
-    pub step: u64,
-    /// Named vectors, one value for each objective.
-    #[serde(with = "bits")]
-    pub values: BTreeMap<String, Vec<f64>>,
-}
+/// The objectives of a method, checked.
+#[derive(Debug, Clone)]
+pub(crate) struct Objectives(Vec<Preference>);
 
-impl WeightingState {
-    pub(crate) fn of(method: &'static str) -> Self {
-        Self { method: method.to_string(), ..Self::default() }
+impl Objectives {
+    pub(crate) fn new(all: &[Preference]) -> Result<Self> {
+        Preference::check(all)?;
+        Ok(Self(all.to_vec()))
     }
 
-    pub(crate) fn check(&self, method: &'static str) -> Result<()> {
-        if self.method == method {
-            return Ok(());
-        }
-        Err(OptimError::State { reason: format!("it was written by \"{}\", not by \"{method}\"", self.method) })
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
     }
 
-    pub(crate) fn vector(&self, name: &str, length: usize) -> Result<Vec<f64>> {
-        let values = self
-            .values
-            .get(name)
-            .ok_or_else(|| OptimError::State { reason: format!("{name} is missing from the balancing method") })?;
-        if values.len() != length || values.iter().any(|v| !v.is_finite()) {
-            let reason = format!("{name} must hold {length} finite values, one for each objective");
-            return Err(OptimError::State { reason });
+    pub(crate) fn weight(&self, i: usize) -> f64 {
+        self.0[i].weight
+    }
+
+    pub(crate) fn name(&self, i: usize) -> &str {
+        &self.0[i].name
+    }
+
+    /// The weights as they were given.
+    pub(crate) fn weights(&self) -> Vec<f64> {
+        self.0.iter().map(|p| p.weight).collect()
+    }
+
+    /// The weights divided by their sum.
+    pub(crate) fn shares(&self) -> Vec<f64> {
+        // By the largest first: the sum may overflow.
+        let largest = self.0.iter().map(|p| p.weight).fold(0.0, f64::max);
+        let total: f64 = self.0.iter().map(|p| p.weight / largest).sum();
+        self.0.iter().map(|p| p.weight / largest / total).collect()
+    }
+
+    /// The place of an objective that a setting names.
+    pub(crate) fn find(&self, setting: &str, name: &str) -> Result<usize> {
+        self.0.iter().position(|p| p.name == name).ok_or_else(|| OptimError::UnknownObjective {
+            setting: setting.to_string(),
+            name: name.to_string(),
+            known: self.0.iter().map(|p| p.name.as_str()).collect::<Vec<_>>().join(", "),
+        })
+    }
+
+    pub(crate) fn prefer(&mut self, weights: &[f64]) -> Result<()> {
+        if weights.len() != self.len() {
+            let (found, expected) = (weights.len(), self.len());
+            return Err(OptimError::Count { what: "preferences", found, expected });
         }
-        Ok(values.clone())
+        let next: Vec<_> = self.0.iter().zip(weights).map(|(p, &w)| Preference::new(&p.name, w)).collect();
+        Preference::check(&next)?;
+        self.0 = next;
+        Ok(())
+    }
+
+    /// The checks that every method makes first.
+    pub(crate) fn check(&self, signals: &Signals<'_>) -> Result<()> {
+        check_signals(signals, &self.0)
+    }
+
+    /// The checks, and the Gramian of a method that needs it.
+    pub(crate) fn gramian<'a>(&self, signals: &Signals<'a>, method: &'static str) -> Result<&'a Gramian> {
+        self.check(signals)?;
+        let gramian = signals.gramian.ok_or(OptimError::MissingGramian { method })?;
+        if gramian.size() != self.len() {
+            let (found, expected) = (gramian.size(), self.len());
+            return Err(OptimError::Count { what: "rows of the Gramian", found, expected });
+        }
+        Ok(gramian)
     }
 }
 
@@ -130,21 +181,4 @@ pub(crate) fn check_signals(signals: &Signals<'_>, objectives: &[Preference]) ->
         }
     }
     Ok(())
-}
-
-mod bits {
-    use std::collections::BTreeMap;
-
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-    pub(super) fn serialize<S: Serializer>(values: &BTreeMap<String, Vec<f64>>, to: S) -> Result<S::Ok, S::Error> {
-        let bits: BTreeMap<&String, Vec<u64>> =
-            values.iter().map(|(k, v)| (k, v.iter().map(|x| x.to_bits()).collect())).collect();
-        bits.serialize(to)
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<String, Vec<f64>>, D::Error> {
-        let bits = BTreeMap::<String, Vec<u64>>::deserialize(from)?;
-        Ok(bits.into_iter().map(|(k, v)| (k, v.into_iter().map(f64::from_bits).collect())).collect())
-    }
 }

@@ -1,6 +1,9 @@
 //! Weights from learned uncertainties.
 
-use crate::weighting::check_signals;
+use serde::{Deserialize, Serialize};
+
+use crate::scalarizers::Scalarizer;
+use crate::weighting::{Objectives, check_signals};
 use crate::{OptimError, Preference, Result, Signals, Weighting, WeightingState};
 
 const BETA1: f64 = 0.9;
@@ -96,6 +99,20 @@ impl Weighting for UncertaintyWeighting {
         Ok(weights)
     }
 
+    fn prefer(&mut self, weights: &[f64]) -> Result<()> {
+        let mut next = Objectives::new(&self.objectives)?;
+        next.prefer(weights)?;
+        self.objectives.iter_mut().zip(weights).for_each(|(p, &w)| p.weight = w);
+        Ok(())
+    }
+
+    fn reset(&mut self) {
+        for values in [&mut self.log_variances, &mut self.first, &mut self.second, &mut self.updates] {
+            values.fill(0.0);
+        }
+        self.step = 0;
+    }
+
     fn state(&self) -> WeightingState {
         let mut state = WeightingState::of(self.name());
         state.step = self.step;
@@ -118,6 +135,31 @@ impl Weighting for UncertaintyWeighting {
         (self.log_variances, self.first, self.second, self.updates) = (log_variances, first, second, updates);
         self.step = state.step;
         Ok(())
+    }
+}
+
+impl Scalarizer for UncertaintyWeighting {
+    fn value(&self, losses: &[f64], observed: &[usize]) -> Result<f64> {
+        check_signals(&Signals { losses, observed, gramian: None }, &self.objectives)?;
+        let term = |(i, p): (usize, &Preference)| {
+            let s = self.log_variances[i];
+            if observed[i] > 0 { p.weight * ((-s).exp() * losses[i] + s) } else { 0.0 }
+        };
+        Ok(self.objectives.iter().enumerate().map(term).sum())
+    }
+}
+
+/// Parameters of [`UncertaintyWeighting`].
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct UncertaintyConfig {
+    /// Learning rate of the log-variances, above 0.
+    pub uncertainty_lr: f64,
+}
+
+impl Default for UncertaintyConfig {
+    fn default() -> Self {
+        Self { uncertainty_lr: 0.01 }
     }
 }
 

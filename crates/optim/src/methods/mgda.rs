@@ -2,8 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::weighting::check_signals;
-use crate::{Gramian, OptimError, Preference, Result, Signals, Weighting, WeightingState, min_norm};
+use crate::state::{Memory, remembers};
+use crate::weighting::Objectives;
+use crate::{Gramian, Preference, Result, Signals, Weighting, min_norm};
 
 /// How [`Mgda`] brings gradients of different scale together before it looks for the shortest combination.
 ///
@@ -31,8 +32,17 @@ pub enum Normalization {
 /// when every gradient is zero, the weights are equal (and do nothing). [`min_norm`] itself keeps to the mathematics.
 #[derive(Debug, Clone)]
 pub struct Mgda {
-    objectives: Vec<Preference>,
+    objectives: Objectives,
     normalize: Normalization,
+    memory: Memory,
+}
+
+/// Parameters of [`Mgda`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MgdaConfig {
+    /// How gradients are brought to one scale.
+    pub normalize: Normalization,
 }
 
 impl Mgda {
@@ -41,14 +51,13 @@ impl Mgda {
     /// # Errors
     /// No objectives, a weight that is negative or not finite, or none above 0.
     pub fn new(objectives: &[Preference], normalize: Normalization) -> Result<Self> {
-        Preference::check(objectives)?;
-        Ok(Self { objectives: objectives.to_vec(), normalize })
+        Ok(Self { objectives: Objectives::new(objectives)?, normalize, memory: Memory::counter("mgda") })
     }
 
     /// What the gradient of objective `i` is divided by; `None` leaves it out of this step.
     fn divisor(&self, i: usize, gramian: &Gramian, loss: f64) -> Option<f64> {
         let norm = gramian.norm(i);
-        if norm == 0.0 || self.objectives[i].weight == 0.0 {
+        if norm == 0.0 || self.objectives.weight(i) == 0.0 {
             return None;
         }
         match self.normalize {
@@ -70,17 +79,14 @@ impl Weighting for Mgda {
     }
 
     fn weights(&mut self, signals: &Signals<'_>) -> Result<Vec<f64>> {
-        check_signals(signals, &self.objectives)?;
-        let gramian = signals.gramian.ok_or(OptimError::MissingGramian { method: "mgda" })?;
+        let gramian = self.objectives.gramian(signals, "mgda")?;
         let m = self.objectives.len();
-        if gramian.size() != m {
-            return Err(OptimError::Count { what: "rows of the Gramian", found: gramian.size(), expected: m });
-        }
         let (kept, divisors): (Vec<usize>, Vec<f64>) =
             (0..m).filter_map(|i| Some((i, self.divisor(i, gramian, signals.losses[i])?))).unzip();
         if kept.is_empty() {
-            let wanted = self.objectives.iter().filter(|p| p.weight > 0.0).count() as f64;
-            return Ok(self.objectives.iter().map(|p| if p.weight > 0.0 { 1.0 / wanted } else { 0.0 }).collect());
+            let given = self.objectives.weights();
+            let wanted = given.iter().filter(|w| **w > 0.0).count() as f64;
+            return Ok(given.iter().map(|w| if *w > 0.0 { 1.0 / wanted } else { 0.0 }).collect());
         }
         let chosen = gramian.select(&kept);
         let scaled = Gramian::from_dots(kept.len(), |i, j| match self.normalize {
@@ -99,13 +105,7 @@ impl Weighting for Mgda {
         Ok(weights)
     }
 
-    fn state(&self) -> WeightingState {
-        WeightingState::of(self.name())
-    }
-
-    fn restore(&mut self, state: &WeightingState) -> Result<()> {
-        state.check(self.name())
-    }
+    remembers!();
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The shortest vector in the convex hull of some gradients, exactly.
+//! The shortest vector in the convex hull of some gradients, from their Gramian.
 //!
 //! `min ‖Σ w_i g_i‖²` over `w ≥ 0, Σ w_i = 1` is turned into a non-negative least-squares problem. For any point `p` of the hull and
 //! any `t ≥ 0`, `t²‖p‖² + (t - 1)²` is least at `t = 1 / (1 + ‖p‖²)`, where its value grows with `‖p‖²`; so minimizing over the free,
