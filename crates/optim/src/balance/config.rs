@@ -12,7 +12,7 @@ use crate::scalarizers::{
     Chebyshev, Constant, Cosmos, Dwa, Famo, GeometricMean, ImtlL, Mean, Pbi, Random, Scalarizer, SmoothChebyshev, Sum,
     UncertaintyConfig, UncertaintyWeighting, WeightedSum,
 };
-use crate::{FromRows, Memoryless, OptimError, Preference, Result, RowWeighting, Rule, Weighting};
+use crate::{FromRows, Gramian, Memoryless, OptimError, Preference, Result, RowWeighting, Rule, Weighting};
 
 /// A method and its parameters: one flat table, `method = "cagrad"` and `c = 0.4` side by side.
 ///
@@ -61,6 +61,10 @@ trait Visit {
     fn losses<S: Scalarizer + 'static>(&self, method: Result<S>) -> Result<Self::Output>;
     fn gramian<W: Weighting + 'static>(&self, method: Result<W>) -> Result<Self::Output>;
     fn rows<R: RowWeighting + 'static>(&self, method: Result<R>) -> Result<Self::Output>;
+
+    fn rule<R: Rule + 'static>(&self, rule: R, objectives: &[Preference]) -> Result<Self::Output> {
+        self.gramian(Memoryless::new(rule, objectives))
+    }
 }
 
 impl BalanceConfig {
@@ -157,6 +161,34 @@ impl BalanceConfig {
         self.visit(objectives, &Boxed)
     }
 
+    /// The weights of a method that is a [`Rule`], as published: for this Gramian alone, zero rows included. `None` for other
+    /// methods.
+    ///
+    /// # Errors
+    /// A wrong parameter, or preferences that do not fit.
+    pub fn published(&self, gramian: &Gramian, preferences: &[f64]) -> Result<Option<Vec<f64>>> {
+        struct Direct<'a>(&'a Gramian, &'a [f64]);
+        impl Visit for Direct<'_> {
+            type Output = Option<Vec<f64>>;
+
+            fn losses<S: Scalarizer + 'static>(&self, method: Result<S>) -> Result<Self::Output> {
+                method.map(|_| None)
+            }
+            fn gramian<W: Weighting + 'static>(&self, method: Result<W>) -> Result<Self::Output> {
+                method.map(|_| None)
+            }
+            fn rows<R: RowWeighting + 'static>(&self, method: Result<R>) -> Result<Self::Output> {
+                method.map(|_| None)
+            }
+            fn rule<R: Rule + 'static>(&self, rule: R, _: &[Preference]) -> Result<Self::Output> {
+                rule.check()?;
+                rule.weights(self.0, self.1).map(Some)
+            }
+        }
+        let names = preferences.iter().enumerate().map(|(i, p)| Preference::new(i.to_string(), *p));
+        self.visit(&names.collect::<Vec<_>>(), &Direct(gramian, preferences))
+    }
+
     /// What the method needs to see.
     pub fn kind(&self) -> MethodKind {
         self.method.kind()
@@ -178,15 +210,26 @@ impl BalanceConfig {
     }
 }
 
+/// A rule is its parameters; anything else is built from them.
+macro_rules! build {
+    ($visitor:ident, rule, $objectives:ident, $parameters:ident) => {
+        $visitor.rule($parameters, $objectives)
+    };
+    ($visitor:ident, $kind:ident, $given:ident, $read:ident, |$objectives:ident, $parameters:ident| $build:expr) => {{
+        let ($objectives, $parameters) = ($given, $read);
+        $visitor.$kind($build)
+    }};
+}
+
 /// One line for each method: its parameters' type, how it is built, and what it needs.
 macro_rules! registry {
-    ($($method:ident: $config:ty, $kind:ident, |$objectives:ident, $parameters:ident| $build:expr;)*) => {
+    ($($method:ident: $config:ty, $kind:ident $(, |$objectives:ident, $parameters:ident| $build:expr)?;)*) => {
         impl BalanceConfig {
             fn visit<V: Visit>(&self, objectives: &[Preference], visitor: &V) -> Result<V::Output> {
                 match self.method {
                     $(Method::$method => {
-                        let ($objectives, $parameters) = (objectives, self.typed::<$config>()?);
-                        visitor.$kind($build)
+                        let parameters = self.typed::<$config>()?;
+                        build!(visitor, $kind, objectives, parameters $(, |$objectives, $parameters| $build)?)
                     })*
                 }
             }
@@ -206,10 +249,6 @@ macro_rules! registry {
 #[serde(default, deny_unknown_fields)]
 struct Nothing {}
 
-fn memoryless<R: Rule>(rule: R, objectives: &[Preference]) -> Result<Memoryless<R>> {
-    Memoryless::new(rule, objectives)
-}
-
 registry! {
     WeightedSum: Nothing, losses, |o, _p| WeightedSum::new(o);
     Uncertainty: UncertaintyConfig, losses, |o, p| UncertaintyWeighting::new(o, p.uncertainty_lr);
@@ -218,16 +257,16 @@ registry! {
     Mean: Nothing, losses, |o, _p| Mean::new(o);
     Constant: crate::scalarizers::ConstantConfig, losses, |o, p| Constant::new(o, &p);
     Random: crate::scalarizers::RandomConfig, losses, |o, p| Random::new(o, p);
-    UpGrad: UpGrad, gramian, |o, p| memoryless(p, o);
-    DualProj: DualProj, gramian, |o, p| memoryless(p, o);
+    UpGrad: UpGrad, rule;
+    DualProj: DualProj, rule;
     PcGrad: crate::methods::PcGradConfig, gramian, |o, p| PcGrad::new(o, &p);
     GradVac: crate::methods::GradVacConfig, gramian, |o, p| GradVac::new(o, p);
-    CaGrad: CaGrad, gramian, |o, p| memoryless(p, o);
+    CaGrad: CaGrad, rule;
     NashMtl: crate::methods::NashMtlConfig, gramian, |o, p| NashMtl::new(o, p);
-    FairGrad: FairGrad, gramian, |o, p| memoryless(p, o);
-    ImtlG: ImtlG, gramian, |o, p| memoryless(p, o);
-    AlignedMtl: AlignedMtl, gramian, |o, p| memoryless(p, o);
-    ConFig: ConFig, gramian, |o, p| memoryless(p, o);
+    FairGrad: FairGrad, rule;
+    ImtlG: ImtlG, rule;
+    AlignedMtl: AlignedMtl, rule;
+    ConFig: ConFig, rule;
     GradDrop: crate::methods::GradDropConfig, rows, |o, p| GradDrop::new(o, p);
     SdmGrad: crate::methods::SdmGradConfig, gramian, |o, p| SdmGrad::new(o, p);
     MoDo: crate::methods::MoDoConfig, gramian, |o, p| MoDo::new(o, p);

@@ -36,7 +36,7 @@ macro_rules! from {
         })*
     };
 }
-from!(bool => Bool, i64 => Integer, f64 => Number, &str => Text, String => Text, Vec<Setting> => List);
+from!(bool => Bool, i64 => Integer, i32 => Integer, f64 => Number, &str => Text, String => Text, Vec<Setting> => List);
 
 /// A method's parameters by name; those that are absent have their defaults.
 pub type Parameters = BTreeMap<String, Setting>;
