@@ -43,6 +43,7 @@
 
 mod adam;
 mod balance;
+pub mod control;
 mod error;
 mod gramian;
 mod jacobian;

@@ -42,7 +42,7 @@ impl WeightingState {
         Ok(values)
     }
 
-    fn any_vector(&self, name: &str) -> Result<Vec<f64>> {
+    pub(crate) fn any_vector(&self, name: &str) -> Result<Vec<f64>> {
         let values = self
             .values
             .get(name)

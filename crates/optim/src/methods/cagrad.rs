@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::adam::check_range;
 use crate::solvers::exact::check_point;
+use crate::solvers::non_negative::solve;
 use crate::solvers::root::falling_root;
 use crate::{Gramian, Result, Rule, min_norm};
 
@@ -28,6 +29,31 @@ impl Default for CaGrad {
 
 /// Shorter than this beside the longest gradient is zero.
 const SHORT: f64 = 1e-9;
+
+/// The `r` at which `‖g_w‖ = radius · r` if the support of `w` were that of the solution, where `w` is linear in `r`.
+fn on_support(products: &[f64], toward: &[f64], w: &[f64], radius: f64) -> Option<f64> {
+    let m = toward.len();
+    let support: Vec<usize> = (0..m).filter(|&i| w[i] > 0.0).collect();
+    // (G w)_i + r b_i = λ on the support and Σ w = 1.
+    let ones = solve(products, m, &support, |_| 1.0)?;
+    let along = solve(products, m, &support, |i| toward[i])?;
+    let (total, sum): (f64, f64) = (ones.iter().sum(), along.iter().sum());
+    let start: Vec<f64> = ones.iter().map(|x| x / total).collect();
+    let slope: Vec<f64> = ones.iter().zip(&along).map(|(x, b)| x * (sum / total) - b).collect();
+    let dot = |a: &[f64], b: &[f64]| -> f64 {
+        support
+            .iter()
+            .zip(a)
+            .map(|(&i, a)| a * support.iter().zip(b).map(|(&j, b)| products[i * m + j] * b).sum::<f64>())
+            .sum()
+    };
+    // ‖start + r slope‖² = radius² r², as a quadratic equation.
+    let (a, b, c) = (dot(&slope, &slope) - radius * radius, dot(&start, &slope), dot(&start, &start));
+    let root = (b * b - a * c).max(0.0).sqrt();
+    // Both roots without cancellation; the wanted one is positive.
+    let q = -(b + b.signum() * root);
+    [q / a, c / q].into_iter().filter(|r| r.is_finite() && *r > 0.0).reduce(f64::min)
+}
 
 impl Rule for CaGrad {
     const NAME: &'static str = "cagrad";
@@ -61,8 +87,21 @@ impl Rule for CaGrad {
         if length(&at(low)) <= SHORT {
             return Ok(vec![0.0; m]);
         }
-        let root = falling_root(low, 1.0 / radius, 1e-13, |r| length(&at(r)) - radius * r);
-        let w = at(root);
+        let gap = |r: f64, w: &[f64]| length(w) - radius * r;
+        let mut found = None;
+        let mut r = (length(&at(low)) / radius).max(low);
+        for _ in 0..12 {
+            let w = at(r);
+            if gap(r, &w).abs() <= 1e-12 * radius * r {
+                found = Some(w);
+                break;
+            }
+            match on_support(&products, &toward, &w, radius) {
+                Some(next) if next > low && next < 1.0 / radius => r = next,
+                _ => break,
+            }
+        }
+        let w = found.unwrap_or_else(|| at(falling_root(low, 1.0 / radius, 1e-13, |r| gap(r, &at(r)))));
         let factor = radius / length(&w).max(SHORT);
         Ok(preferences.iter().zip(&w).map(|(p, w)| p + factor * w).collect())
     }

@@ -158,8 +158,16 @@ impl<'a> Exact<'a> {
         let direction = (0..self.jacobian.width())
             .map(|k| {
                 let rows = self.jacobian.rows();
-                let value =
-                    unscaled.iter().zip(rows).fold(Wide::ZERO, |sum, (w, row)| sum + *w * Wide::from_f64(row[k]));
+                let (mut value, mut size) = (Wide::ZERO, i64::MIN);
+                for (w, row) in unscaled.iter().zip(rows) {
+                    let term = *w * Wide::from_f64(row[k]);
+                    value = value + term;
+                    size = size.max(term.magnitude());
+                }
+                // What is left of terms that cancel is the rounding of a zero.
+                if value.magnitude() < size.saturating_sub(480) {
+                    return 0.0;
+                }
                 finite(value.to_f64())
             })
             .collect();
