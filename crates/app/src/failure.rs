@@ -89,7 +89,15 @@ fn encoder(error: &EncoderError) -> bool {
 }
 
 fn optim(error: &OptimError) -> bool {
-    matches!(error, OptimError::Setting { .. } | OptimError::UnknownMethod { .. } | OptimError::Count { .. })
+    matches!(
+        error,
+        OptimError::Setting { .. }
+            | OptimError::UnknownMethod { .. }
+            | OptimError::Count { .. }
+            | OptimError::Parameter { .. }
+            | OptimError::UnknownObjective { .. }
+            | OptimError::NeedsRows { .. }
+    )
 }
 
 fn recommender(error: &RecommenderError) -> bool {

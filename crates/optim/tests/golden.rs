@@ -1,5 +1,8 @@
 //! Answers of TorchJD and of exact rational arithmetic, from `fixtures/make_torchjd.py`.
 
+// Clippy lets tests unwrap, but not the functions that they share.
+#![allow(clippy::unwrap_used)]
+
 use std::collections::BTreeMap;
 
 use paretune_optim::methods::Pcd;

@@ -1,34 +1,48 @@
 //! How several objectives become one gradient: the configuration and its live state.
 
 use paretune_objectives::Objectives;
-use paretune_optim::{Method, Normalization, Preference, Signals, Weighting, WeightingState};
+use paretune_optim::{Method, OptimError, Parameters, Preference, Signals, Weighting, WeightingState};
 use serde::{Deserialize, Serialize};
 
 use crate::TrainError;
 
-/// How several gradients become one.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+/// How several gradients become one: the method, where gradients are compared, and the method's parameters, in one flat table.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(try_from = "Unchecked")]
 pub struct BalanceConfig {
-    /// `weighted-sum`, `uncertainty` or `mgda`.
+    /// Any of [`Method::ALL`] that does not need the gradients themselves.
     pub method: Method,
     /// Where gradients are compared; read by methods that look at gradients.
     pub gradients: GradientCut,
-    /// How MGDA brings the gradients to one scale.
-    pub normalize: Normalization,
-    /// Learning rate of the log-variances of uncertainty weighting.
-    pub uncertainty_lr: f64,
+    /// The method's parameters; those that are absent have their defaults.
+    #[serde(flatten)]
+    pub parameters: Parameters,
 }
 
-impl Default for BalanceConfig {
-    fn default() -> Self {
-        let optim = paretune_optim::BalanceConfig::default();
-        Self {
-            method: optim.method,
-            gradients: GradientCut::default(),
-            normalize: optim.normalize,
-            uncertainty_lr: optim.uncertainty_lr,
-        }
+#[derive(Deserialize)]
+struct Unchecked {
+    #[serde(default)]
+    method: Method,
+    #[serde(default)]
+    gradients: GradientCut,
+    #[serde(flatten)]
+    parameters: Parameters,
+}
+
+impl TryFrom<Unchecked> for BalanceConfig {
+    type Error = OptimError;
+
+    /// Refuses parameters that the method does not have.
+    fn try_from(read: Unchecked) -> Result<Self, OptimError> {
+        let config = Self { method: read.method, gradients: read.gradients, parameters: read.parameters };
+        config.method().check()?;
+        Ok(config)
+    }
+}
+
+impl BalanceConfig {
+    fn method(&self) -> paretune_optim::BalanceConfig {
+        paretune_optim::BalanceConfig { method: self.method, parameters: self.parameters.clone() }
     }
 }
 
@@ -61,13 +75,8 @@ impl Balancer {
             .zip(weights)
             .map(|(objective, weight)| Preference::new(&objective.name, *weight))
             .collect();
-        let optim = paretune_optim::BalanceConfig {
-            method: config.method,
-            normalize: config.normalize,
-            uncertainty_lr: config.uncertainty_lr,
-        };
         Ok(Self {
-            weighting: optim.build(&preferences)?,
+            weighting: config.method().build(&preferences)?,
             cut: config.gradients,
             wanted: weights.iter().map(|weight| *weight > 0.0).collect(),
         })

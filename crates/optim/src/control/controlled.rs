@@ -83,9 +83,12 @@ impl Weighting for Controlled {
     fn restore(&mut self, state: &WeightingState) -> Result<()> {
         let clock = state.vector(CLOCK, 1)?;
         let memory = state.any_vector(MEMORY)?;
-        // The method first: it refuses a state of another one, and nothing has changed by then.
-        self.method.restore(state)?;
+        let before = self.controller.memory();
         self.controller.remember(&memory)?;
+        if let Err(error) = self.method.restore(state) {
+            self.controller.remember(&before)?;
+            return Err(error);
+        }
         self.step = clock[0] as u64;
         Ok(())
     }

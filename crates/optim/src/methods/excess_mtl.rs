@@ -91,16 +91,16 @@ impl RowWeighting for ExcessMtl {
         self.memory.step += 1;
         if step >= self.config.warmup {
             let first = step == self.config.warmup;
-            for i in 0..m {
+            for (i, risk) in risks.iter_mut().enumerate() {
                 if first && self.config.warmup == 0 {
                     // As the authors' code: the first risk is its own measure only from the next step on.
-                    self.memory.values[INITIAL][i] = risks[i];
+                    self.memory.values[INITIAL][i] = *risk;
                     continue;
                 }
                 if first {
                     self.memory.values[INITIAL][i] = self.memory.values[WARMUP][i] / self.config.warmup as f64;
                 }
-                risks[i] /= self.memory.values[INITIAL][i] + SMALL;
+                *risk /= self.memory.values[INITIAL][i] + SMALL;
             }
             let logits: Vec<f64> = self.memory.values[WEIGHTS]
                 .iter()

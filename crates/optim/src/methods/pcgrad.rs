@@ -72,7 +72,7 @@ enum Order {
     Expected,
 }
 
-/// The expectation visits about `e · (m - 1)!` nodes for each objective.
+/// The expectation may visit as many as `e · (m - 1)!` sequences of projections for each objective.
 const MOST_EXPECTED: usize = 8;
 
 impl PcGrad {
@@ -136,7 +136,7 @@ impl Weighting for PcGrad {
             let mut own = vec![0.0; m];
             own[i] = 1.0;
             let projected = match self.order {
-                Order::Expected => expected(gramian, own, (0..m).filter(|&j| !skipped(j)).collect()),
+                Order::Expected => expected(gramian, i, &(0..m).filter(|&j| !skipped(j)).collect::<Vec<_>>()),
                 _ => orders.into_iter().filter(|&j| !skipped(j)).fold(own, |own, j| project(gramian, own, j)),
             };
             weights.iter_mut().zip(projected).for_each(|(w, x)| *w += m as f64 * share * x);
@@ -169,23 +169,79 @@ fn project(gramian: &Gramian, mut weights: Vec<f64>, j: usize) -> Vec<f64> {
     weights
 }
 
-/// The mean over all orders of `left`: whichever comes first leaves the same problem with one fewer. A vector that conflicts
-/// with nothing left stays as it is in every order, which prunes most of the tree.
-fn expected(gramian: &Gramian, weights: Vec<f64>, left: Vec<usize>) -> Vec<f64> {
-    let conflicts: Vec<Option<f64>> = left.iter().map(|&j| conflict(gramian, &weights, j)).collect();
-    if conflicts.iter().all(Option::is_none) {
-        return weights;
+/// The exact mean over all orders in which gradient `i` meets the objectives in `others`.
+///
+/// Meeting an objective without a conflict changes nothing but what is left, so orders that differ only in when that happens are followed
+/// together: a node is a sequence of projections that took place, with the probability of every set that may be left.
+fn expected(gramian: &Gramian, i: usize, others: &[usize]) -> Vec<f64> {
+    let m = gramian.size();
+    let cosines: Vec<f64> = (0..m * m).map(|k| gramian.cosine(k / m, k % m)).collect();
+    let mut unit = [0.0; MOST_EXPECTED];
+    unit[i] = 1.0;
+    let mut along = [0.0; MOST_EXPECTED];
+    along[..m].copy_from_slice(&cosines[i * m..(i + 1) * m]);
+    let mut left = [0.0; 1 << MOST_EXPECTED];
+    left[others.iter().fold(0, |set, j| set | 1 << j)] = 1.0;
+    let mut mean = [0.0; MOST_EXPECTED];
+    Tree { cosines: &cosines, m }.visit(&unit, &along, left, &mut mean);
+    (0..m)
+        .map(|j| match mean[j] {
+            own if j == i => own,
+            0.0 => 0.0,
+            other => (other * (gramian.norm(i) / gramian.norm(j))).min(f64::MAX),
+        })
+        .collect()
+}
+
+struct Tree<'a> {
+    cosines: &'a [f64],
+    m: usize,
+}
+
+impl Tree<'_> {
+    /// `unit` holds the turned gradient's coefficients on unit gradients, `along` its products with them, `left` the probability of each
+    /// set of objectives still to meet. Adds `unit` to `mean` with the probability that it stays.
+    fn visit(
+        &self,
+        unit: &[f64; MOST_EXPECTED],
+        along: &[f64; MOST_EXPECTED],
+        mut left: [f64; 1 << MOST_EXPECTED],
+        mean: &mut [f64; MOST_EXPECTED],
+    ) {
+        let sets = 1_usize << self.m;
+        let conflicts = (0..self.m).filter(|&j| along[j] < 0.0).fold(0, |set, j| set | 1_usize << j);
+        let mut stays = 0.0;
+        let mut meets = [0.0; MOST_EXPECTED];
+        let mut next = [[0.0; 1 << MOST_EXPECTED]; MOST_EXPECTED];
+        // Larger sets come first: removing an objective makes the number smaller. The empty set stays as it is.
+        stays += left[0];
+        for set in (1..sets).rev() {
+            if left[set] == 0.0 {
+                continue;
+            }
+            if set & conflicts == 0 {
+                stays += left[set];
+                continue;
+            }
+            let share = left[set] / f64::from(set.count_ones());
+            for j in (0..self.m).filter(|j| set >> j & 1 == 1) {
+                let rest = set & !(1 << j);
+                if conflicts >> j & 1 == 1 {
+                    next[j][rest] += share;
+                    meets[j] += share;
+                } else {
+                    left[rest] += share;
+                }
+            }
+        }
+        mean.iter_mut().zip(unit).for_each(|(m, u)| *m += stays * u);
+        for j in (0..self.m).filter(|&j| meets[j] > 0.0) {
+            let (mut unit, mut turned) = (*unit, *along);
+            unit[j] -= along[j];
+            (0..self.m).for_each(|k| turned[k] -= along[j] * self.cosines[j * self.m + k]);
+            self.visit(&unit, &turned, next[j], mean);
+        }
     }
-    let share = 1.0 / left.len() as f64;
-    let mut mean = vec![0.0; weights.len()];
-    for (k, amount) in conflicts.iter().enumerate() {
-        let mut next = weights.clone();
-        next[left[k]] += amount.unwrap_or(0.0);
-        let rest: Vec<usize> = left.iter().copied().filter(|&j| j != left[k]).collect();
-        let deeper = expected(gramian, next, rest);
-        mean.iter_mut().zip(deeper).for_each(|(m, x)| *m += share * x);
-    }
-    mean
 }
 
 #[cfg(test)]

@@ -85,10 +85,10 @@ impl Wide {
             return out;
         }
         let (limbs, bits) = ((by / 64) as usize, (by % 64) as u32);
-        for k in limbs..LIMBS {
+        for (k, limb) in out.iter_mut().enumerate().skip(limbs) {
             let high = self.mantissa[k - limbs];
             let before = if k > limbs { self.mantissa[k - limbs - 1] } else { 0 };
-            out[k] = if bits == 0 { high } else { high >> bits | before << (64 - bits) };
+            *limb = if bits == 0 { high } else { high >> bits | before << (64 - bits) };
         }
         out
     }
