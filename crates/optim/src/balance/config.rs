@@ -383,4 +383,14 @@ mod tests {
         let known = BalanceConfig::new(Method::SdmGrad).known_parameters();
         assert_eq!(known, ["lr", "momentum", "iterations", "lambda"]);
     }
+
+    #[test]
+    fn a_toml_table_goes_round() {
+        let text = "method = \"epsilon-constraint\"\nmargin = 1\nprimary = \"click\"\n\n[bounds]\nrating = 0.4\n";
+        let config: BalanceConfig = toml::from_str(text).unwrap();
+        assert_eq!(toml::to_string(&config).unwrap(), text);
+        assert_eq!(toml::from_str::<BalanceConfig>("").unwrap(), BalanceConfig::default());
+        let error = toml::from_str::<BalanceConfig>("method = \"mgda\"\nc = 1").unwrap_err().to_string();
+        assert!(error.contains("no parameter c") && error.contains("its parameters are normalize"), "{error}");
+    }
 }

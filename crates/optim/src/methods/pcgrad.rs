@@ -261,7 +261,7 @@ mod tests {
 
     #[test]
     fn the_expectation_is_the_mean_of_all_fixed_orders() {
-        let mut mean = vec![0.0; 4];
+        let mut mean = [0.0; 4];
         let mut count = 0.0;
         for code in 0..256_usize {
             let order: Vec<usize> = (0..4).map(|k| code >> (2 * k) & 3).collect();
@@ -290,7 +290,7 @@ mod tests {
         let mut resumed = build("\"seeded\"");
         resumed.restore(&other.state()).unwrap();
         assert_eq!(step(&mut resumed), second);
-        let mut mean = vec![0.0; 4];
+        let mut mean = [0.0; 4];
         for _ in 0..4000 {
             mean.iter_mut().zip(step(&mut one)).for_each(|(m, w)| *m += w / 4000.0);
         }
