@@ -125,7 +125,7 @@ fn projection_residual(gramian: &Gramian, u: &[f64], w: &[f64]) -> f64 {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 150, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 1000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn every_method_answers_with_finite_numbers((_, rows) in matrix(1..12, 1..20)) {

@@ -34,13 +34,33 @@ pub(crate) fn non_negative<T: Number>(h: &[T], b: &[T], start: &[usize], bounded
         let Some(entering) = steepest(h, b, &x, &support, &blocked) else {
             break;
         };
-        match enter(h, b, &mut x, &mut support, entering, bounded) {
-            Entered::Moved => blocked.fill(false),
-            Entered::Rounding => blocked[entering] = true,
+        let (mut next, mut among) = (x.clone(), support.clone());
+        match enter(h, b, &mut next, &mut among, entering, bounded) {
+            // A support whose rows depend on each other after all could not be left again, and a value that did not fall is no
+            // move: both come of rounding.
+            Entered::Moved if solve(h, m, &among, |i| b[i]).is_some() && value(h, b, &next) < value(h, b, &x) => {
+                (x, support) = (next, among);
+                blocked.fill(false);
+            }
+            Entered::Moved | Entered::Rounding => blocked[entering] = true,
             Entered::Unbounded => return None,
         }
     }
     Some(x)
+}
+
+/// `½ xᵀHx - bᵀx`, times 2.
+fn value<T: Number>(h: &[T], b: &[T], x: &[T]) -> T {
+    let m = b.len();
+    let mut total = T::ZERO;
+    for i in (0..m).filter(|&i| x[i] > T::ZERO) {
+        let mut row = -(b[i] + b[i]);
+        for j in (0..m).filter(|&j| x[j] > T::ZERO) {
+            row = row + h[i * m + j] * x[j];
+        }
+        total = total + row * x[i];
+    }
+    total
 }
 
 /// The variable outside of the support along which the objective falls fastest, if by more than rounding.
