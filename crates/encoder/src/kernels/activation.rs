@@ -25,12 +25,12 @@ pub(crate) enum Activation {
 #[inline(always)]
 fn normal(x: f32) -> (f32, f32) {
     let gauss = exp(-0.5 * x * x);
-    let t = 1.0 / (1.0 + 0.327_591_1 * std::f32::consts::FRAC_1_SQRT_2 * x.abs());
-    let p = 1.061_405_4;
-    let p = p * t - 1.453_152;
-    let p = p * t + 1.421_413_7;
-    let p = p * t - 0.284_496_74;
-    let p = p * t + 0.254_829_6;
+    let t = 1.0 / x.abs().mul_add(0.327_591_1 * std::f32::consts::FRAC_1_SQRT_2, 1.0);
+    let p = 1.061_405_4f32;
+    let p = p.mul_add(t, -1.453_152);
+    let p = p.mul_add(t, 1.421_413_7);
+    let p = p.mul_add(t, -0.284_496_74);
+    let p = p.mul_add(t, 0.254_829_6);
     let tail = 0.5 * p * t * gauss;
     (if x > 0.0 { 1.0 - tail } else { tail }, gauss)
 }

@@ -43,6 +43,8 @@ struct Scratch {
     /// Probabilities and their gradients: rows padded to a multiple of 16, so that no loop has a scalar rest.
     scores: Vec<f32>,
     grads: Vec<f32>,
+    /// One row of probabilities after dropout.
+    masked: Vec<f32>,
     panels: [Vec<f32>; 2],
 }
 
@@ -156,7 +158,8 @@ impl Sequence {
     fn backward(&self, qkv: &[f32], log_sums: &[f32], grad: &[f32], scratch: &mut Scratch, out: &mut [f32]) {
         let (length, stride, hidden) = (self.length, self.stride(), self.hidden());
         let (width, columns) = (self.width, 3 * self.hidden());
-        let Scratch { scores, grads, panels: [panels, others] } = scratch;
+        let Scratch { scores, grads, masked, panels: [panels, others] } = scratch;
+        masked.resize(stride, 0.0);
         scores.resize(length * stride, 0.0);
         grads.resize(length * stride, 0.0);
         for head in 0..self.heads {
@@ -173,14 +176,25 @@ impl Sequence {
                         let log_sum = log_sums[query * self.heads + head];
                         grads[length..].fill(0.0);
                         kept.iter_mut().for_each(|score| *score = exp(*score * self.scale - log_sum));
-                        let mask = self.mask.map(|mask| mask.row(self.mask_row(query, head)));
-                        if let Some(mask) = &mask {
-                            mask.apply(grads);
-                        }
-                        let inner = dot(grads, kept);
-                        grads.iter_mut().zip(&*kept).for_each(|(grad, p)| *grad = p * (*grad - inner) * self.scale);
-                        if let Some(mask) = &mask {
-                            mask.apply(kept);
+                        match self.mask.map(|mask| mask.row(self.mask_row(query, head))) {
+                            None => {
+                                let inner = dot(grads, kept);
+                                let pairs = grads.iter_mut().zip(&*kept);
+                                pairs.for_each(|(grad, p)| *grad = p * (*grad - inner) * self.scale);
+                            }
+                            Some(mask) => {
+                                // Each factor is worked out once.
+                                let triples = grads.iter_mut().zip(&*kept).zip(&mut *masked).enumerate();
+                                for (column, ((grad, p), masked)) in triples {
+                                    let factor = mask.factor(column);
+                                    *grad *= factor;
+                                    *masked = p * factor;
+                                }
+                                let inner = dot(grads, kept);
+                                let pairs = grads.iter_mut().zip(&*kept);
+                                pairs.for_each(|(grad, p)| *grad = p * (*grad - inner) * self.scale);
+                                kept.copy_from_slice(masked);
+                            }
                         }
                     }
                 },

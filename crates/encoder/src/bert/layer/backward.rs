@@ -4,7 +4,7 @@ use super::forward::{Run, Saved};
 use super::weights::{COUNT, Parameters, Sizes, Weights, place};
 use crate::kernels::buffers::Buffer;
 use crate::kernels::dropout::{Mask, masked};
-use crate::kernels::gemm::{Arithmetic, Panels, Stack, View, plain, product};
+use crate::kernels::gemm::{Arithmetic, Panels, Stack, View, plain, product, product_vec};
 use crate::kernels::linear::column_sums;
 use crate::kernels::simd::add;
 
@@ -43,10 +43,8 @@ impl Backward<'_> {
     fn matrix(&self, trained: bool, grad: &[f32], x: &[f32], tokens: usize) -> Option<Vec<f32>> {
         trained.then(|| {
             let (outputs, inputs) = (grad.len() / tokens, x.len() / tokens);
-            let mut out = vec![0f32; outputs * inputs];
             let panels = Panels::new(Stack::new(&[x], inputs), self.arithmetic);
-            product(View::new(grad, tokens, outputs).t(), &panels, &mut out, &mut [], plain);
-            out
+            product_vec(View::new(grad, tokens, outputs).t(), &panels)
         })
     }
 

@@ -74,6 +74,12 @@ fn a_layer_on_the_longest_sequence_equals_its_definition() {
     Case::new("gelu", (20, 5, 33), &[1, 512, 1]).check("512 tokens");
 }
 
+/// Wide enough that every product is computed in several blocks of columns, whose biases and residuals begin elsewhere.
+#[test]
+fn a_wide_layer_equals_its_definition() {
+    Case::new("gelu", (640, 4, 1152), &[5, 1, 9]).check("640 wide");
+}
+
 #[test]
 fn a_layer_on_one_token_equals_its_definition() {
     for sizes in SIZES {

@@ -80,6 +80,31 @@ pub(super) fn product<F>(left: View<'_>, right: &Panels, out: &mut [f32], second
 where
     F: Fn(usize, usize, &mut [f32], &mut [f32]) + Sync,
 {
+    let second = if second.is_empty() { None } else { Some(second.as_mut_ptr()) };
+    // SAFETY: both have `left.rows · right.columns()` numbers, as `super::product` asserts, and are borrowed mutably.
+    unsafe { run(left, right, out.as_mut_ptr(), second, finish) }
+}
+
+/// The product in a new vector.
+pub(super) fn product_vec(left: View<'_>, right: &Panels) -> Vec<f32> {
+    let length = left.rows * right.columns();
+    let mut out = Vec::with_capacity(length);
+    // SAFETY: `run` writes every one of the `length` numbers, for which there is room, before it reads it: the first pass over the
+    // tiles stores sums, only later ones add to them. There is at least one pass.
+    unsafe {
+        run(left, right, out.as_mut_ptr(), None, super::plain);
+        out.set_len(length);
+    }
+    out
+}
+
+/// # Safety
+/// `out`, and `second` if there is one, are valid for writes of `left.rows · right.columns()` numbers by nobody else; `second` is
+/// initialized. `finish` sees only numbers of `out` that have been written.
+unsafe fn run<F>(left: View<'_>, right: &Panels, out: *mut f32, second: Option<*mut f32>, finish: F)
+where
+    F: Fn(usize, usize, &mut [f32], &mut [f32]) + Sync,
+{
     let (rows, columns) = (left.rows, right.columns());
     let arithmetic = right.arithmetic();
     let Some((panels, scales, offsets)) = right.packed() else { return };
@@ -88,9 +113,9 @@ where
     // Values in the rows' own memory need no packing.
     let direct = arithmetic == Arithmetic::F32 && left.by_row();
     let cut = Cut::new(rows, columns, lanes, arithmetic, direct);
-    let has_second = !second.is_empty();
-    let target = Output { start: out.as_mut_ptr(), columns };
-    let second = Output { start: second.as_mut_ptr(), columns };
+    let has_second = second.is_some();
+    let target = Output { start: out, columns };
+    let second = Output { start: second.unwrap_or(std::ptr::null_mut()), columns };
     let down = rows.div_ceil(cut.rows);
     let across = columns.div_ceil(cut.columns);
     let passes = lanes.div_ceil(cut.lanes).max(1);
@@ -131,8 +156,8 @@ where
                     };
                     // SAFETY: panels are packed only if the processor has the instructions of their arithmetic. Left: `height` rows
                     // and `lane_range` lie in `left` (checked by the constructors of `View`) or in `block`, which `pack` has sized for them. Right: the
-                    // slice above. Out: rows and columns are below those of `out`, whose length `super::product` checked, and this
-                    // task's rectangle is its own.
+                    // slice above. Out: rows and columns are below those that the caller vouches for, and this task's rectangle
+                    // is its own.
                     unsafe {
                         match arithmetic {
                             Arithmetic::F32 => avx512::float(height, &tile),

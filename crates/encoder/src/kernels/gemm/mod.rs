@@ -138,6 +138,19 @@ where
     }
 }
 
+/// The plain product in a vector of its own, which is not filled with zeros first.
+pub(crate) fn product_vec(left: View<'_>, right: &Panels) -> Vec<f32> {
+    let length = left.rows() * right.columns();
+    if !right.is_packed() || left.columns() != right.inner() || length == 0 {
+        let mut out = vec![0f32; length];
+        product(left, right, &mut out, &mut [], plain);
+        return out;
+    }
+    let (rows, inner, columns, arithmetic) = (left.rows(), left.columns(), right.columns(), right.arithmetic());
+    let _span = tracing::trace_span!("product", rows, inner, columns, %arithmetic).entered();
+    blocks::product_vec(left, right)
+}
+
 /// `target = left · right` on the calling thread, for small products inside of a parallel loop.
 ///
 /// `right` is packed by the caller: for each 32 columns of the target, one after the other, `left.columns()` rows of 32 numbers.

@@ -26,7 +26,11 @@ impl<'a> Stack<'a> {
         Self { parts, width, rows: numbers / width * parts.len() }
     }
 
+    #[inline(always)]
     fn row(&self, row: usize) -> &'a [f32] {
+        if let [whole] = self.parts {
+            return &whole[row * self.width..][..self.width];
+        }
         let height = self.rows / self.parts.len();
         &self.parts[row / height][row % height * self.width..][..self.width]
     }
@@ -90,7 +94,12 @@ impl Panels {
                     transpose(&stack, panel * COLUMNS, target, arithmetic);
                 });
             } else {
-                targets.enumerate().for_each(|(panel, target)| copy(&stack, panel * COLUMNS, target, arithmetic));
+                // Several panels at once, so that longer pieces of each row are read.
+                let group = (panels / (2 * rayon::current_num_threads())).clamp(1, 4);
+                let targets = buffer.par_chunks_mut(group * lanes * COLUMNS);
+                targets
+                    .enumerate()
+                    .for_each(|(at, target)| copy(&stack, at * group * COLUMNS, target, lanes, arithmetic));
             }
         }
         Self { inner, columns, arithmetic, store: Store::Packed { lanes: buffer, scales, offsets } }
@@ -159,18 +168,24 @@ fn transpose(stack: &Stack<'_>, first: usize, target: &mut [u32], arithmetic: Ar
     }
 }
 
-/// A panel whose columns are columns of `stack`.
-fn copy(stack: &Stack<'_>, first: usize, target: &mut [u32], arithmetic: Arithmetic) {
-    let columns = first..(first + COLUMNS).min(stack.width);
+/// Neighbouring panels of `lanes` lanes, whose columns are columns of `stack`.
+fn copy(stack: &Stack<'_>, first: usize, target: &mut [u32], lanes: usize, arithmetic: Arithmetic) {
+    let panels = target.len() / (lanes * COLUMNS);
     let per_lane = arithmetic.values_per_lane();
     vectorized(
         #[inline(always)]
         || {
-            for (lane, target) in target.chunks_exact_mut(COLUMNS).enumerate() {
+            for lane in 0..lanes {
                 let p = lane * per_lane;
-                let low = &stack.row(p)[columns.clone()];
-                let high = if per_lane == 2 && p + 1 < stack.rows { &stack.row(p + 1)[columns.clone()] } else { &[] };
-                interleave(low, high, target, arithmetic);
+                let low = stack.row(p);
+                let high = if per_lane == 2 && p + 1 < stack.rows { stack.row(p + 1) } else { &[] };
+                for panel in 0..panels {
+                    let start = first + panel * COLUMNS;
+                    let end = (start + COLUMNS).min(stack.width);
+                    let target = &mut target[(panel * lanes + lane) * COLUMNS..][..COLUMNS];
+                    let high = high.get(start..end).unwrap_or(&[]);
+                    interleave(&low[start..end], high, target, arithmetic);
+                }
             }
         },
     );
