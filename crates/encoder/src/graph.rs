@@ -45,7 +45,8 @@ pub struct Gradients {
 }
 
 impl Gradients {
-    /// The gradient of `tensor`; none for a table with a [`rows`](Self::rows) gradient.
+    /// The gradient of `tensor`. A table with a [`rows`](Self::rows) gradient has none here, unless an operation besides the
+    /// encoder's embeddings used it too: its gradient is the sum of both then.
     pub fn get(&self, tensor: &Tensor) -> Option<&Tensor> {
         self.dense.get(tensor)
     }

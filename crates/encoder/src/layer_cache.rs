@@ -1,13 +1,14 @@
 //! What frozen lower layers make of a text is always the same: it is computed once and remembered.
 //!
 //! An entry is the `[tokens, hidden]` matrix that enters the first trained layer. Entries live in memory up to a bound, further ones in
-//! a file, whose name holds a fingerprint of the frozen weights; a later run with the same weights finds it.
+//! a file, whose name holds a fingerprint of the frozen weights; a later run with the same weights finds it. With AVX-512 a text's
+//! numbers are the same bits in any batch, so that remembering changes nothing; elsewhere the last digits may depend on the batch.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use candle_core::{Device, Tensor};
 use paretune_features::Packed;
@@ -93,15 +94,17 @@ impl LayerCache {
     /// What enters layer [`layers`](Self::layers), `[tokens, hidden]`; a constant.
     pub(crate) fn get(&self, bert: &Bert, packed: &Packed) -> Result<Tensor, EncoderError> {
         let keys: Vec<Key> = (0..packed.len()).map(|at| key(sequence(packed, at))).collect();
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let mut out = vec![0f32; packed.tokens() * self.hidden];
         let mut missing = Vec::new();
+        let mut state = self.lock();
         for (at, key) in keys.iter().enumerate() {
             let rows = packed.offsets[at] as usize * self.hidden..packed.offsets[at + 1] as usize * self.hidden;
             if !state.read(key, &mut out[rows])? {
                 missing.push(at);
             }
         }
+        // Not held while computing: a thread that waits for others may take up work that asks this cache.
+        drop(state);
         let wanted = Packed::from_sequences(missing.iter().map(|&at| sequence(packed, at)));
         let mut missing = missing.into_iter();
         for (_, part) in parts(&wanted, BATCH) {
@@ -109,6 +112,7 @@ impl LayerCache {
             let pass = Pass { arithmetic: self.arithmetic, ..Pass::INFERENCE };
             let x = bert.embed(&part, pass)?;
             let x = bert.layers(&x, 0..self.layers, &offsets, pass)?.flatten_all()?.to_vec1::<f32>()?;
+            let mut state = self.lock();
             for (pair, at) in part.offsets.windows(2).zip(&mut missing) {
                 let rows = &x[pair[0] as usize * self.hidden..pair[1] as usize * self.hidden];
                 out[packed.offsets[at] as usize * self.hidden..][..rows.len()].copy_from_slice(rows);
@@ -116,6 +120,12 @@ impl LayerCache {
             }
         }
         Ok(Tensor::from_vec(out, (packed.tokens(), self.hidden), &Device::Cpu)?)
+    }
+}
+
+impl LayerCache {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -149,8 +159,8 @@ impl State {
     }
 }
 
-/// The bytes of an entry's head: its key and the number of its values.
-const HEAD: u64 = 24;
+/// The bytes of an entry's head: its key, the number of its values and their check.
+const HEAD: u64 = 32;
 
 impl Disk {
     /// Opens the file, or makes it. None if another process has it: that one fills it.
@@ -171,7 +181,7 @@ impl Disk {
             let mut head = [0u8; HEAD as usize];
             disk.file.seek(SeekFrom::Start(disk.end)).map_err(failed)?;
             disk.file.read_exact(&mut head).map_err(failed)?;
-            let (key, count) = (head.first_chunk::<16>(), head.last_chunk::<8>());
+            let (key, count) = (head.first_chunk::<16>(), head[16..].first_chunk::<8>());
             let (Some(key), Some(count)) = (key, count) else { break };
             let count = u64::from_le_bytes(*count);
             let start = disk.end + HEAD;
@@ -190,9 +200,15 @@ impl Disk {
         if count != rows.len() {
             return Ok(false);
         }
-        let mut bytes = vec![0u8; 4 * count];
-        let read = self.file.seek(SeekFrom::Start(start)).and_then(|_| self.file.read_exact(&mut bytes));
+        let mut bytes = vec![0u8; 8 + 4 * count];
+        let read = self.file.seek(SeekFrom::Start(start - 8)).and_then(|_| self.file.read_exact(&mut bytes));
         read.map_err(|source| EncoderError::Cache { path: self.path.clone(), source })?;
+        let (stored, bytes) = bytes.split_at(8);
+        if stored != check(bytes) {
+            // Damaged, as after a power cut: it is computed and written anew.
+            self.entries.remove(key);
+            return Ok(false);
+        }
         for (value, bytes) in rows.iter_mut().zip(bytes.as_chunks::<4>().0) {
             *value = f32::from_le_bytes(*bytes);
         }
@@ -203,13 +219,22 @@ impl Disk {
         let mut bytes = Vec::with_capacity(HEAD as usize + 4 * rows.len());
         bytes.extend_from_slice(&key);
         bytes.extend_from_slice(&(rows.len() as u64).to_le_bytes());
+        bytes.extend_from_slice(&[0; 8]);
         rows.iter().for_each(|value| bytes.extend_from_slice(&value.to_le_bytes()));
+        let sum = check(&bytes[HEAD as usize..]);
+        bytes[HEAD as usize - 8..HEAD as usize].copy_from_slice(&sum);
         let written = self.file.seek(SeekFrom::Start(self.end)).and_then(|_| self.file.write_all(&bytes));
         written.map_err(|source| EncoderError::Cache { path: self.path.clone(), source })?;
         self.entries.insert(key, (self.end + HEAD, rows.len()));
         self.end += bytes.len() as u64;
         Ok(())
     }
+}
+
+/// The first bytes of the numbers' digest.
+fn check(bytes: &[u8]) -> [u8; 8] {
+    let digest = Sha256::digest(bytes);
+    std::array::from_fn(|at| digest[at])
 }
 
 fn key(tokens: &[u32]) -> Key {

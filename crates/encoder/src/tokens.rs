@@ -18,6 +18,13 @@ pub(crate) fn check(packed: &Packed, config: &BertConfig) -> Result<(), EncoderE
     if let Some(sequence) = packed.offsets.windows(2).position(|pair| pair[0] >= pair[1]) {
         return invalid(format!("sequence {sequence} has no tokens; give each at least its special tokens"));
     }
+    let counted = packed.offsets.windows(2).flat_map(|pair| 0..pair[1] - pair[0]);
+    if let Some(token) = packed.positions.iter().zip(counted).position(|(position, expected)| *position != expected) {
+        return invalid(format!(
+            "token {token} has position {}; positions count from 0 in each sequence",
+            packed.positions[token]
+        ));
+    }
     let (vocabulary, limit) = (config.vocab_size, config.max_position_embeddings);
     if let Some(&id) = packed.ids.iter().find(|&&id| id as usize >= vocabulary) {
         return Err(EncoderError::UnknownToken { id, vocabulary });

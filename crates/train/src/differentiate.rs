@@ -7,11 +7,13 @@ use crate::TrainError;
 
 /// The gradient of one variable, if there is one: of some rows for word embeddings, dense for all else.
 pub(crate) fn gradient(found: &paretune_encoder::Gradients, var: &Var) -> Result<Option<Gradient>, TrainError> {
-    if let Some(table) = found.rows(var) {
-        let height = var.dim(0)?;
-        return Ok(Some(Gradient::Rows { rows: table.rows.clone(), values: table.values.clone(), height }));
-    }
-    Ok(found.get(var).cloned().map(Gradient::from))
+    let dense = found.get(var).cloned().map(Gradient::from);
+    let Some(table) = found.rows(var) else { return Ok(dense) };
+    let rows = Gradient::Rows { rows: table.rows.clone(), values: table.values.clone(), height: var.dim(0)? };
+    Ok(Some(match dense {
+        Some(dense) => dense.plus(&rows)?,
+        None => rows,
+    }))
 }
 
 /// The gradients of `parameters` by name; a parameter that the loss does not depend on has no entry.

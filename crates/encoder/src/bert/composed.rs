@@ -161,7 +161,7 @@ pub(crate) fn pool(hidden: &Tensor, offsets: &[u32], kind: Pooling) -> Result<Te
     match kind {
         Pooling::Cls => padded.narrow(1, 0, 1)?.contiguous()?.reshape((sequences, width)),
         Pooling::Mean => {
-            let real = (bias.detach() * 1e-30)?.affine(1.0, 1.0)?;
+            let real = bias.eq(0.0)?.to_dtype(hidden.dtype())?;
             padded.broadcast_mul(&real)?.sum(1)?.broadcast_div(&real.sum(1)?)
         }
         Pooling::Max => padded.broadcast_add(&bias)?.max(1),

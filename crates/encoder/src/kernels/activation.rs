@@ -62,6 +62,9 @@ fn gelu_tanh_value(x: f32) -> f32 {
 
 #[inline(always)]
 fn gelu_tanh_slope(x: f32) -> f32 {
+    // Beyond this the slope is 0 or 1, and squares would overflow. Written as selections, so that NaN passes through.
+    let x = if x > 1e4 { 1e4 } else { x };
+    let x = if x < -1e4 { -1e4 } else { x };
     let (tanh, inner) = tanh_inner(x);
     0.5 * (1.0 + tanh) + 0.5 * x * (1.0 - tanh * tanh) * inner
 }

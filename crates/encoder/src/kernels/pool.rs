@@ -46,7 +46,10 @@ fn one(rows: &[f32], target: &mut [f32], kind: Pooling) {
         }
         Pooling::Max => {
             for row in rows {
-                let larger = |target: &mut f32, value: f32| *target = if value > *target { value } else { *target };
+                // NaN stays visible.
+                let larger = |target: &mut f32, value: f32| {
+                    *target = if value > *target || value.is_nan() { value } else { *target }
+                };
                 target.iter_mut().zip(row).for_each(|(target, &value)| larger(target, value));
             }
         }

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use candle_core::Tensor;
 use paretune_encoder::{Arithmetic, CacheOptions, Encoder, EncoderError, LoadOptions, Trainable};
 use paretune_features::{Packed, Tokenized};
+use rayon::prelude::*;
+use sha2::{Digest, Sha256};
 
 use super::{batch, loss, numbers, packed, tiny_files};
 
@@ -127,8 +129,8 @@ fn what_is_on_disk_is_found_again() {
     assert_eq!(length(&file(folder.path())), 0);
     assert_same(&encoder, &plain, "first");
     let size = length(&file(folder.path()));
-    // Each of five texts once: its numbers and a head of 24 bytes.
-    assert_eq!(size, 5 * 24 + 4 * 32 * (5 + 2 + 26 + 7 + 3));
+    // Each of five texts once: its numbers and a head of 32 bytes.
+    assert_eq!(size, 5 * 32 + 4 * 32 * (5 + 2 + 26 + 7 + 3));
     drop(encoder);
     let encoder = top(disk(folder.path()));
     assert_same(&encoder, &plain, "again");
@@ -138,7 +140,10 @@ fn what_is_on_disk_is_found_again() {
     // The file is really read: another number in it shows.
     let path = file(folder.path());
     let mut bytes = std::fs::read(&path).unwrap();
-    bytes[24..28].copy_from_slice(&100f32.to_le_bytes());
+    bytes[32..36].copy_from_slice(&100f32.to_le_bytes());
+    let count = u64::from_le_bytes(*bytes[16..].first_chunk().unwrap()) as usize;
+    let check = Sha256::digest(&bytes[32..32 + 4 * count]);
+    bytes[24..32].copy_from_slice(&check[..8]);
     std::fs::write(&path, bytes).unwrap();
     assert_ne!(step(&top(disk(folder.path())), &batch(), None), step(&plain, &batch(), None));
 }
@@ -150,7 +155,7 @@ fn a_file_that_was_cut_off_is_mended() {
     step(&top(disk(folder.path())), &batch(), None);
     let path = file(folder.path());
     let whole = std::fs::read(&path).unwrap();
-    for cut in [0, 1, 23, 24, 25, 100, whole.len() / 2, whole.len() - 5, whole.len() - 1] {
+    for cut in [0, 1, 31, 32, 33, 100, whole.len() / 2, whole.len() - 5, whole.len() - 1] {
         std::fs::write(&path, &whole[..cut]).unwrap();
         let encoder = top(disk(folder.path()));
         assert_same(&encoder, &plain, &format!("{cut} bytes"));
@@ -251,4 +256,32 @@ fn a_folder_that_cannot_be_made_is_an_error_with_its_name() {
     let error = Encoder::load(&tiny_files(), &options).unwrap_err();
     assert!(matches!(error, EncoderError::Cache { .. }));
     assert!(error.to_string().contains("taken"), "{error}");
+}
+
+#[test]
+fn a_cache_may_be_used_from_parallel_tasks() {
+    let encoder = top(Some(CacheOptions::default()));
+    super::with_threads(4, || {
+        (0..600u32).into_par_iter().for_each(|i| {
+            let texts: Vec<Vec<u32>> = (0..60u32)
+                .map(|j| (0..12 + (i + j) % 20).map(|k| (i * (k + 7) + j * 3 + k * k) % 60).collect())
+                .collect();
+            encoder.encode(&packed(&texts), Some(1)).unwrap();
+        });
+    });
+}
+
+#[test]
+fn a_damaged_entry_is_computed_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = || Some(CacheOptions { memory: 0, folder: Some(folder.path().to_owned()) });
+    let texts = packed(&[vec![2, 9, 8, 3], vec![2, 7, 3]]);
+    let expected = numbers(&top(options()).encode(&texts, None).unwrap());
+    let path = std::fs::read_dir(folder.path()).unwrap().next().unwrap().unwrap().path();
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[40..80].fill(0);
+    std::fs::write(&path, bytes).unwrap();
+    for _ in 0..2 {
+        assert_eq!(numbers(&top(options()).encode(&texts, None).unwrap()), expected);
+    }
 }

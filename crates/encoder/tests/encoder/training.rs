@@ -185,6 +185,9 @@ fn tokens_that_do_not_fit_are_refused() {
         let packed = Packed { ids: vec![1, 2], positions: vec![0, 1], offsets };
         assert!(matches!(refuse(packed), EncoderError::InvalidTokens { .. }));
     }
+    let packed = Packed { ids: vec![2, 9, 3, 5], positions: vec![4, 5, 6, 9], offsets: vec![0, 3, 4] };
+    let message = refuse(packed).to_string();
+    assert!(message.contains("token 0 has position 4"), "{message}");
     let packed = Packed { ids: vec![1, 2], positions: vec![0], offsets: vec![0, 2] };
     assert!(matches!(refuse(packed), EncoderError::InvalidTokens { .. }));
 }

@@ -123,33 +123,34 @@ pub(super) fn pairs(values: &[f32], target: &mut [u32]) {
 /// A row with a NaN or an infinity gets the scale NaN, so that it does not pass unseen.
 #[inline(always)]
 fn bytes(values: &[f32], target: &mut [u32]) -> f32 {
-    let mut largest = [0f32; 16];
+    let (mut largest, mut zeros) = ([0f32; 16], [0f32; 16]);
     let (chunks, rest) = values.as_chunks::<16>();
-    let mut bad = [0u32; 16];
     for chunk in chunks {
         for lane in 0..16 {
             let size = chunk[lane].abs();
             largest[lane] = if size > largest[lane] { size } else { largest[lane] };
-            bad[lane] |= u32::from(!chunk[lane].is_finite());
+            // Nothing, unless the value is not finite: then NaN.
+            zeros[lane] += chunk[lane] * 0.0;
         }
     }
-    let mut top = largest.into_iter().fold(0f32, f32::max);
-    let mut bad = bad.into_iter().any(|bad| bad != 0);
-    for value in rest {
-        top = top.max(value.abs());
-        bad |= !value.is_finite();
-    }
+    let top = rest.iter().fold(0f32, |top, value| top.max(value.abs()));
+    let top = largest.into_iter().fold(top, f32::max);
+    let bad = zeros.into_iter().any(f32::is_nan) || rest.iter().any(|value| !value.is_finite());
     let inverse = if top > 0.0 { 127.0 / top } else { 0.0 };
     // 1.5·2²³ + 128: adding it rounds to the nearest integer, offset by 128, in the low bits.
     const ROUND: f32 = 12_582_912.0 + 128.0;
-    let byte = |value: f32| (value * inverse + ROUND).to_bits() & 0xFF;
-    let (quads, rest) = values.as_chunks::<4>();
-    for (lane, quad) in target.iter_mut().zip(quads) {
-        *lane = byte(quad[0]) | (byte(quad[1]) << 8) | (byte(quad[2]) << 16) | (byte(quad[3]) << 24);
+    let byte = |value: f32| (value * inverse + ROUND).to_bits() as u8;
+    let (blocks, rest) = values.as_chunks::<64>();
+    let (whole, last) = target.split_at_mut(16 * blocks.len());
+    for (lanes, block) in whole.as_chunks_mut::<16>().0.iter_mut().zip(blocks) {
+        let bytes = block.map(byte);
+        for (lane, quad) in lanes.iter_mut().zip(bytes.as_chunks::<4>().0) {
+            *lane = u32::from_le_bytes(*quad);
+        }
     }
-    if !rest.is_empty() {
+    for (lane, quad) in last.iter_mut().zip(rest.chunks(4)) {
         // Past the end the weights are zero; any byte does.
-        target[quads.len()] = rest.iter().rev().fold(0, |lane, value| (lane << 8) | byte(*value));
+        *lane = quad.iter().rev().fold(0, |lane, value| (lane << 8) | u32::from(byte(*value)));
     }
     if bad { f32::NAN } else { top / 127.0 }
 }
