@@ -58,8 +58,12 @@ def median(work, runs, warm=3):
 
 
 def say(seconds, rows):
+    name = a.peer
+    if a.peer.startswith("torch"):
+        name = {"embed": a.peer.replace("torch", "sentence-transformers"), "train_step": a.peer + ("-autocast" if bf16 else "")}.get(
+            a.figure, a.peer)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(json.dumps({"figure": a.figure, "peer": a.peer, "ms": round(seconds * 1e3, 2), "rows_per_s": round(rows / seconds, 1),
+    print(json.dumps({"figure": a.figure, "peer": name, "ms": round(seconds * 1e3, 2), "rows_per_s": round(rows / seconds, 1),
                       "threads": a.threads, "peak_mib": round(peak)}), flush=True)
 
 

@@ -64,7 +64,8 @@ pub(crate) struct Job {
     /// Weights of objectives, for example `click=0.3,conversion=0.7`.
     #[arg(long, value_name = "NAME=W", value_delimiter = ',', value_parser = weight)]
     pub(crate) weights: Vec<(String, f64)>,
-    /// How gradients are balanced: `weighted-sum`, `uncertainty` or `mgda`.
+    /// How objectives are balanced: `weighted-sum`, `uncertainty`, `mgda`, `upgrad`, `cagrad`, `famo` or another of the methods that
+    /// docs/balancing.md describes; `--set balance.KEY=VALUE` sets their parameters.
     #[arg(long, value_name = "METHOD")]
     pub(crate) balance: Option<String>,
     /// Where gradients are compared: `shared` (cheap) or `full`.

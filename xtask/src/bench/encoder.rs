@@ -189,7 +189,7 @@ impl Options {
     fn table(&self, lines: &[Line]) {
         println!("{} x {} tokens for forward and train step", self.batch, self.length);
         println!(
-            "{:<12}{:<20}{:>12}{:>12}{:>12}{:>22}",
+            "{:<12}{:<27}{:>12}{:>12}{:>12}{:>22}",
             "figure", "who", "ms", "rows/s", "peak MiB", "of the best peer's ms"
         );
         for (figure, _, _) in FIGURES {
@@ -200,7 +200,7 @@ impl Options {
                 let share = if best.is_finite() { format!("{:.2}", line.ms / best) } else { String::new() };
                 let peak = line.peak_mib.map_or(String::new(), |peak| format!("{peak:.0}"));
                 println!(
-                    "{figure:<12}{:<20}{:>12.1}{:>12.1}{peak:>12}{share:>22}",
+                    "{figure:<12}{:<27}{:>12.1}{:>12.1}{peak:>12}{share:>22}",
                     line.peer, line.ms, line.rows_per_s
                 );
             }
