@@ -109,7 +109,8 @@ pub enum OptimError {
     },
     /// A method works on the gradients themselves, and only their Gramian is at hand.
     #[error(
-        "{method} needs the gradients themselves, not their products: use it where the rows are at hand (`build_rows`)"
+        "{method} needs the gradients themselves, not their products, which are all that a training run gives a method: choose another one \
+         (for code that has the Jacobian there is `BalanceConfig::build_rows`)"
     )]
     NeedsRows {
         /// The method.

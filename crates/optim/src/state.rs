@@ -77,6 +77,11 @@ impl Memory {
         Self::new(method, &[], Vec::new())
     }
 
+    /// The name of the method it belongs to.
+    pub(crate) fn method(&self) -> &'static str {
+        self.method
+    }
+
     pub(crate) fn state(&self) -> WeightingState {
         let values = self.names.iter().zip(&self.values).map(|(name, v)| ((*name).to_string(), v.clone())).collect();
         WeightingState { method: self.method.to_string(), step: self.step, values }

@@ -1,6 +1,6 @@
 //! The trait that every balancing method implements whose answer is weights.
 
-use crate::{Gramian, OptimError, Result, WeightingState};
+use crate::{Gramian, Jacobian, OptimError, Result, WeightingState};
 
 /// What a method may look at in one step. All slices are in the order in which the objectives were given to the method.
 #[derive(Debug, Clone, Copy)]
@@ -152,6 +152,16 @@ impl Objectives {
     /// The checks that every method makes first.
     pub(crate) fn check(&self, signals: &Signals<'_>) -> Result<()> {
         check_signals(signals, &self.0)
+    }
+
+    /// The checks of a method that needs the rows.
+    pub(crate) fn check_rows(&self, signals: &Signals<'_>, jacobian: &Jacobian) -> Result<()> {
+        self.check(signals)?;
+        let (found, expected) = (jacobian.size(), self.len());
+        match found == expected {
+            true => Ok(()),
+            false => Err(OptimError::Count { what: "rows of the Jacobian", found, expected }),
+        }
     }
 
     /// The checks, and the Gramian of a method that needs it.

@@ -9,8 +9,8 @@ use crate::methods::{
     ImtlG, Lexicographic, Mgda, MgdaConfig, MoDo, NashMtl, PcGrad, Pcd, Pmtl, SdmGrad, UpGrad,
 };
 use crate::scalarizers::{
-    Chebyshev, Constant, Cosmos, Dwa, Famo, GeometricMean, ImtlL, Mean, Pbi, Random, Scalarizer, SmoothChebyshev, Sum,
-    UncertaintyConfig, UncertaintyWeighting, WeightedSum,
+    Chebyshev, Cosmos, Dwa, Famo, GeometricMean, ImtlL, Pbi, Random, Scalarizer, SmoothChebyshev, UncertaintyConfig,
+    UncertaintyWeighting, WeightedSum,
 };
 use crate::{FromRows, Gramian, Memoryless, OptimError, Preference, Result, RowWeighting, Rule, Weighting};
 
@@ -253,9 +253,9 @@ registry! {
     WeightedSum: Nothing, losses, |o, _p| WeightedSum::new(o);
     Uncertainty: UncertaintyConfig, losses, |o, p| UncertaintyWeighting::new(o, p.uncertainty_lr);
     Mgda: MgdaConfig, gramian, |o, p| Mgda::new(o, p.normalize);
-    Sum: Nothing, losses, |o, _p| Sum::new(o);
-    Mean: Nothing, losses, |o, _p| Mean::new(o);
-    Constant: crate::scalarizers::ConstantConfig, losses, |o, p| Constant::new(o, &p);
+    Sum: Nothing, losses, |o, _p| WeightedSum::sum(o);
+    Mean: Nothing, losses, |o, _p| WeightedSum::mean(o);
+    Constant: crate::scalarizers::ConstantConfig, losses, |o, p| WeightedSum::constant(o, &p);
     Random: crate::scalarizers::RandomConfig, losses, |o, p| Random::new(o, p);
     UpGrad: UpGrad, rule;
     DualProj: DualProj, rule;

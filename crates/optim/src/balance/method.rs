@@ -53,9 +53,9 @@ methods! {
     WeightedSum = "weighted-sum", Losses, "scalarizers::WeightedSum";
     Uncertainty = "uncertainty", Losses, "scalarizers::UncertaintyWeighting";
     Mgda = "mgda", Gramian, "methods::Mgda";
-    Sum = "sum", Losses, "scalarizers::Sum";
-    Mean = "mean", Losses, "scalarizers::Mean";
-    Constant = "constant", Losses, "scalarizers::Constant";
+    Sum = "sum", Losses, "scalarizers::WeightedSum::sum";
+    Mean = "mean", Losses, "scalarizers::WeightedSum::mean";
+    Constant = "constant", Losses, "scalarizers::WeightedSum::constant";
     Random = "random", Losses, "scalarizers::Random";
     UpGrad = "upgrad", Gramian, "methods::UpGrad";
     DualProj = "dualproj", Gramian, "methods::DualProj";

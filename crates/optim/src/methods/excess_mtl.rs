@@ -5,9 +5,9 @@ use serde::{Deserialize, Serialize};
 use crate::adam::check_rate;
 use crate::random::softmax;
 use crate::solve::Combination;
-use crate::state::Memory;
+use crate::state::{Memory, remembers};
 use crate::weighting::Objectives;
-use crate::{Jacobian, OptimError, Preference, Result, RowWeighting, Signals, WeightingState};
+use crate::{Jacobian, OptimError, Preference, Result, RowWeighting, Signals};
 
 const WEIGHTS: usize = 0;
 const SQUARES: usize = 1;
@@ -64,12 +64,8 @@ impl RowWeighting for ExcessMtl {
     }
 
     fn combine(&mut self, jacobian: &Jacobian, signals: &Signals<'_>) -> Result<Combination> {
-        self.objectives.check(signals)?;
+        self.objectives.check_rows(signals, jacobian)?;
         let (m, n) = (jacobian.size(), jacobian.width());
-        if m != self.objectives.len() {
-            let expected = self.objectives.len();
-            return Err(OptimError::Count { what: "rows of the Jacobian", found: m, expected });
-        }
         if self.memory.values[SQUARES].is_empty() {
             self.memory.values[SQUARES] = vec![0.0; m * n];
         }
@@ -118,19 +114,5 @@ impl RowWeighting for ExcessMtl {
         Ok(Combination { direction: jacobian.combine(&weights), weights })
     }
 
-    fn prefer(&mut self, weights: &[f64]) -> Result<()> {
-        self.objectives.prefer(weights)
-    }
-
-    fn state(&self) -> WeightingState {
-        self.memory.state()
-    }
-
-    fn restore(&mut self, state: &WeightingState) -> Result<()> {
-        self.memory.restore(state)
-    }
-
-    fn reset(&mut self) {
-        self.memory.reset();
-    }
+    remembers!();
 }

@@ -5,9 +5,9 @@ use serde::{Deserialize, Serialize};
 use crate::adam::check_range;
 use crate::random::{stream, uniform};
 use crate::solve::Combination;
-use crate::state::Memory;
+use crate::state::{Memory, remembers};
 use crate::weighting::Objectives;
-use crate::{Jacobian, OptimError, Preference, Result, RowWeighting, Signals, WeightingState};
+use crate::{Jacobian, Preference, Result, RowWeighting, Signals};
 
 /// Parameters of [`GradDrop`].
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
@@ -48,11 +48,8 @@ impl RowWeighting for GradDrop {
     }
 
     fn combine(&mut self, jacobian: &Jacobian, signals: &Signals<'_>) -> Result<Combination> {
-        self.objectives.check(signals)?;
+        self.objectives.check_rows(signals, jacobian)?;
         let m = self.objectives.len();
-        if jacobian.size() != m {
-            return Err(OptimError::Count { what: "rows of the Jacobian", found: jacobian.size(), expected: m });
-        }
         let mut random = stream(self.config.seed, self.memory.step);
         self.memory.step += 1;
         let factors: Vec<f64> = self.objectives.shares().iter().map(|p| p * m as f64).collect();
@@ -77,21 +74,7 @@ impl RowWeighting for GradDrop {
         Ok(Combination { weights: Vec::new(), direction })
     }
 
-    fn prefer(&mut self, weights: &[f64]) -> Result<()> {
-        self.objectives.prefer(weights)
-    }
-
-    fn state(&self) -> WeightingState {
-        self.memory.state()
-    }
-
-    fn restore(&mut self, state: &WeightingState) -> Result<()> {
-        self.memory.restore(state)
-    }
-
-    fn reset(&mut self) {
-        self.memory.reset();
-    }
+    remembers!();
 }
 
 #[cfg(test)]

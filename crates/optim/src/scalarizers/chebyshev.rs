@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 use super::{ideal_point, seen, spread};
 use crate::adam::check_range;
 use crate::random::softmax;
-use crate::scalarizers::Scalarizer;
-use crate::state::{Memory, remembers};
+use crate::scalarizers::function_of_losses;
+use crate::state::Memory;
 use crate::weighting::Objectives;
-use crate::{Preference, Result, Signals, Weighting};
+use crate::{Preference, Result};
 
 /// Parameters of [`Chebyshev`].
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -49,36 +49,19 @@ fn weighted(objectives: &Objectives, ideal: &[f64], losses: &[f64], at: &[usize]
     at.iter().map(|&i| (shares[i], shares[i] * (losses[i] - ideal[i]))).unzip()
 }
 
-impl Weighting for Chebyshev {
-    fn name(&self) -> &'static str {
-        "chebyshev"
-    }
-
-    fn needs_gramian(&self) -> bool {
-        false
-    }
-
-    fn weights(&mut self, signals: &Signals<'_>) -> Result<Vec<f64>> {
-        self.objectives.check(signals)?;
-        let at = seen(&self.objectives, signals.observed);
-        let (shares, values) = weighted(&self.objectives, &self.ideal, signals.losses, &at);
+impl Chebyshev {
+    fn solve(&self, losses: &[f64], observed: &[usize]) -> Result<(f64, Vec<f64>)> {
+        let at = seen(&self.objectives, observed);
+        let (shares, values) = weighted(&self.objectives, &self.ideal, losses, &at);
         let largest = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         let ties = values.iter().filter(|v| **v == largest).count() as f64;
         let share = |(p, v): (&f64, &f64)| if *v == largest { p / ties } else { 0.0 };
-        Ok(spread(self.objectives.len(), &at, shares.iter().zip(&values).map(share)))
-    }
-
-    remembers!();
-}
-
-impl Scalarizer for Chebyshev {
-    fn value(&self, losses: &[f64], observed: &[usize]) -> Result<f64> {
-        self.objectives.check(&Signals { losses, observed, gramian: None })?;
-        let at = seen(&self.objectives, observed);
-        let (_, values) = weighted(&self.objectives, &self.ideal, losses, &at);
-        Ok(values.into_iter().reduce(f64::max).unwrap_or(0.0))
+        let weights = spread(self.objectives.len(), &at, shares.iter().zip(&values).map(share));
+        Ok((if at.is_empty() { 0.0 } else { largest }, weights))
     }
 }
+
+function_of_losses!(Chebyshev);
 
 /// Parameters of [`SmoothChebyshev`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -119,33 +102,18 @@ impl SmoothChebyshev {
     }
 }
 
-impl Weighting for SmoothChebyshev {
-    fn name(&self) -> &'static str {
-        "smooth-chebyshev"
-    }
-
-    fn needs_gramian(&self) -> bool {
-        false
-    }
-
-    fn weights(&mut self, signals: &Signals<'_>) -> Result<Vec<f64>> {
-        self.objectives.check(signals)?;
-        let at = seen(&self.objectives, signals.observed);
-        let (shares, values) = weighted(&self.objectives, &self.ideal, signals.losses, &at);
-        let largest = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        let soft = softmax(&values.iter().map(|v| (v - largest) / self.mu).collect::<Vec<_>>());
-        Ok(spread(self.objectives.len(), &at, soft.iter().zip(&shares).map(|(s, p)| s * p)))
-    }
-
-    remembers!();
-}
-
-impl Scalarizer for SmoothChebyshev {
-    fn value(&self, losses: &[f64], observed: &[usize]) -> Result<f64> {
-        self.objectives.check(&Signals { losses, observed, gramian: None })?;
+impl SmoothChebyshev {
+    fn solve(&self, losses: &[f64], observed: &[usize]) -> Result<(f64, Vec<f64>)> {
         let at = seen(&self.objectives, observed);
-        let (_, values) = weighted(&self.objectives, &self.ideal, losses, &at);
-        let Some(largest) = values.iter().copied().reduce(f64::max) else { return Ok(0.0) };
-        Ok(largest + self.mu * values.iter().map(|v| ((v - largest) / self.mu).exp()).sum::<f64>().ln())
+        let (shares, values) = weighted(&self.objectives, &self.ideal, losses, &at);
+        let Some(largest) = values.iter().copied().reduce(f64::max) else {
+            return Ok((0.0, vec![0.0; self.objectives.len()]));
+        };
+        let logits: Vec<f64> = values.iter().map(|v| (v - largest) / self.mu).collect();
+        let weights = softmax(&logits).into_iter().zip(&shares).map(|(s, p)| s * p).collect::<Vec<_>>();
+        let value = largest + self.mu * logits.iter().map(|v| v.exp()).sum::<f64>().ln();
+        Ok((value, spread(self.objectives.len(), &at, weights)))
     }
 }
+
+function_of_losses!(SmoothChebyshev);

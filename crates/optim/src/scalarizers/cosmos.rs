@@ -4,10 +4,10 @@ use serde::{Deserialize, Serialize};
 
 use super::{seen, spread};
 use crate::adam::check_range;
-use crate::scalarizers::Scalarizer;
-use crate::state::{Memory, remembers};
+use crate::scalarizers::function_of_losses;
+use crate::state::Memory;
 use crate::weighting::Objectives;
-use crate::{Preference, Result, Signals, Weighting};
+use crate::{Preference, Result};
 
 /// Norms below this count as this; the constant of `torch.nn.functional.cosine_similarity`.
 const SMALL: f64 = 1e-8;
@@ -48,7 +48,8 @@ impl Cosmos {
         Ok(Self { lambda, objectives: Objectives::new(objectives)?, memory })
     }
 
-    fn solve(&self, losses: &[f64], at: &[usize]) -> (f64, Vec<f64>) {
+    fn solve(&self, losses: &[f64], observed: &[usize]) -> Result<(f64, Vec<f64>)> {
+        let at = seen(&self.objectives, observed);
         let shares = self.objectives.shares();
         let dot: f64 = at.iter().map(|&i| shares[i] * losses[i]).sum();
         let length = |v: &[f64]| at.iter().map(|&i| v[i] * v[i]).sum::<f64>().sqrt();
@@ -57,32 +58,9 @@ impl Cosmos {
         let cosine = dot / p / norm;
         // Where the norm is cut off, it does not move.
         let turn = |i: usize| if l > SMALL { cosine * (losses[i] / norm) / norm } else { 0.0 };
-        let weights = at.iter().map(|&i| shares[i] - self.lambda * (shares[i] / p / norm - turn(i))).collect();
-        (dot - self.lambda * cosine, weights)
+        let weights = at.iter().map(|&i| shares[i] - self.lambda * (shares[i] / p / norm - turn(i)));
+        Ok((dot - self.lambda * cosine, spread(self.objectives.len(), &at, weights)))
     }
 }
 
-impl Weighting for Cosmos {
-    fn name(&self) -> &'static str {
-        "cosmos"
-    }
-
-    fn needs_gramian(&self) -> bool {
-        false
-    }
-
-    fn weights(&mut self, signals: &Signals<'_>) -> Result<Vec<f64>> {
-        self.objectives.check(signals)?;
-        let at = seen(&self.objectives, signals.observed);
-        Ok(spread(self.objectives.len(), &at, self.solve(signals.losses, &at).1))
-    }
-
-    remembers!();
-}
-
-impl Scalarizer for Cosmos {
-    fn value(&self, losses: &[f64], observed: &[usize]) -> Result<f64> {
-        self.objectives.check(&Signals { losses, observed, gramian: None })?;
-        Ok(self.solve(losses, &seen(&self.objectives, observed)).0)
-    }
-}
+function_of_losses!(Cosmos);

@@ -1,10 +1,10 @@
 //! The product of the losses.
 
 use super::{seen, spread};
-use crate::scalarizers::Scalarizer;
-use crate::state::{Memory, remembers};
+use crate::scalarizers::function_of_losses;
+use crate::state::Memory;
 use crate::weighting::Objectives;
-use crate::{OptimError, Preference, Result, Signals, Weighting};
+use crate::{OptimError, Preference, Result};
 
 /// Geometric loss strategy (Chennupati et al., "MultiNet++", CVPR workshops 2019): `Π L_i^(p_i)` with shares `p`; the geometric mean for equal ones.
 ///
@@ -25,9 +25,7 @@ impl GeometricMean {
         Ok(Self { objectives: Objectives::new(objectives)?, memory: Memory::counter("geometric-mean") })
     }
 
-    /// `f`, with the exponents of the objectives that have a part in it.
-    fn solve(&self, losses: &[f64], observed: &[usize]) -> Result<(f64, Vec<usize>, Vec<f64>)> {
-        self.objectives.check(&Signals { losses, observed, gramian: None })?;
+    fn solve(&self, losses: &[f64], observed: &[usize]) -> Result<(f64, Vec<f64>)> {
         let mut at = seen(&self.objectives, observed);
         if let Some(&i) = at.iter().find(|&&i| losses[i] < 0.0) {
             let setting = format!("the loss of objective {}", self.objectives.name(i));
@@ -39,30 +37,10 @@ impl GeometricMean {
         let total: f64 = at.iter().map(|&i| shares[i]).sum();
         let exponents: Vec<f64> = at.iter().map(|&i| shares[i] / total).collect();
         let log: f64 = at.iter().zip(&exponents).map(|(&i, e)| e * losses[i].ln()).sum();
-        Ok((if at.is_empty() { 0.0 } else { log.exp() }, at, exponents))
+        let value = if at.is_empty() { 0.0 } else { log.exp() };
+        let weights = at.iter().zip(&exponents).map(|(&i, e)| (e * value / losses[i]).min(f64::MAX));
+        Ok((value, spread(self.objectives.len(), &at, weights)))
     }
 }
 
-impl Weighting for GeometricMean {
-    fn name(&self) -> &'static str {
-        "geometric-mean"
-    }
-
-    fn needs_gramian(&self) -> bool {
-        false
-    }
-
-    fn weights(&mut self, signals: &Signals<'_>) -> Result<Vec<f64>> {
-        let (value, at, exponents) = self.solve(signals.losses, signals.observed)?;
-        let weights = at.iter().zip(&exponents).map(|(&i, e)| (e * value / signals.losses[i]).min(f64::MAX));
-        Ok(spread(self.objectives.len(), &at, weights))
-    }
-
-    remembers!();
-}
-
-impl Scalarizer for GeometricMean {
-    fn value(&self, losses: &[f64], observed: &[usize]) -> Result<f64> {
-        Ok(self.solve(losses, observed)?.0)
-    }
-}
+function_of_losses!(GeometricMean);

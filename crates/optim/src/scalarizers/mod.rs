@@ -9,7 +9,6 @@ mod dwa;
 mod famo;
 mod geometric_mean;
 mod imtl_l;
-mod linear;
 mod pbi;
 mod random;
 mod uncertainty;
@@ -21,11 +20,10 @@ pub use dwa::{Dwa, DwaConfig};
 pub use famo::{Famo, FamoConfig, FamoUpdate};
 pub use geometric_mean::GeometricMean;
 pub use imtl_l::{ImtlL, ImtlLConfig};
-pub use linear::{Constant, ConstantConfig, Mean, Sum};
 pub use pbi::{Pbi, PbiConfig};
 pub use random::{Random, RandomConfig};
 pub use uncertainty::{UncertaintyConfig, UncertaintyWeighting};
-pub use weighted_sum::WeightedSum;
+pub use weighted_sum::{ConstantConfig, WeightedSum};
 
 use std::collections::BTreeMap;
 
@@ -40,6 +38,37 @@ pub trait Scalarizer: Weighting {
     /// A wrong number of losses, or a loss that is not finite.
     fn value(&self, losses: &[f64], observed: &[usize]) -> Result<f64>;
 }
+
+/// [`Weighting`] and [`Scalarizer`] of a method that remembers nothing, from `solve(losses, observed)`: `f(L)` and all `m` weights, for
+/// losses that have been checked.
+macro_rules! function_of_losses {
+    ($method:ty) => {
+        impl $crate::Weighting for $method {
+            fn name(&self) -> &'static str {
+                self.memory.method()
+            }
+
+            fn needs_gramian(&self) -> bool {
+                false
+            }
+
+            fn weights(&mut self, signals: &$crate::Signals<'_>) -> $crate::Result<Vec<f64>> {
+                self.objectives.check(signals)?;
+                Ok(self.solve(signals.losses, signals.observed)?.1)
+            }
+
+            $crate::state::remembers!();
+        }
+
+        impl $crate::Scalarizer for $method {
+            fn value(&self, losses: &[f64], observed: &[usize]) -> $crate::Result<f64> {
+                self.objectives.check(&$crate::Signals { losses, observed, gramian: None })?;
+                Ok(self.solve(losses, observed)?.0)
+            }
+        }
+    };
+}
+use function_of_losses;
 
 /// The objectives that have labels and a preference.
 fn seen(objectives: &Objectives, observed: &[usize]) -> Vec<usize> {

@@ -6,10 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use super::{ideal_point, seen, spread};
 use crate::adam::check_range;
-use crate::scalarizers::Scalarizer;
-use crate::state::{Memory, remembers};
+use crate::scalarizers::function_of_losses;
+use crate::state::Memory;
 use crate::weighting::Objectives;
-use crate::{Preference, Result, Signals, Weighting};
+use crate::{Preference, Result};
 
 /// Below this the distance to the preference ray counts as smooth; TorchJD's constant.
 const SMALL: f64 = 1e-12;
@@ -56,8 +56,8 @@ impl Pbi {
         Ok(Self { theta: config.theta, ideal, objectives, memory: Memory::counter("pbi") })
     }
 
-    /// `f` and its gradient for the objectives at `at`.
-    fn solve(&self, losses: &[f64], at: &[usize]) -> (f64, Vec<f64>) {
+    fn solve(&self, losses: &[f64], observed: &[usize]) -> Result<(f64, Vec<f64>)> {
+        let at = seen(&self.objectives, observed);
         let shares = self.objectives.shares();
         let norm = at.iter().map(|&i| shares[i] * shares[i]).sum::<f64>().sqrt();
         let ray: Vec<f64> = at.iter().map(|&i| shares[i] / norm).collect();
@@ -66,32 +66,9 @@ impl Pbi {
         let across: Vec<f64> = shifted.iter().zip(&ray).map(|(f, r)| f - along * r).collect();
         let distance = (across.iter().map(|a| a * a).sum::<f64>() + SMALL).sqrt();
         // `across` is orthogonal to the ray, so that the derivative of its length is itself over its length.
-        let weights = ray.iter().zip(&across).map(|(r, a)| r + self.theta * (a / distance)).collect();
-        (along + self.theta * distance, weights)
+        let weights = ray.iter().zip(&across).map(|(r, a)| r + self.theta * (a / distance));
+        Ok((along + self.theta * distance, spread(self.objectives.len(), &at, weights)))
     }
 }
 
-impl Weighting for Pbi {
-    fn name(&self) -> &'static str {
-        "pbi"
-    }
-
-    fn needs_gramian(&self) -> bool {
-        false
-    }
-
-    fn weights(&mut self, signals: &Signals<'_>) -> Result<Vec<f64>> {
-        self.objectives.check(signals)?;
-        let at = seen(&self.objectives, signals.observed);
-        Ok(spread(self.objectives.len(), &at, self.solve(signals.losses, &at).1))
-    }
-
-    remembers!();
-}
-
-impl Scalarizer for Pbi {
-    fn value(&self, losses: &[f64], observed: &[usize]) -> Result<f64> {
-        self.objectives.check(&Signals { losses, observed, gramian: None })?;
-        Ok(self.solve(losses, &seen(&self.objectives, observed)).0)
-    }
-}
+function_of_losses!(Pbi);
