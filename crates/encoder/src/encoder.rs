@@ -6,7 +6,7 @@ use std::sync::Arc;
 use candle_core::{DType, Device, Tensor};
 use paretune_features::Packed;
 
-use crate::bert::{Bert, Parameters, composed};
+use crate::bert::{Bert, Between, Parameters, composed};
 use crate::config::BertConfig;
 use crate::error::EncoderError;
 use crate::kernels::gemm::Arithmetic;
@@ -68,7 +68,7 @@ impl Encoder {
     /// # Errors
     /// If the tokens are not well formed, do not belong to this vocabulary, or are too many for the positions.
     pub fn hidden_states(&self, packed: &Packed, dropout: Option<u64>) -> Result<Tensor, EncoderError> {
-        Ok(self.run(packed, self.training_pass(dropout))?.0)
+        Ok(self.run(packed, self.training_pass(dropout), &mut Ok)?.0)
     }
 
     /// One vector per sequence, `[sequences, hidden]`, differentiable with respect to the trained parameters.
@@ -82,11 +82,51 @@ impl Encoder {
         self.pooled(packed, self.training_pass(dropout))
     }
 
+    /// As [`encode`](Self::encode), with a hand on what passes from layer to layer: `between` is given the vectors of all tokens
+    /// `[tokens, hidden]` before each layer, and before pooling, and answers with those to go on with. A copy that begins a new graph
+    /// cuts the network there, so that a backward pass can go layer by layer.
+    ///
+    /// ```
+    /// use candle_core::{Device, Var};
+    /// use paretune_encoder::{BertConfig, Encoder, Pooling, backward, backward_from};
+    /// use paretune_features::Packed;
+    ///
+    /// let encoder = Encoder::random(BertConfig::tiny(), Pooling::Mean, 42, &Device::Cpu)?;
+    /// let packed = Packed::from_sequences([&[1, 17, 4, 2][..], &[1, 9, 2]]);
+    /// let mut cuts = Vec::new();
+    /// let vectors = encoder.encode_with(&packed, None, &mut |x| {
+    ///     let leaf = Var::from_tensor(&x.detach())?;
+    ///     cuts.push((x, leaf.clone()));
+    ///     Ok(leaf.into_inner())
+    /// })?;
+    /// // From the loss to the last cut, and from there to the one before it.
+    /// let (value, leaf) = cuts.pop().unwrap();
+    /// let above = backward(&vectors.sqr()?.sum_all()?)?;
+    /// let layer = backward_from(&[(&value, above.get(&leaf).unwrap())])?;
+    /// assert!(layer.get(&cuts.pop().unwrap().1).is_some());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Those of [`hidden_states`](Self::hidden_states) and of `between`.
+    pub fn encode_with(
+        &self,
+        packed: &Packed,
+        dropout: Option<u64>,
+        between: &mut dyn FnMut(Tensor) -> candle_core::Result<Tensor>,
+    ) -> Result<Tensor, EncoderError> {
+        let (hidden, offsets) = self.run(packed, self.training_pass(dropout), between)?;
+        if packed.ids.is_empty() {
+            return Ok(hidden);
+        }
+        self.pool(&between(hidden)?, &offsets)
+    }
+
     pub(crate) fn training_pass(&self, dropout: Option<u64>) -> Pass {
         Pass { dropout, arithmetic: self.arithmetic, recompute: self.recompute, ..Pass::TRACKED }
     }
 
-    fn run(&self, packed: &Packed, pass: Pass) -> Result<(Tensor, Arc<[u32]>), EncoderError> {
+    fn run(&self, packed: &Packed, pass: Pass, between: Between<'_>) -> Result<(Tensor, Arc<[u32]>), EncoderError> {
         tokens::check(packed, &self.config)?;
         let offsets: Arc<[u32]> = packed.offsets.as_slice().into();
         if packed.ids.is_empty() {
@@ -95,21 +135,25 @@ impl Encoder {
         let hidden = match &self.cache {
             Some(cache) => {
                 let x = cache.get(&self.bert, packed)?;
-                self.bert.layers(&x, cache.layers()..self.bert.layers.len(), &offsets, pass)?
+                self.bert.layers_with(x, cache.layers()..self.bert.layers.len(), &offsets, pass, between)?
             }
-            None => self.bert.forward(packed, &offsets, pass)?,
+            None => self.bert.forward(packed, &offsets, pass, between)?,
         };
         Ok((hidden, offsets))
     }
 
     pub(crate) fn pooled(&self, packed: &Packed, pass: Pass) -> Result<Tensor, EncoderError> {
-        let (hidden, offsets) = self.run(packed, pass)?;
+        let (hidden, offsets) = self.run(packed, pass, &mut Ok)?;
         if packed.ids.is_empty() {
             return Ok(hidden);
         }
+        self.pool(&hidden, &offsets)
+    }
+
+    fn pool(&self, hidden: &Tensor, offsets: &Arc<[u32]>) -> Result<Tensor, EncoderError> {
         Ok(match hidden.device().is_cpu() {
-            true => pool(&hidden, &offsets, self.pooling)?,
-            false => composed::pool(&hidden, &offsets, self.pooling)?,
+            true => pool(hidden, offsets, self.pooling)?,
+            false => composed::pool(hidden, offsets, self.pooling)?,
         })
     }
 }

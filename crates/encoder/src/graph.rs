@@ -14,8 +14,9 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use candle_core::backend::BackendStorage;
 use candle_core::backprop::GradStore;
-use candle_core::{CpuStorage, CustomOp3, DType, Device, Layout, Result, Shape, Tensor, TensorId, Var};
+use candle_core::{CpuStorage, CustomOp1, CustomOp3, DType, Device, Layout, Result, Shape, Tensor, TensorId, Var};
 
 /// The gradient of some rows of a table; it is zero in all others.
 #[derive(Debug, Clone)]
@@ -175,6 +176,59 @@ pub fn backward(loss: &Tensor) -> Result<Gradients> {
     }
     let tables = collected.tables.into_iter().map(|(id, table)| Ok((id, table.finish()?)));
     Ok(Gradients { dense, tables: tables.collect::<Result<_>>()? })
+}
+
+/// The gradients of `Σ ⟨root, gradient⟩`, the gradients held fixed: a backward pass that starts inside of the graph, with what other
+/// passes found there. Roots that depend on no variable are passed over.
+///
+/// # Errors
+/// A gradient that is not of its root's shape, and those of Candle's backward pass.
+pub fn backward_from(roots: &[(&Tensor, &Tensor)]) -> Result<Gradients> {
+    let mut total: Option<Tensor> = None;
+    for (root, gradient) in roots {
+        if root.shape() != gradient.shape() {
+            let (lhs, rhs) = (root.shape().clone(), gradient.shape().clone());
+            return Err(candle_core::Error::ShapeMismatchBinaryOp { lhs, rhs, op: "backward_from" }.bt());
+        }
+        if !root.track_op() {
+            continue;
+        }
+        let seed = match root.device().is_cpu() {
+            true => root.apply_op1(Seed(gradient.detach()))?,
+            false => (*root * gradient.detach())?.sum_all()?,
+        };
+        total = Some(match total {
+            Some(sum) => (sum + seed)?,
+            None => seed,
+        });
+    }
+    match total {
+        Some(total) => backward(&total),
+        // Depends on nothing.
+        None => backward(&Tensor::zeros((), DType::F32, &Device::Cpu)?),
+    }
+}
+
+/// A scalar with a given gradient with respect to its argument.
+struct Seed(Tensor);
+
+impl CustomOp1 for Seed {
+    fn name(&self) -> &'static str {
+        "seed"
+    }
+
+    fn cpu_fwd(&self, storage: &CpuStorage, _: &Layout) -> Result<(CpuStorage, Shape)> {
+        let zero = match storage {
+            CpuStorage::F64(_) => CpuStorage::F64(vec![0.0]),
+            CpuStorage::F32(_) => CpuStorage::F32(vec![0.0]),
+            other => candle_core::bail!("no gradient starts at values of type {:?}", other.dtype()),
+        };
+        Ok((zero, Shape::from(())))
+    }
+
+    fn bwd(&self, _: &Tensor, _: &Tensor, _: &Tensor) -> Result<Option<Tensor>> {
+        Ok(Some(self.0.clone()))
+    }
 }
 
 /// Where an operation leaves its parameters' gradients for the chain that ties them to it.

@@ -55,7 +55,7 @@ pub use config::BertConfig;
 pub use embedder::Embedder;
 pub use encoder::Encoder;
 pub use error::EncoderError;
-pub use graph::{Gradients, RowGradient, backward};
+pub use graph::{Gradients, RowGradient, backward, backward_from};
 pub use kernels::activation::gelu;
 pub use kernels::cross_entropy::cross_entropy;
 pub use kernels::dropout::dropout;

@@ -109,8 +109,7 @@ pub enum OptimError {
     },
     /// A method works on the gradients themselves, and only their Gramian is at hand.
     #[error(
-        "{method} needs the gradients themselves, not their products, which are all that a training run gives a method: choose another one \
-         (for code that has the Jacobian there is `BalanceConfig::build_rows`)"
+        "{method} needs the gradients themselves, not their products: build it with `BalanceConfig::build_rows` and give it the Jacobian"
     )]
     NeedsRows {
         /// The method.

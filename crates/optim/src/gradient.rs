@@ -52,6 +52,25 @@ impl Gradient {
         }
     }
 
+    /// That of the rows `from .. from + rows` of the parameter (of its values, if it is a vector), in memory of its own.
+    ///
+    /// # Errors
+    /// If they are past the end.
+    pub fn narrow(&self, from: usize, rows: usize) -> candle_core::Result<Self> {
+        match self {
+            Self::Dense(tensor) => Ok(Self::Dense(tensor.narrow(0, from, rows)?.copy()?)),
+            Self::Rows { rows: all, values, height } => {
+                if from + rows > *height {
+                    candle_core::bail!("rows {from} to {} of a table of {height}", from + rows);
+                }
+                let place = |row: usize| all.partition_point(|&other| (other as usize) < row);
+                let (first, last) = (place(from), place(from + rows));
+                let kept = all[first..last].iter().map(|row| row - from as u32).collect();
+                Ok(Self::Rows { rows: kept, values: values.narrow(0, first, last - first)?.copy()?, height: rows })
+            }
+        }
+    }
+
     /// This gradient times `factor`.
     ///
     /// # Errors
@@ -198,6 +217,10 @@ mod tests {
         assert!(matches!(a.plus(&b).unwrap(), Gradient::Rows { rows, .. } if rows == [0, 1, 3]));
         assert_eq!(flat(&a.plus(&dense(&b)).unwrap()), flat(&a.plus(&b).unwrap()));
         assert_eq!(flat(&a.scaled(0.5).unwrap()), flat(&dense(&a).scaled(0.5).unwrap()));
+        let part = |gradient: &Gradient| flat(&gradient.narrow(1, 3).unwrap());
+        assert_eq!(part(&b), [5.0, 6.0, 0.0, 0.0, 7.0, -8.0]);
+        assert_eq!(part(&b), part(&dense(&b)));
+        assert!(b.narrow(3, 3).is_err() && dense(&b).narrow(3, 3).is_err());
         for (x, y, expected) in [(&a, &a, 30.0), (&a, &b, 21.0 - 32.0), (&table(&[2], &[1.0, 1.0]), &a, 0.0)] {
             assert_eq!(x.dot(y).unwrap(), expected);
             assert_eq!(x.dot(&dense(y)).unwrap(), expected);

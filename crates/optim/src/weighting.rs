@@ -69,6 +69,11 @@ pub trait Weighting: Send {
     /// Not one weight for each objective, a weight that is negative or not finite, or none above 0; nothing is changed then.
     fn prefer(&mut self, weights: &[f64]) -> Result<()>;
 
+    /// Whether the method wants to be told how a step went ([`Weighting::after_step`]), which costs one more forward pass.
+    fn listens(&self) -> bool {
+        false
+    }
+
     /// Tells the method the losses of the same batch after the model has moved. Only FAMO with `update = "same-batch"` listens.
     ///
     /// # Errors

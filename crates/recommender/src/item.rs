@@ -49,15 +49,17 @@ impl ItemVectors {
         }
     }
 
-    /// Vectors `[items.len(), width]` of the given items, whose texts are `packed` in the same order.
+    /// Vectors `[items.len(), width]` of the given items, whose texts are `packed` in the same order; `cut` stands between the layers
+    /// of the text encoder.
     pub(crate) fn forward(
         &self,
         items: &[u32],
         packed: &Packed,
         dropout: Option<u64>,
+        cut: &mut dyn FnMut(Tensor) -> candle_core::Result<Tensor>,
     ) -> Result<Tensor, RecommenderError> {
         match self {
-            Self::Text(encoder) => Ok(encoder.encode(packed, dropout)?),
+            Self::Text(encoder) => Ok(encoder.encode_with(packed, dropout, cut)?),
             Self::Ids(table) => Ok(table.index_select(&Tensor::new(items, table.device())?, 0)?),
         }
     }

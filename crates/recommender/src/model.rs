@@ -171,9 +171,27 @@ impl Recommender {
     /// # Errors
     /// When shapes do not fit.
     pub fn represent(&self, batch: &Batch, known: &Tensor, dropout: Option<u64>) -> Result<Shared, RecommenderError> {
+        self.represent_with(batch, known, dropout, &mut Ok)
+    }
+
+    /// As [`Self::represent`], with a hand on what passes from layer to layer of the backbone and from there to the towers: `cut` is
+    /// given the values and answers with those to go on with (see [`paretune_encoder::Encoder::encode_with`]).
+    ///
+    /// # Errors
+    /// When shapes do not fit, and those of `cut`.
+    pub fn represent_with(
+        &self,
+        batch: &Batch,
+        known: &Tensor,
+        dropout: Option<u64>,
+        cut: &mut dyn FnMut(Tensor) -> candle_core::Result<Tensor>,
+    ) -> Result<Shared, RecommenderError> {
         let vectors = match batch.encode {
             Encode::Nothing => known.index_select(&Tensor::new(batch.items.as_slice(), &self.device)?, 0)?,
-            Encode::Shown | Encode::ShownAndHistory => self.vectors.forward(&batch.items, &batch.packed, dropout)?,
+            Encode::Shown | Encode::ShownAndHistory => {
+                let vectors = self.vectors.forward(&batch.items, &batch.packed, dropout, cut)?;
+                cut(vectors)?
+            }
         };
         let projected = self.item_tower.project(&vectors)?;
         let slots = Tensor::new(batch.slots.as_slice(), &self.device)?;

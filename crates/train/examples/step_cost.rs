@@ -123,7 +123,7 @@ fn time(
     gradients: GradientCut,
 ) -> Result<f64, Box<dyn Error>> {
     let model = model(options.encoder()?.0, corpus, objectives)?;
-    let config = BalanceConfig { method, gradients, ..BalanceConfig::default() };
+    let config = BalanceConfig { method, gradients: Some(gradients), ..BalanceConfig::default() };
     let mut balancer = Balancer::new(&config, objectives, &vec![1.0; objectives.len()])?;
     let training = TrainingConfig { batch: options.batch, epochs: 1_000_000, ..TrainingConfig::default() };
     let plan = Plan::new(corpus, objectives, &training, 1)?;

@@ -1,7 +1,7 @@
 //! Checkpoints: everything a run needs to go on as if it had never stopped.
 //!
 //! `checkpoints/step-00000120/` holds `model.safetensors`, `optimizer.safetensors`, `best.safetensors` (once there was a
-//! validation) and `state.json`. The folder is written under another name, synced and renamed, so that a checkpoint either is
+//! validation), `balancer.safetensors` (if the balancing method remembers anything) and `state.json`. The folder is written under another name, synced and renamed, so that a checkpoint either is
 //! whole or is not there.
 
 use std::{
@@ -52,6 +52,8 @@ pub(crate) struct Checkpoint {
     pub(crate) best: Option<Tensors>,
 }
 
+/// What the balancing method remembers.
+const BALANCER: &str = "balancer.safetensors";
 const PREFIX: &str = "step-";
 
 /// The newest checkpoint in a folder, if there is one.
@@ -89,7 +91,18 @@ impl Checkpoint {
             save(best, &beside.join("best.safetensors"))?;
         }
         let path = beside.join("state.json");
-        let text = serde_json::to_string_pretty(&self.state)
+        let mut state = self.state.clone();
+        // A method may remember a number for every value of every gradient.
+        let values = state.balancer.as_mut().map(|balancer| std::mem::take(&mut balancer.values)).unwrap_or_default();
+        if !values.is_empty() {
+            let tensor = |(name, values): (String, Vec<f64>)| {
+                let length = values.len();
+                Ok((name, Tensor::from_vec(values, length, &Device::Cpu)?))
+            };
+            let tensors = values.into_iter().map(tensor).collect::<Result<_, TrainError>>()?;
+            save(&tensors, &beside.join(BALANCER))?;
+        }
+        let text = serde_json::to_string_pretty(&state)
             .map_err(|error| TrainError::BadCheckpoint { path: path.clone(), problem: error.to_string() })?;
         fs::write(&path, text).map_err(io(&path))?;
         sync(&path)?;
@@ -110,9 +123,21 @@ impl Checkpoint {
         let state = path.join("state.json");
         let text = fs::read_to_string(&state).map_err(|source| TrainError::Io { path: state.clone(), source })?;
         let best = path.join("best.safetensors");
+        let mut state: State = serde_json::from_str(&text)
+            .map_err(|error| TrainError::BadCheckpoint { path: state, problem: error.to_string() })?;
+        let memory = path.join(BALANCER);
+        if let (Some(balancer), true) = (&mut state.balancer, memory.exists()) {
+            for (name, tensor) in load(&memory, &Device::Cpu)? {
+                let values = tensor.flatten_all().and_then(|flat| flat.to_vec1::<f64>());
+                let bad = |error: candle_core::Error| TrainError::BadCheckpoint {
+                    path: memory.clone(),
+                    problem: format!("`{name}`: {error}"),
+                };
+                balancer.values.insert(name.clone(), values.map_err(bad)?);
+            }
+        }
         Ok(Self {
-            state: serde_json::from_str(&text)
-                .map_err(|error| TrainError::BadCheckpoint { path: state, problem: error.to_string() })?,
+            state,
             model: load(&path.join("model.safetensors"), device)?,
             optimizer: load(&path.join("optimizer.safetensors"), device)?,
             best: if best.exists() { Some(load(&best, device)?) } else { None },

@@ -62,6 +62,14 @@ pub enum TrainError {
         /// Items and labels of the first of them.
         examples: String,
     },
+    /// Two pieces of a graph that was cut have a parameter in common.
+    #[error(
+        "two pieces of the graph share the parameter `{name}`: its gradients would have to be kept until both are known. Cut the graph          elsewhere, or compare gradients at the shared representation (balance.gradients = \"shared\")"
+    )]
+    SharedByPieces {
+        /// The parameter.
+        name: String,
+    },
     /// A part of the split has no row that can be used.
     #[error("the {part} part has no usable row: {why}")]
     Empty {

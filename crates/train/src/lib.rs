@@ -39,7 +39,7 @@ mod plan;
 pub mod step;
 mod trainer;
 
-pub use balance::{BalanceConfig, Balancer, GradientCut};
+pub use balance::{BalanceConfig, Balancer, ControlConfig, GradientCut, RampConfig};
 pub use checkpoint::latest as latest_checkpoint;
 pub use config::{HistoryMode, TrainingConfig};
 pub use error::TrainError;

@@ -55,7 +55,7 @@ impl<'a> Trainer<'a> {
         corpus: &'a Corpus,
         objectives: &'a Objectives,
         config: &'a TrainingConfig,
-        balancer: Balancer,
+        mut balancer: Balancer,
         checkpoints: Option<&Path>,
         seed: u64,
     ) -> Result<Self, TrainError> {
@@ -66,6 +66,7 @@ impl<'a> Trainer<'a> {
         let mut adam = AdamWConfig { weight_decay: config.weight_decay, ..AdamWConfig::default() };
         adam.groups = ["embeddings.", "encoder.", "items.table"].map(backbone).to_vec();
         adam.no_decay.push("norm.weight".into());
+        balancer.start(plan.steps())?;
         let mut trainer = Self {
             monitor: Monitor::new(
                 corpus,
@@ -139,8 +140,13 @@ impl<'a> Trainer<'a> {
                 if (step + 1).is_multiple_of(self.config.accumulate) || step + 1 == steps {
                     let moved = self.move_parameters(&std::mem::take(&mut sum), multiplier);
                     norm = moved.map_err(|error| self.explain(error, &batch))?;
+                    self.listen(&batch, &known)?;
                 }
                 self.state.step = step + 1;
+                self.balancer.end_step();
+                if self.state.step.is_multiple_of(plan.steps_per_epoch()) {
+                    self.balancer.end_epoch();
+                }
                 let named = |values: &[f64]| {
                     let finite = self.objectives.iter().zip(values).filter(|(_, value)| value.is_finite());
                     finite.map(|(objective, value)| (objective.name.clone(), *value)).collect()
@@ -184,9 +190,24 @@ impl<'a> Trainer<'a> {
     }
 
     fn gradients(&mut self, batch: &Batch, known: &Tensor) -> Result<step::StepGradients, TrainError> {
-        let dropout = self.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(self.state.step as u64);
+        let dropout = self.dropout();
         step::balanced_gradients(self.model, &self.parameters, batch, known, &mut self.balancer, dropout)
             .map_err(|error| self.explain(error, batch))
+    }
+
+    /// Tells a balancing method that asks for it what the step made of the same batch's losses.
+    fn listen(&mut self, batch: &Batch, known: &Tensor) -> Result<(), TrainError> {
+        if !self.balancer.listens() {
+            return Ok(());
+        }
+        let losses = step::losses(self.model, batch, known, self.dropout());
+        let losses = losses.map_err(|error| self.explain(error, batch))?;
+        self.balancer.after_step(&losses)
+    }
+
+    /// The seed of this step's dropout.
+    fn dropout(&self) -> u64 {
+        self.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(self.state.step as u64)
     }
 
     /// Says which batch it was that gave something that is not finite.
@@ -220,6 +241,8 @@ impl<'a> Trainer<'a> {
     fn validate(&mut self, known: &Tensor, observer: &mut dyn Observer) -> Result<(), TrainError> {
         let metrics = self.monitor.measure(self.model, self.corpus, self.objectives, known)?;
         let value = self.monitor.combine(&metrics, self.objectives, self.balancer.wanted())?;
+        let skills = Monitor::skills(&metrics, self.objectives).into_iter();
+        self.balancer.observe(&skills.map(|skill| skill.filter(|value| value.is_finite())).collect::<Vec<_>>())?;
         // What cannot be measured is never better, and anything is better than it.
         let best = self.state.best.is_none_or(|best| value > best || best.is_nan());
         if best {

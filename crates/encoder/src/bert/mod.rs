@@ -17,6 +17,9 @@ use crate::kernels::dropout::Mask;
 use crate::parameter::{Parameter, Pass};
 use layer::{PLACES, Sizes};
 
+/// Is given the vectors between two layers and answers with those to go on with.
+pub(crate) type Between<'a> = &'a mut dyn FnMut(Tensor) -> Result<Tensor>;
+
 /// All weights by their Hub names.
 pub(crate) type Parameters = BTreeMap<String, Parameter>;
 
@@ -100,9 +103,15 @@ impl Bert {
     }
 
     /// `[T, hidden]` vectors of all tokens. The tokens have been checked.
-    pub(crate) fn forward(&self, packed: &Packed, offsets: &Arc<[u32]>, pass: Pass) -> Result<Tensor> {
+    pub(crate) fn forward(
+        &self,
+        packed: &Packed,
+        offsets: &Arc<[u32]>,
+        pass: Pass,
+        between: Between<'_>,
+    ) -> Result<Tensor> {
         let x = self.embed(packed, pass)?;
-        self.layers(&x, 0..self.layers.len(), offsets, pass)
+        self.layers_with(x, 0..self.layers.len(), offsets, pass, between)
     }
 
     /// The vectors before the first layer.
@@ -123,8 +132,20 @@ impl Bert {
         offsets: &Arc<[u32]>,
         pass: Pass,
     ) -> Result<Tensor> {
-        let mut x = x.clone();
+        self.layers_with(x.clone(), layers, offsets, pass, &mut Ok)
+    }
+
+    /// Some of the layers, one after the other, each on what `between` makes of the vectors before it.
+    pub(crate) fn layers_with(
+        &self,
+        mut x: Tensor,
+        layers: std::ops::Range<usize>,
+        offsets: &Arc<[u32]>,
+        pass: Pass,
+        between: Between<'_>,
+    ) -> Result<Tensor> {
         for index in layers {
+            x = between(x)?;
             let (parameters, masks) = (&self.layers[index], self.masks(index, pass)?);
             x = match x.device().is_cpu() {
                 true => layer::layer(&x, parameters, &self.sizes, offsets, masks, pass)?,

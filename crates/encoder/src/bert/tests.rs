@@ -127,7 +127,7 @@ fn by_candle(bert: &Bert, packed: &Packed, kind: Pooling, pass: Pass) -> Tensor 
 
 fn by_kernels(bert: &Bert, packed: &Packed, kind: Pooling, pass: Pass) -> Tensor {
     let offsets = packed.offsets.as_slice().into();
-    pool(&bert.forward(packed, &offsets, pass).unwrap(), &offsets, kind).unwrap()
+    pool(&bert.forward(packed, &offsets, pass, &mut Ok).unwrap(), &offsets, kind).unwrap()
 }
 
 /// Gradients of `Σ direction ⊙ out` with a fixed random direction.

@@ -64,6 +64,10 @@ impl Weighting for Controlled {
         self.method.prefer(weights)
     }
 
+    fn listens(&self) -> bool {
+        self.method.listens()
+    }
+
     fn after_step(&mut self, losses: &[f64]) -> Result<()> {
         self.method.after_step(losses)
     }

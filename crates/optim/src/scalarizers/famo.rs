@@ -135,6 +135,10 @@ impl Weighting for Famo {
         Ok(spread(self.objectives.len(), &at, weights))
     }
 
+    fn listens(&self) -> bool {
+        self.update == FamoUpdate::SameBatch
+    }
+
     fn after_step(&mut self, losses: &[f64]) -> Result<()> {
         let observed: Vec<usize> = self.memory.values[SEEN].iter().map(|s| usize::from(*s > 0.0)).collect();
         self.objectives.check(&Signals { losses, observed: &observed, gramian: None })?;

@@ -99,6 +99,18 @@ impl<'a> Monitor<'a> {
         Ok(metrics)
     }
 
+    /// How good each objective is, larger being better: AUC, or R² for regressions; `None` where it is not measured.
+    pub(crate) fn skills(metrics: &BTreeMap<String, f64>, objectives: &Objectives) -> Vec<Option<f64>> {
+        let skill = |objective: &paretune_objectives::Objective| {
+            let metric = match objective.kind {
+                Kind::Binary | Kind::Conditional => primary_metric(objective),
+                Kind::Regression | Kind::LogRegression => "r2",
+            };
+            metrics.get(&format!("{}.{metric}", objective.name)).copied()
+        };
+        objectives.iter().map(skill).collect()
+    }
+
     /// The combination, higher is better.
     ///
     /// # Errors
@@ -110,16 +122,9 @@ impl<'a> Monitor<'a> {
         wanted: &[bool],
     ) -> Result<f64, TrainError> {
         if self.weights.is_empty() {
-            let trained = objectives.iter().zip(wanted).filter(|(_, wanted)| **wanted);
-            let skills: Vec<f64> = trained
-                .filter_map(|(objective, _)| {
-                    let metric = match objective.kind {
-                        Kind::Binary | Kind::Conditional => primary_metric(objective),
-                        Kind::Regression | Kind::LogRegression => "r2",
-                    };
-                    metrics.get(&format!("{}.{metric}", objective.name)).copied()
-                })
-                .collect();
+            let skills = Self::skills(metrics, objectives);
+            let skills: Vec<f64> =
+                skills.into_iter().zip(wanted).filter_map(|(skill, wanted)| skill.filter(|_| *wanted)).collect();
             return Ok(skills.iter().sum::<f64>() / skills.len().max(1) as f64);
         }
         self.weights

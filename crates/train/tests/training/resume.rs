@@ -32,9 +32,9 @@ fn newest(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     files.map(|file| (file.file_name().into_string().unwrap(), fs::read(file.path()).unwrap())).collect()
 }
 
-fn check_resumed_is_straight(config: &TrainingConfig, method: Method, cut: GradientCut) {
+fn check_resumed_is_straight(config: &TrainingConfig, balance: &str) {
     let world = World::new();
-    let balancer = || world.balancer(method, cut, &[1.0, 1.0, 0.5, 1.0]);
+    let balancer = || world.balancer_of(balance, &[1.0, 1.0, 0.5, 1.0]);
     let straight_dir = tempfile::tempdir().unwrap();
     let mut diary = Diary::default();
     let (straight, outcome) = world.train(config, balancer(), Some(straight_dir.path()), &mut diary);
@@ -65,20 +65,47 @@ fn check_resumed_is_straight(config: &TrainingConfig, method: Method, cut: Gradi
 #[test]
 fn with_balanced_gradients_and_cached_histories() {
     let config = TrainingConfig { checkpoint_every: 3, refresh_every: 4, epochs: 2, ..short() };
-    check_resumed_is_straight(&config, Method::Mgda, GradientCut::Shared);
+    check_resumed_is_straight(&config, "method = \"mgda\"");
 }
 
 #[test]
 fn with_a_method_that_remembers_and_accumulated_gradients() {
     let config =
         TrainingConfig { checkpoint_every: 3, accumulate: 2, history: HistoryMode::Trained, negatives: 1, ..short() };
-    check_resumed_is_straight(&config, Method::Uncertainty, GradientCut::Shared);
+    check_resumed_is_straight(&config, "method = \"uncertainty\"");
+}
+
+#[test]
+fn with_weights_that_are_kept_over_all_parameters() {
+    let config = TrainingConfig { checkpoint_every: 2, ..short() };
+    check_resumed_is_straight(&config, "method = \"nash-mtl\"\nrefresh = 3\ngradients = \"full\"");
+}
+
+#[test]
+fn with_a_method_that_remembers_a_number_for_every_value() {
+    let config = TrainingConfig { checkpoint_every: 3, ..short() };
+    check_resumed_is_straight(&config, "method = \"excess-mtl\"");
+}
+
+#[test]
+fn with_methods_that_hear_of_steps_and_epochs() {
+    let config = TrainingConfig { checkpoint_every: 4, epochs: 2, ..short() };
+    check_resumed_is_straight(&config, "method = \"famo\"\nupdate = \"same-batch\"");
+    let config = TrainingConfig { max_steps: 30, epochs: 4, checkpoint_every: 13, ..short() };
+    check_resumed_is_straight(&config, "method = \"dwa\"\nwindow = 0");
+}
+
+#[test]
+fn with_preferences_that_follow_what_is_measured() {
+    let config = TrainingConfig { checkpoint_every: 3, validations: 4, ..short() };
+    let control = "control = { kind = \"target\", floors = { satisfaction = 0.9 } }";
+    check_resumed_is_straight(&config, &format!("method = \"weighted-sum\"\n{control}"));
 }
 
 #[test]
 fn with_early_stopping() {
     let config = TrainingConfig { epochs: 4, validations: 4, patience: 1, learning_rate: 0.2, ..short() };
-    check_resumed_is_straight(&config, Method::WeightedSum, GradientCut::Shared);
+    check_resumed_is_straight(&config, "method = \"weighted-sum\"");
 }
 
 #[test]

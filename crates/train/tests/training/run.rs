@@ -191,3 +191,51 @@ fn events_tell_the_whole_run() {
     assert_eq!(expected, steps + 1);
     assert!(diary.0.windows(2).all(|pair| pair[0].step() <= pair[1].step()));
 }
+
+/// Weights of each step by objective.
+fn weights(diary: &Diary, objective: &str) -> Vec<f64> {
+    let weight = |event: &TrainEvent| match event {
+        TrainEvent::Step { weights, .. } => weights.get(objective).copied(),
+        _ => None,
+    };
+    diary.0.iter().filter_map(weight).collect()
+}
+
+#[test]
+fn preferences_follow_the_clock_and_what_is_measured() {
+    let world = World::new();
+    let follow = |balance: &str, base: &[f64]| {
+        let mut diary = Diary::default();
+        let config = TrainingConfig { validations: 4, ..short() };
+        world.train(&config, world.balancer_of(balance, base), None, &mut diary).1.unwrap();
+        diary
+    };
+    let anneal = "method = \"sum\"\ncontrol = { kind = \"anneal\", to = { satisfaction = 3, dwell = 0 } }";
+    let diary = follow(anneal, &[1.0, 1.0, 0.0, 1.0]);
+    let (rising, falling) = (weights(&diary, "satisfaction"), weights(&diary, "dwell"));
+    assert_eq!((rising[0], *rising.last().unwrap()), (0.0, 3.0));
+    assert_eq!((falling[0], *falling.last().unwrap()), (1.0, 0.0));
+    assert!(rising.is_sorted() && weights(&diary, "click").iter().all(|weight| *weight == 1.0));
+    // A floor that cannot be reached raises the weight at every validation; one that always is leaves it alone.
+    let floors = "method = \"sum\"\ncontrol = { kind = \"target\", floors = { satisfaction = 5, click = -5 } }";
+    let diary = follow(floors, &[1.0; 4]);
+    let raised = weights(&diary, "satisfaction");
+    let mut steps = raised.clone();
+    steps.dedup();
+    assert!(raised.is_sorted() && steps.len() >= 2 && *raised.last().unwrap() < 100.1, "{steps:?}");
+    assert!(weights(&diary, "click").iter().all(|weight| *weight == 1.0));
+}
+
+/// DWA in the paper's form looks at whole epochs: its weights move at the third one.
+#[test]
+fn methods_hear_of_the_end_of_an_epoch() {
+    let world = World::new();
+    let mut diary = Diary::default();
+    let config = TrainingConfig { epochs: 3, patience: 0, ..short() };
+    let balancer = world.balancer_of("method = \"dwa\"\nwindow = 0", &[1.0; 4]);
+    world.train(&config, balancer, None, &mut diary).1.unwrap();
+    let found = weights(&diary, "click");
+    let epoch = found.len() / 3;
+    assert!(found[..2 * epoch].iter().all(|weight| *weight == 1.0));
+    assert!(found[2 * epoch] != 1.0 && found[2 * epoch..].iter().all(|weight| *weight == found[2 * epoch]));
+}

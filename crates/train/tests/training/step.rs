@@ -1,10 +1,10 @@
 //! The gradients of one batch.
 
 use candle_core::Tensor;
-use paretune_optim::{Gradients, Method};
+use paretune_optim::{Gradients, Method, Setting};
 use paretune_recommender::{Batch, Recommender};
 use paretune_train::{
-    GradientCut, Plan, TrainError,
+    BalanceConfig, Balancer, GradientCut, Plan, TrainError,
     step::{StepGradients, balanced_gradients},
 };
 
@@ -34,8 +34,16 @@ impl Bench {
     }
 
     fn try_step(&self, method: Method, cut: GradientCut, weights: &[f64]) -> Result<StepGradients, TrainError> {
-        let mut balancer = self.world.balancer(method, cut, weights);
-        balanced_gradients(&self.model, &self.model.parameters(), &self.batch, &self.known, &mut balancer, 77)
+        self.try_with(&mut self.world.balancer(method, cut, weights))
+    }
+
+    fn try_with(&self, balancer: &mut Balancer) -> Result<StepGradients, TrainError> {
+        balanced_gradients(&self.model, &self.model.parameters(), &self.batch, &self.known, balancer, 77)
+    }
+
+    /// With the lines of a `[balance]` table.
+    fn with(&self, text: &str) -> StepGradients {
+        self.try_with(&mut self.world.balancer_of(text, &[1.0; 4])).unwrap()
     }
 
     fn step(&self, method: Method, cut: GradientCut, weights: &[f64]) -> StepGradients {
@@ -221,4 +229,102 @@ fn a_loss_that_is_not_a_number_is_named() {
         let refused = bench.try_step(method, cut, &[1.0; 4]).err().unwrap().to_string();
         assert!(refused.contains("the loss of objective dwell is NaN"), "{method}: {refused}");
     }
+}
+
+#[test]
+fn every_method_moves_every_parameter_towards_finite_values() {
+    let bench = Bench::new(World::new());
+    let all: usize = bench.names().iter().map(Vec::len).sum();
+    for &method in Method::ALL {
+        let mut config = BalanceConfig { method, ..BalanceConfig::default() };
+        if method == Method::Constant {
+            config.parameters.insert(
+                "weights".into(),
+                vec![1.0, 2.0, 0.5, 1.0].into_iter().map(Setting::from).collect::<Vec<_>>().into(),
+            );
+        }
+        let mut balancer = Balancer::new(&config, &bench.world.objectives, &[1.0, 0.5, 1.0, 2.0]).unwrap();
+        let found = bench.try_with(&mut balancer).unwrap_or_else(|error| panic!("{method}: {error}"));
+        assert!(found.weights.iter().all(|weight| weight.is_finite()), "{method}: {:?}", found.weights);
+        // The largest term alone moves the parameters that its objective reaches.
+        let partial = matches!(method, Method::Chebyshev);
+        assert!(
+            partial || found.gradients.len() == all,
+            "{method}: {} of {all} have a gradient",
+            found.gradients.len()
+        );
+        for (name, gradient) in &found.gradients {
+            let values = values(&gradient.dense().unwrap());
+            assert!(values.iter().all(|value| value.is_finite()), "{method}: {name}");
+        }
+    }
+}
+
+/// Of gradients that never point against each other in any coordinate, GradDrop keeps all; of others some part of each coordinate.
+#[test]
+fn methods_that_look_at_coordinates_combine_what_the_objectives_gave() {
+    let bench = Bench::new(World::new());
+    let [below, towers] = bench.names();
+    let separate = bench.separate();
+    let one = |found: &StepGradients, names: &[String]| {
+        combined(std::slice::from_ref(&found.gradients), &[1.0], names, &bench.model)
+    };
+    let excess = bench.with("method = \"excess-mtl\"");
+    assert_eq!(excess.weights.len(), 4);
+    assert_close(&one(&excess, &below), &combined(&separate, &excess.weights, &below, &bench.model), 1e-4);
+    assert_close(&one(&excess, &towers), &combined(&separate, &[1.0; 4], &towers, &bench.model), 1e-4);
+    let dropped = bench.with("method = \"graddrop\"\ngradients = \"full\"");
+    assert!(dropped.weights.is_empty());
+    let alone: Vec<Vec<f64>> = (0..4).map(|k| combined(&separate[k..=k], &[1.0], &below, &bench.model)).collect();
+    let mut both = [0, 0];
+    for (i, found) in one(&dropped, &below).into_iter().enumerate() {
+        let sum = |sign: f64| alone.iter().map(|row| row[i] * sign).filter(|g| *g > 0.0).sum::<f64>() * sign;
+        let (up, down) = (sum(1.0), sum(-1.0));
+        let near = |other: f64| (found - other).abs() <= 1e-4 * (up - down).abs() + 1e-9;
+        assert!(near(up) || near(down), "coordinate {i}: {found} is neither {up} nor {down}");
+        both[usize::from(near(up))] += 1;
+    }
+    assert!(both[0] > 100 && both[1] > 100, "{both:?}");
+    let at_cut = bench.with("method = \"graddrop\"");
+    assert!(cosine(&one(&at_cut, &below), &combined(&separate, &[1.0; 4], &below, &bench.model)) > 0.3);
+}
+
+#[test]
+fn kept_weights_serve_until_they_are_refreshed() {
+    for cut in ["shared", "full"] {
+        let mut bench = Bench::new(World::new());
+        let mut balancer =
+            bench.world.balancer_of(&format!("method = \"mgda\"\nrefresh = 100\ngradients = \"{cut}\""), &[1.0; 4]);
+        let mut step = |bench: &Bench| bench.try_with(&mut balancer).unwrap();
+        let first = step(&bench);
+        // Other labels, the same weights; the gradient is that of the new labels.
+        for column in &mut bench.batch.labels {
+            column.rotate_left(7);
+        }
+        let second = step(&bench);
+        assert_eq!(first.weights, second.weights);
+        let [below, towers] = bench.names();
+        let separate = bench.separate();
+        let one = |names: &[String]| combined(std::slice::from_ref(&second.gradients), &[1.0], names, &bench.model);
+        assert_close(&one(&below), &combined(&separate, &second.weights, &below, &bench.model), 1e-4);
+        assert_close(&one(&towers), &combined(&separate, &[1.0; 4], &towers, &bench.model), 1e-4);
+    }
+    // One that had no labels when the weights were made has none: new ones are made when it has.
+    let mut bench = Bench::new(World::new());
+    let labels = bench.batch.labels.clone();
+    let mut balancer = bench.world.balancer_of("method = \"upgrad\"\nrefresh = 100", &[1.0; 4]);
+    bench.set_labels("satisfaction", f32::NAN);
+    assert_eq!(bench.try_with(&mut balancer).unwrap().weights[2], 0.0);
+    bench.batch.labels = labels;
+    assert!(bench.try_with(&mut balancer).unwrap().weights[2] > 0.0);
+}
+
+#[test]
+fn settings_that_do_not_fit_each_other_are_refused() {
+    let refused = |text: &str| toml::from_str::<BalanceConfig>(text).unwrap_err().to_string();
+    assert!(refused("method = \"excess-mtl\"\ngradients = \"shared\"").contains("use \"full\""));
+    assert!(refused("method = \"graddrop\"\nrefresh = 4").contains("no weights to keep"));
+    assert!(refused("method = \"upgrad\"\nrefresh = 0").contains("at least 1"));
+    assert!(refused("method = \"graddrop\"\ncontrol = { kind = \"anneal\", to = { click = 1 } }").contains("control"));
+    assert!(refused("method = \"upgrad\"\ncontrol = { kind = \"anneal\", towards = 1 }").contains("towards"));
 }

@@ -105,8 +105,13 @@ impl World {
         model
     }
 
+    /// From the lines of a `[balance]` table.
+    pub(crate) fn balancer_of(&self, text: &str, weights: &[f64]) -> Balancer {
+        Balancer::new(&toml::from_str(text).unwrap(), &self.objectives, weights).unwrap()
+    }
+
     pub(crate) fn balancer(&self, method: Method, cut: GradientCut, weights: &[f64]) -> Balancer {
-        let config = BalanceConfig { method, gradients: cut, ..BalanceConfig::default() };
+        let config = BalanceConfig { method, gradients: Some(cut), ..BalanceConfig::default() };
         Balancer::new(&config, &self.objectives, weights).unwrap()
     }
 

@@ -1,0 +1,84 @@
+//! Where a graph is cut.
+
+use candle_core::{Tensor, Var};
+use paretune_encoder::{Gradients, backward_from};
+
+use crate::TrainError;
+
+/// A graph in pieces, bottom up: at each level the values that leave one piece and the leaves that begin the next.
+///
+/// A backward pass over the whole goes from the losses to the leaves of the last level, and from there down, one piece at a time. Each
+/// parameter lies in one piece.
+///
+/// ```
+/// use candle_core::{Device, Tensor, Var};
+/// use paretune_train::step::Cuts;
+///
+/// let w = Var::new(&[3f32], &Device::Cpu)?;
+/// let mut cuts = Cuts::default();
+/// let shared = cuts.at([(w.as_tensor() * 2.0)?])?;
+/// // What is built on it is a graph of its own.
+/// assert!((&shared[0] * 5.0)?.sum_all()?.backward()?.get(&w).is_none());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Default)]
+pub struct Cuts {
+    levels: Vec<Vec<Cut>>,
+}
+
+#[derive(Debug)]
+struct Cut {
+    value: Tensor,
+    leaf: Var,
+}
+
+/// The gradient of one loss at every leaf, level by level; `None` where it does not depend on the leaf.
+pub(super) type AtLeaves = Vec<Vec<Option<Tensor>>>;
+
+impl Cuts {
+    /// Cuts above `values` and answers with their leaves. Values that depend on no parameter pass as they are.
+    ///
+    /// # Errors
+    /// When the device is out of memory.
+    pub fn at<const N: usize>(&mut self, values: [Tensor; N]) -> candle_core::Result<[Tensor; N]> {
+        let mut level = Vec::new();
+        let mut leaves = values;
+        for value in &mut leaves {
+            if value.track_op() {
+                let leaf = Var::from_tensor(&value.detach())?;
+                let value = std::mem::replace(value, leaf.as_tensor().clone());
+                level.push(Cut { value, leaf });
+            }
+        }
+        self.levels.push(level);
+        Ok(leaves)
+    }
+
+    pub(super) fn levels(&self) -> usize {
+        self.levels.len()
+    }
+
+    /// Adds what a backward pass found at the leaves below level `level`.
+    pub(super) fn collect(&self, found: &Gradients, level: usize, into: &mut AtLeaves) -> Result<(), TrainError> {
+        into.resize_with(self.levels(), Vec::new);
+        for (cuts, sums) in self.levels.iter().zip(into).take(level) {
+            sums.resize_with(cuts.len(), || None);
+            for (cut, sum) in cuts.iter().zip(sums) {
+                let Some(gradient) = found.get(&cut.leaf) else { continue };
+                *sum = Some(match sum.take() {
+                    Some(sum) => (sum + gradient)?.detach(),
+                    None => gradient.detach(),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// From the leaves of `level` through the piece below them.
+    pub(super) fn descend(&self, level: usize, gradients: &[Option<Tensor>]) -> Result<Gradients, TrainError> {
+        let cuts = self.levels.get(level).map_or(&[][..], Vec::as_slice);
+        let roots: Vec<(&Tensor, &Tensor)> =
+            cuts.iter().zip(gradients).filter_map(|(cut, gradient)| Some((&cut.value, gradient.as_ref()?))).collect();
+        Ok(backward_from(&roots)?)
+    }
+}

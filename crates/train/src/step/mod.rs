@@ -1,0 +1,262 @@
+//! The gradients of one batch, balanced.
+//!
+//! With `L_1 … L_K` the losses and `Z` the shared representation (items and users of the batch):
+//!
+//! 1. `Z` is computed once, and a copy of it becomes a leaf of a new, small graph: the cut;
+//! 2. `K` backward passes from `L_k` to the leaf give `∂L_k/∂Z` and the gradients of the task towers;
+//! 3. the Gramian `G_kl = ⟨∂L_k/∂Z, ∂L_l/∂Z⟩` goes to the balancing method, which answers with weights `w` (a few methods are given the
+//!    `∂L_k/∂Z` themselves and answer with their combination);
+//! 4. one backward pass through `⟨Z, Σ_k w_k ∂L_k/∂Z⟩` gives the gradient of everything below the cut.
+//!
+//! Where the weights do not depend on gradients (weighted sum, uncertainty) all of it is one backward pass from `Σ w_k L_k`,
+//! which is the same gradient. Task towers learn from the plain sum of their own losses when gradients are balanced: they are not
+//! shared, so there is nothing to balance (Sener & Koltun 2018).
+//!
+//! With [`GradientCut::Full`] the Gramian is that of all shared parameters. The graph is then cut between the layers of the backbone too, and
+//! all objectives go down side by side: the memory of two gradients is enough, whatever `K`.
+//!
+//! [`balanced_gradients`] does it for a [`Recommender`], [`Graph::balance`] for any graph of Candle.
+
+mod cuts;
+mod measured;
+mod row;
+mod stacked;
+mod streamed;
+
+use candle_core::{DType, Device, Tensor, Var};
+use paretune_encoder::backward;
+use paretune_objectives::TaskLoss;
+use paretune_optim::{Gradients, accumulate};
+use paretune_recommender::{Batch, Parameters, Recommender, Shared};
+
+use crate::balance::Asks;
+use crate::differentiate::{gradient, named};
+use crate::{Balancer, GradientCut, TrainError};
+use cuts::AtLeaves;
+use measured::Measured;
+use row::{Products, Row, combine};
+use stacked::Stacked;
+use streamed::Stream;
+
+pub use cuts::Cuts;
+
+/// What one batch says.
+pub struct StepGradients {
+    /// The gradient to follow.
+    pub gradients: Gradients,
+    /// Loss of each objective, `NaN` where the batch held no label for it.
+    pub losses: Vec<f64>,
+    /// Weight each objective got; empty where the method's direction is no weighted sum (GradDrop).
+    pub weights: Vec<f64>,
+}
+
+/// A batch's losses and what they depend on.
+pub struct Graph<'a> {
+    /// The objectives' names, for messages.
+    pub names: &'a [&'a str],
+    /// Their losses.
+    pub losses: &'a [TaskLoss],
+    /// Where it is cut: at the shared representation (the last level), and below it for [`GradientCut::Full`]. Nowhere for a method that looks
+    /// at losses alone.
+    pub cuts: &'a Cuts,
+    /// What lies above the shared representation: each objective's own.
+    pub towers: &'a [(String, Var)],
+    /// What lies below it: what all objectives share.
+    pub below: &'a [(String, Var)],
+}
+
+/// Computes the balanced gradient of one batch.
+///
+/// `known` are the vectors that histories look up, `dropout` the seed of this step.
+///
+/// # Errors
+/// When shapes do not fit, or a gradient is not finite.
+pub fn balanced_gradients(
+    model: &Recommender,
+    parameters: &Parameters,
+    batch: &Batch,
+    known: &Tensor,
+    balancer: &mut Balancer,
+    dropout: u64,
+) -> Result<StepGradients, TrainError> {
+    let names: Vec<&str> = model.objectives().names().collect();
+    let (losses, cuts) = forward(model, batch, known, balancer.cut(), dropout)?;
+    let below = [parameters.backbone.as_slice(), &parameters.shared].concat();
+    let graph = Graph { names: &names, losses: &losses, cuts: &cuts, towers: &parameters.towers, below: &below };
+    graph.balance(balancer)
+}
+
+/// The losses of a batch as numbers, with the dropout of a step.
+pub(crate) fn losses(model: &Recommender, batch: &Batch, known: &Tensor, dropout: u64) -> Result<Vec<f64>, TrainError> {
+    let names: Vec<&str> = model.objectives().names().collect();
+    let (losses, _) = forward(model, batch, known, None, dropout)?;
+    Ok(Measured::new(&names, &losses)?.losses().to_vec())
+}
+
+fn forward(
+    model: &Recommender,
+    batch: &Batch,
+    known: &Tensor,
+    cut: Option<GradientCut>,
+    dropout: u64,
+) -> Result<(Vec<TaskLoss>, Cuts), TrainError> {
+    let labels = model.labels(batch)?;
+    let mut cuts = Cuts::default();
+    let mut shared = match cut {
+        Some(GradientCut::Full) => model.represent_with(batch, known, Some(dropout), &mut |x| {
+            let [leaf] = cuts.at([x])?;
+            Ok(leaf)
+        })?,
+        Some(GradientCut::Shared) | None => model.represent(batch, known, Some(dropout))?,
+    };
+    if cut.is_some() {
+        let [items, users] = cuts.at([shared.items, shared.users])?;
+        shared = Shared { items, users };
+    }
+    Ok((model.outputs(&shared, batch, Some(dropout))?.losses(&labels)?, cuts))
+}
+
+impl Graph<'_> {
+    /// The gradient that the balancing method makes of the losses' gradients.
+    ///
+    /// # Errors
+    /// A loss or a gradient that is not finite, a parameter that two pieces of the graph share, a failing operation.
+    pub fn balance(&self, balancer: &mut Balancer) -> Result<StepGradients, TrainError> {
+        let measured = Measured::new(self.names, self.losses)?;
+        let (gradients, weights) = match balancer.asks() {
+            Asks::Losses => self.by_losses(&measured, balancer)?,
+            Asks::Gramian | Asks::Rows => self.by_gradients(&measured, balancer)?,
+        };
+        Ok(StepGradients { gradients, losses: measured.reported(), weights })
+    }
+
+    /// Weights from losses alone: one backward pass from `Σ w_k L_k`.
+    fn by_losses(&self, measured: &Measured<'_>, balancer: &mut Balancer) -> Result<(Gradients, Vec<f64>), TrainError> {
+        let weights = balancer.weights(&measured.without_gramian())?;
+        let mut total = Tensor::zeros((), DType::F32, &self.device())?;
+        for (loss, weight) in self.losses.iter().zip(&weights) {
+            // An objective of weight zero leaves nothing behind, not even zeros: the optimizer passes over what has no gradient.
+            if *weight != 0.0 && loss.observed > 0 {
+                total = (total + (&loss.loss * *weight)?)?;
+            }
+        }
+        let found = backward(&total)?;
+        let mut gradients = named(&found, self.towers)?;
+        gradients.extend(named(&found, self.below)?);
+        Ok((gradients, weights))
+    }
+
+    /// `K` passes to the last cut, whatever the method asks for, and one from there on down.
+    fn by_gradients(
+        &self,
+        measured: &Measured<'_>,
+        balancer: &mut Balancer,
+    ) -> Result<(Gradients, Vec<f64>), TrainError> {
+        let mut gradients = Gradients::new();
+        let mut rows = self.passes(balancer, &mut gradients)?;
+        if balancer.asks() == Asks::Rows && balancer.held(measured.observed()).is_none() {
+            let (below, weights) = self.by_rows(measured, balancer, &rows)?;
+            gradients.extend(below);
+            return Ok((gradients, weights));
+        }
+        let weights = match balancer.held(measured.observed()) {
+            Some(weights) => weights,
+            None => {
+                let products = match balancer.cut() {
+                    Some(GradientCut::Full) => Stream::new(self.cuts, self.below).products(&mut rows)?,
+                    Some(GradientCut::Shared) | None => {
+                        let mut products = Products::new(rows.len());
+                        products.add(&self.top(&rows))?;
+                        products
+                    }
+                };
+                balancer.weights(&measured.with(&measured.gramian(&products)?))?
+            }
+        };
+        gradients.extend(self.descend(combine(&self.top(&rows), &weights)?)?);
+        Ok((gradients, weights))
+    }
+
+    /// The direction of a method that looks at the gradients themselves.
+    fn by_rows(
+        &self,
+        measured: &Measured<'_>,
+        balancer: &mut Balancer,
+        rows: &[AtLeaves],
+    ) -> Result<(Gradients, Vec<f64>), TrainError> {
+        if balancer.cut() == Some(GradientCut::Full) {
+            // A few methods want all of it, and get it: `K` gradients at once.
+            let mut whole = Vec::with_capacity(rows.len());
+            for row in rows {
+                let found = self.descend(self.top(std::slice::from_ref(row)).remove(0))?;
+                whole.push(self.below.iter().map(|(name, _)| found.get(name).cloned()).collect::<Row>());
+            }
+            let shapes = self.below.iter().map(|(_, var)| var.shape().clone()).collect();
+            let (stacked, jacobian) = Stacked::new(&whole, shapes, self.names, &self.device())?;
+            let combination = balancer.combine(&jacobian, &measured.without_gramian())?;
+            let parts = stacked.parts(&combination.direction)?;
+            let names = self.below.iter().map(|(name, _)| name.clone());
+            let found = names.zip(parts).filter_map(|(name, part)| Some((name, part?)));
+            return Ok((found.collect(), combination.weights));
+        }
+        let top = self.top(rows);
+        let leaf = |part: usize| top.iter().find_map(|row| Some(row.get(part)?.as_ref()?.shape()));
+        let parts = top.iter().map(Vec::len).max().unwrap_or(0);
+        let shapes = (0..parts).map(|part| leaf(part).unwrap_or_else(|| 0.into())).collect();
+        let (stacked, jacobian) = Stacked::new(&top, shapes, self.names, &self.device())?;
+        let combination = balancer.combine(&jacobian, &measured.without_gramian())?;
+        Ok((self.descend(stacked.parts(&combination.direction)?)?, combination.weights))
+    }
+
+    /// One backward pass for each objective: its gradient at the leaves, and the task towers' gradients into `towers`.
+    fn passes(&self, balancer: &Balancer, towers: &mut Gradients) -> Result<Vec<AtLeaves>, TrainError> {
+        let mut rows = Vec::with_capacity(self.losses.len());
+        for (loss, wanted) in self.losses.iter().zip(balancer.wanted()) {
+            let mut row = AtLeaves::new();
+            if *wanted && loss.observed > 0 {
+                let found = backward(&loss.loss)?;
+                accumulate(towers, &named(&found, self.towers)?, 1.0)?;
+                self.cuts.collect(&found, self.cuts.levels(), &mut row)?;
+            }
+            rows.push(row);
+        }
+        Ok(rows)
+    }
+
+    /// The objectives' gradients at the leaves of the last level.
+    fn top(&self, rows: &[AtLeaves]) -> Vec<Row> {
+        let last = self.cuts.levels().saturating_sub(1);
+        let row = |row: &AtLeaves| -> Row {
+            row.get(last).into_iter().flatten().map(|leaf| leaf.clone().map(Into::into)).collect()
+        };
+        rows.iter().map(row).collect()
+    }
+
+    /// From a gradient at the leaves of the last level to that of everything below.
+    fn descend(&self, top: Row) -> Result<Gradients, TrainError> {
+        let mut gradients = Gradients::new();
+        let mut leaves = AtLeaves::new();
+        for level in (0..self.cuts.levels()).rev() {
+            let here = match level + 1 == self.cuts.levels() {
+                true => top.iter().map(|part| part.as_ref().map(|part| part.dense()).transpose()).collect(),
+                false => Ok(leaves.get(level).cloned().unwrap_or_default()),
+            };
+            let found = self.cuts.descend(level, &here?)?;
+            self.cuts.collect(&found, level, &mut leaves)?;
+            for (name, var) in self.below {
+                if let Some(own) = gradient(&found, var)? {
+                    let sum = match gradients.remove(name) {
+                        Some(other) => own.plus(&other)?,
+                        None => own,
+                    };
+                    gradients.insert(name.clone(), sum);
+                }
+            }
+        }
+        Ok(gradients)
+    }
+
+    fn device(&self) -> Device {
+        self.losses.first().map_or(Device::Cpu, |loss| loss.loss.device().clone())
+    }
+}
