@@ -37,6 +37,7 @@ mod bert;
 mod checkpoint;
 mod config;
 mod embedder;
+mod embedding;
 mod encoder;
 mod error;
 mod gradient_cache;
@@ -53,6 +54,7 @@ mod weights;
 
 pub use config::BertConfig;
 pub use embedder::Embedder;
+pub use embedding::Embedding;
 pub use encoder::Encoder;
 pub use error::EncoderError;
 pub use graph::{Gradients, RowGradient, backward, backward_from};

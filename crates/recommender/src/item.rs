@@ -1,7 +1,7 @@
 //! Items: a vector from text (or from an id), then a tower that adds the item's features.
 
 use candle_core::{Device, Tensor, Var};
-use paretune_encoder::{Encoder, LayerNorm, Linear};
+use paretune_encoder::{Embedding, Encoder, LayerNorm, Linear};
 use paretune_features::Packed;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -25,7 +25,7 @@ pub enum ItemVectors {
     /// Text through the encoder.
     Text(Box<Encoder>),
     /// A table `[items, width]`.
-    Ids(Var),
+    Ids(Embedding),
 }
 
 impl ItemVectors {
@@ -38,14 +38,14 @@ impl ItemVectors {
         // A sum of twelve uniforms less six is normal enough for an initial value.
         let values: Vec<f32> =
             (0..items * width).map(|_| ((0..12).map(|_| rng.random::<f32>()).sum::<f32>() - 6.0) * 0.05).collect();
-        Ok(Self::Ids(Var::from_vec(values, (items, width), device)?))
+        Ok(Self::Ids(Embedding::from_table(Var::from_vec(values, (items, width), device)?)?))
     }
 
     /// Length of one vector.
     pub fn width(&self) -> usize {
         match self {
             Self::Text(encoder) => encoder.hidden_size(),
-            Self::Ids(table) => table.dims().get(1).copied().unwrap_or(0),
+            Self::Ids(table) => table.table().dims().get(1).copied().unwrap_or(0),
         }
     }
 
@@ -60,7 +60,7 @@ impl ItemVectors {
     ) -> Result<Tensor, RecommenderError> {
         match self {
             Self::Text(encoder) => Ok(encoder.encode_with(packed, dropout, cut)?),
-            Self::Ids(table) => Ok(table.index_select(&Tensor::new(items, table.device())?, 0)?),
+            Self::Ids(table) => Ok(table.forward(items)?),
         }
     }
 
@@ -68,7 +68,7 @@ impl ItemVectors {
     pub(crate) fn parameters(&self) -> Vec<(String, Var)> {
         match self {
             Self::Text(encoder) => encoder.parameters(),
-            Self::Ids(table) => vec![("items.table".into(), table.clone())],
+            Self::Ids(table) => vec![("items.table".into(), table.table().clone())],
         }
     }
 }

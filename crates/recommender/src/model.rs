@@ -160,7 +160,7 @@ impl Recommender {
                 let values = encoder.embed(tokens, TOKEN_BUDGET, progress)?;
                 Ok(Tensor::from_vec(values, (tokens.len(), encoder.hidden_size()), &self.device)?)
             }
-            ItemVectors::Ids(table) => Ok(table.as_tensor().detach().copy()?),
+            ItemVectors::Ids(table) => Ok(table.table().as_tensor().detach().copy()?),
         }
     }
 
