@@ -74,7 +74,7 @@ pub(crate) struct Job {
     /// Train the last N layers of the text encoder only; 0 freezes it.
     #[arg(long, value_name = "N")]
     pub(crate) train_layers: Option<usize>,
-    /// How the text encoder multiplies matrices: `f32`, or `bf16`, about twice as fast where the processor has it.
+    /// How the text encoder multiplies matrices: `f32`, or `bf16`, faster where the processor has it.
     #[arg(long, value_name = "KIND")]
     pub(crate) arithmetic: Option<paretune_encoder::Arithmetic>,
     /// Passes over the training rows.

@@ -53,7 +53,7 @@ impl Gradients {
     }
 
     /// Takes the gradient of `tensor` out.
-    pub fn take(&mut self, tensor: &Tensor) -> Option<Tensor> {
+    pub(crate) fn take(&mut self, tensor: &Tensor) -> Option<Tensor> {
         self.dense.remove(tensor)
     }
 
@@ -333,4 +333,17 @@ pub(crate) fn tie(parameters: &[Var], outbox: &Arc<Outbox>) -> Result<Tensor> {
         handle = handle.apply_op3(first.as_tensor(), second.as_tensor(), Tie(Arc::clone(outbox)))?;
     }
     Ok(handle)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gradient_that_was_taken_is_gone() {
+        let x = Var::from_vec(vec![1f32, 2.0], 2, &Device::Cpu).unwrap();
+        let mut gradients = backward(&(x.as_tensor() * 3.0).unwrap().sum_all().unwrap()).unwrap();
+        assert_eq!(gradients.take(&x).unwrap().to_vec1::<f32>().unwrap(), [3.0, 3.0]);
+        assert!(gradients.get(&x).is_none() && gradients.take(&x).is_none());
+    }
 }

@@ -39,11 +39,11 @@ pub struct LoadOptions {
     pub trainable: Trainable,
     /// Replaces both dropout rates of `config.json` in training; the saved configuration keeps its own.
     pub dropout: Option<f64>,
-    /// How matrices are multiplied in training: `bf16` halves their cost, with weights, sums and all else in `f32`. What the
+    /// How matrices are multiplied in training: `bf16` costs less, with weights, sums and all else in `f32`. What the
     /// processor lacks is done in `f32`; 8-bit integers are for inference only and refused here.
     pub arithmetic: Arithmetic,
-    /// Whether backward passes compute the inner values of a layer again instead of keeping them: about a third more time,
-    /// for a fraction of the memory.
+    /// Whether backward passes compute the inner values of a layer again instead of keeping them: one more forward pass, for
+    /// a fraction of the memory.
     pub recompute: bool,
     /// Remembers what frozen lower layers make of each text.
     pub cache: Option<CacheOptions>,

@@ -51,6 +51,9 @@ struct Options {
     /// The training curve in f32 and in bf16, side by side.
     #[arg(long, conflicts_with_all = ["scaling", "cache"])]
     curve: bool,
+    /// How near the vectors of bf16 and of 8 bits come to those of f32.
+    #[arg(long, conflicts_with_all = ["scaling", "cache", "profile", "curve"])]
+    agreement: bool,
 }
 
 /// A measured figure, as a line of JSON.
@@ -76,6 +79,7 @@ pub(crate) fn run(args: &[OsString]) -> anyhow::Result<()> {
         ("--cache", options.cache),
         ("--profile", options.profile),
         ("--curve", options.curve),
+        ("--agreement", options.agreement),
     ];
     for (flag, given) in modes {
         if given {

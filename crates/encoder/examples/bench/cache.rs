@@ -1,7 +1,6 @@
 //! An epoch of fine-tuning the last two layers, with and without remembering what the frozen layers give.
 
 use std::error::Error;
-use std::fs;
 use std::time::Instant;
 
 use paretune_encoder::{CacheOptions, Encoder, LoadOptions, Trainable};
@@ -14,10 +13,8 @@ use crate::options::Options;
 const BUDGET: usize = 2048;
 
 pub(crate) fn run(options: &Options) -> Result<(), Box<dyn Error>> {
-    let path = options.titles.as_ref().ok_or("--cache needs --titles FILE")?;
+    let titles = options.texts("--cache")?;
     let files = ModelFiles::local(&options.model)?;
-    let file = fs::read_to_string(path).map_err(|error| format!("{path}: {error}"))?;
-    let titles: Vec<&str> = file.lines().filter(|line| !line.trim().is_empty()).collect();
     let texts = TextTokenizer::load(&files, None)?.encode(&titles)?;
     let batches = texts.batches(BUDGET);
     let cases = [
@@ -46,6 +43,10 @@ pub(crate) fn run(options: &Options) -> Result<(), Box<dyn Error>> {
             }
         }
     }
-    println!("the losses with and without the cache are the same, bit for bit");
+    if options.json {
+        println!("{}", serde_json::json!({ "figure": "cache", "same_losses": true }));
+    } else {
+        println!("the losses with and without the cache are the same, bit for bit");
+    }
     Ok(())
 }

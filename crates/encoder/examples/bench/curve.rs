@@ -4,7 +4,6 @@
 //! in the small).
 
 use std::error::Error;
-use std::fs;
 
 use candle_core::{D, Tensor};
 use paretune_encoder::{Arithmetic, Encoder, LoadOptions, backward, cross_entropy};
@@ -38,11 +37,9 @@ fn halves(packed: &Packed) -> (Packed, Packed) {
 }
 
 pub(crate) fn run(options: &Options) -> Result<(), Box<dyn Error>> {
-    let path = options.titles.as_ref().ok_or("--curve needs --titles FILE")?;
-    let file = fs::read_to_string(path).map_err(|error| format!("{path}: {error}"))?;
-    let titles: Vec<&str> = file.lines().filter(|line| !line.trim().is_empty()).collect();
+    let titles = options.texts("--curve")?;
     if titles.len() < BATCH {
-        return Err(format!("{path} has {} texts; the curve needs {BATCH} or more", titles.len()).into());
+        return Err(format!("--titles has {} texts; the curve needs {BATCH} or more", titles.len()).into());
     }
     let files = ModelFiles::local(&options.model)?;
     let texts = TextTokenizer::load(&files, None)?.encode(&titles)?;

@@ -1,7 +1,8 @@
 //! Measures the encoder, one line per figure.
 //!
 //! usage: cargo run --release -p paretune-encoder --example bench -- [--model DIR] [--titles FILE] [--batch 32] [--len 64] [--threads N]
-//!        [--only FIGURE|ARITHMETIC,...] [--scaling | --cache | --profile | --curve] [--json]
+//!        [--only FIGURE|ARITHMETIC,...] [--scaling | --cache | --profile | --curve | --agreement]
+//!        [--json]
 //!
 //! figures
 //!   forward      one batch of `batch` sequences of `len` tokens, inference
@@ -10,11 +11,13 @@
 //!
 //! `--scaling` times forward and train step over batches, lengths and depths; `--cache` an epoch of fine-tuning the last two layers on
 //! `--titles` with and without remembering what the frozen layers give; `--profile` shows where the time of a train step goes;
-//! `--curve` trains on `--titles` in `f32` and in `bf16` and shows both losses.
+//! `--curve` trains on `--titles` in `f32` and in `bf16` and shows both losses; `--agreement` compares the vectors of `--titles` in `bf16` and in
+//! 8 bits with those in `f32`.
 //! `DIR` is a model in Hub layout (without it: the built-in one), `FILE` holds one text a line. With `--json`, lines are JSON.
 
 #![allow(clippy::print_stdout)]
 
+mod agreement;
 mod cache;
 mod curve;
 mod figures;
@@ -39,5 +42,6 @@ fn main() -> Result<(), Box<dyn Error>> {
         Mode::Cache => cache::run(&options),
         Mode::Profile => profile::run(&options),
         Mode::Curve => curve::run(&options),
+        Mode::Agreement => agreement::run(&options),
     }
 }

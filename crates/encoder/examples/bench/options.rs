@@ -9,6 +9,7 @@ pub(crate) enum Mode {
     Cache,
     Profile,
     Curve,
+    Agreement,
 }
 
 pub(crate) struct Options {
@@ -51,13 +52,22 @@ impl Options {
                 "--cache" => options.mode = Mode::Cache,
                 "--profile" => options.mode = Mode::Profile,
                 "--curve" => options.mode = Mode::Curve,
+                "--agreement" => options.mode = Mode::Agreement,
                 other => {
-                    let known = "--model, --titles, --batch, --len, --threads, --only, --scaling, --cache, --profile, --curve, --json";
+                    let known = "--model, --titles, --batch, --len, --threads, --only, --scaling, --cache, --profile, --curve, --agreement, --json";
                     return Err(format!("unknown `{other}`; there are {known}").into());
                 }
             }
         }
         Ok(options)
+    }
+
+    /// The lines of `--titles`, which `mode` cannot do without.
+    pub(crate) fn texts(&self, mode: &str) -> Result<Vec<String>, Box<dyn Error>> {
+        let path = self.titles.as_ref().ok_or_else(|| format!("{mode} needs --titles FILE"))?;
+        let file = std::fs::read_to_string(path).map_err(|error| format!("{path}: {error}"))?;
+        let texts: Vec<String> = file.lines().filter(|line| !line.trim().is_empty()).map(str::to_owned).collect();
+        if texts.is_empty() { Err(format!("{path} has no text").into()) } else { Ok(texts) }
     }
 
     /// Whether a figure, or an arithmetic, is asked for.

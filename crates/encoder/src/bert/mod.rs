@@ -82,7 +82,7 @@ impl Bert {
 
     /// Whether everything below layer `layer` is a fixed function.
     fn is_frozen_below(&self, layer: usize) -> bool {
-        layer < self.first_trained || !self.embeddings.is_trained() && layer == 0 && self.first_trained > 0
+        layer < self.first_trained
     }
 
     /// The masks of a layer. Frozen layers below the first trained one drop nothing: their output is a fixed function of the text.

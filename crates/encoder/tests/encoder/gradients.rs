@@ -155,16 +155,6 @@ fn a_backward_pass_that_fails_leaves_nothing_behind() {
     }
 }
 
-#[test]
-fn taken_gradients_are_gone() {
-    let encoder = tiny(&LoadOptions::default());
-    let mut gradients = backward(&loss(&encoder.encode(&batch(), None).unwrap())).unwrap();
-    let (_, var) = encoder.parameters().swap_remove(0);
-    let gradient = numbers(gradients.get(&var).unwrap());
-    assert_eq!(numbers(&gradients.take(&var).unwrap()), gradient);
-    assert!(gradients.get(&var).is_none() && gradients.take(&var).is_none());
-}
-
 /// Every sequence against every other, as with in-batch negatives.
 fn contrast(vectors: &Tensor, temperature: &Var) -> candle_core::Result<Tensor> {
     let scores = vectors.matmul(&vectors.t()?)?.broadcast_mul(temperature)?;

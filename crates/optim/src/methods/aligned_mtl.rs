@@ -15,7 +15,7 @@ pub enum AlignedScale {
     Min,
     /// The lower median.
     Median,
-    /// The mean, as in the authors' code.
+    /// The mean.
     Rmse,
 }
 

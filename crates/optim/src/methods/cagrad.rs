@@ -17,7 +17,7 @@ use crate::{Gramian, Result, Rule, min_norm};
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct CaGrad {
-    /// Radius in units of the mean gradient, at least 0; the paper uses 0.2 to 0.5.
+    /// Radius in units of the mean gradient, at least 0; the authors' scripts use 0.4 to 0.9.
     pub c: f64,
 }
 

@@ -23,8 +23,8 @@ impl Default for EpoConfig {
     }
 }
 
-/// EPO search (Mahapatra and Rajan, "Multi-task learning with user preferences", ICML 2020): towards the Pareto-optimal point whose
-/// `p_i L_i` are all equal, for preferences `p`.
+/// EPO search (Mahapatra and Rajan, "Multi-task learning with user preferences: gradient descent with controlled ascent in Pareto optimization", ICML
+/// 2020): towards the Pareto-optimal point whose `p_i L_i` are all equal, for preferences `p`.
 ///
 /// While they are not, the weights solve a linear program for the convex combination of gradients that lessens the non-uniformity
 /// `Σ l̂_i ln(m l̂_i)`, `l̂_i = p_i L_i / Σ p_j L_j`, most, letting no other loss rise faster than balance asks; afterwards one for the

@@ -10,8 +10,8 @@ use crate::{Gramian, Result, Rule};
 /// FairGrad (Ban and Ji, "Fair resource allocation in multi-task learning", ICML 2024): the direction `Σ w_i g_i` that shares the progress
 /// `(G w)_i` by `α`-fairness: `(G w)_i = (w_i / (m p_i))^(-1/α)`, `w > 0`.
 ///
-/// `α = 0` gives the mean, `α = 1` proportional fairness (that of Nash-MTL), `α → ∞` equal progress. The progress of every objective is
-/// positive. Not linear under scaling for `α ≠ 1`. At a Pareto-stationary point the equation has no solution: a ridge of 1e-10 on the
+/// `α = 0` gives the mean, `α = 1` proportional fairness (that of Nash-MTL), `α → ∞` max-min fairness (the direction of MGDA). The progress of every
+/// objective is positive. Not linear under scaling for `α ≠ 1`. At a Pareto-stationary point the equation has no solution: a ridge of 1e-10 on the
 /// cosines lets the weights grow towards the stationary combination and stay finite. A zero row has weight 0.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -51,6 +51,6 @@ impl Rule for FairGrad {
     }
 
     fn check(&self) -> Result<()> {
-        check_range("alpha", self.alpha, 0.0, 100.0, "it is between 0 (the mean) and 100 (nearly equal progress)")
+        check_range("alpha", self.alpha, 0.0, 100.0, "it is between 0 (the mean) and 100 (nearly max-min fair)")
     }
 }

@@ -30,9 +30,10 @@ impl Default for MoDoConfig {
 /// MoDo (Chen et al., "Three-way trade-off in multi-objective learning", JMLR 2024): weights `w` on the simplex that take one projected gradient
 /// step on `½ ‖Σ w_i g_i‖² + ½ ρ ‖w‖²` at each training step.
 ///
-/// In the paper the products are between gradients of two independent batches: [`MoDo::weights_from_products`] takes such a matrix. In the
-/// training loop the Gramian of one batch stands in for it, which is biased. Remembers `w`. Preferences are not read, but an objective of
-/// preference 0 is left out; one without a gradient keeps its `w` and weighs nothing in that step.
+/// In the paper the products are between gradients of two independent batches: [`MoDo::weights_from_products`] takes such a matrix. In the training
+/// loop the Gramian of one batch stands in for it. In the mean that is the true Gramian plus the covariance of the gradients' noise: weight moves
+/// away from objectives with noisy gradients, as under MGDA, and the paper's results do not cover it. Remembers `w`. Preferences are not read, but an
+/// objective of preference 0 is left out; one without a gradient keeps its `w` and weighs nothing in that step.
 #[derive(Debug, Clone)]
 pub struct MoDo {
     config: MoDoConfig,

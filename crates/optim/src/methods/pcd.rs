@@ -32,8 +32,9 @@ impl Default for PcdConfig {
     }
 }
 
-/// Priority-constrained descent, as TorchJD's PCD: the nearest direction to the primary gradient that gives every other objective a share `τ` of what
-/// its own gradient would: `min ½ ‖d - g̃_1‖²` with `g̃_j · d ≥ τ ‖g̃_j‖²`, then as long as `g_1`.
+/// Priority-constrained descent (Varam and AlHajri, "Not all objectives are born equal", TMLR 2026), in TorchJD's form: the nearest direction to the
+/// primary gradient that gives every other objective a share `τ` of what its own gradient would: `min ½ ‖d - g̃_1‖²` with `g̃_j · d ≥ τ ‖g̃_j‖²`,
+/// then as long as `g_1`.
 ///
 /// `g̃_i = g_i / √(v_i + ε)` with `v_i` the running mean of `‖g_i‖²`, so `τ` has no unit. Contradictory constraints are dropped. Where the
 /// primary gradient or `d` is zero, so are the weights. Preferences are not read, but an objective of preference 0 is left out, as is

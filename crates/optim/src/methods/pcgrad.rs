@@ -1,7 +1,10 @@
 //! Gradient surgery.
 
+mod expected;
+
 use serde::{Deserialize, Serialize};
 
+use self::expected::{MOST, turn_in_all_orders};
 use crate::random::{permutation, stream};
 use crate::rule::on_live;
 use crate::state::{Memory, remembers};
@@ -72,9 +75,6 @@ enum Order {
     Expected,
 }
 
-/// The expectation may visit as many as `e · (m - 1)!` sequences of projections for each objective.
-const MOST_EXPECTED: usize = 8;
-
 impl PcGrad {
     /// Reads the configuration.
     ///
@@ -87,7 +87,7 @@ impl PcGrad {
             PcGradOrder::Seeded | PcGradOrder::Named(NamedOrder::Seeded) => Order::Seeded,
             PcGradOrder::Named(NamedOrder::Index) => Order::Fixed((0..m).collect()),
             PcGradOrder::Named(NamedOrder::Reverse) => Order::Fixed((0..m).rev().collect()),
-            PcGradOrder::Named(NamedOrder::Expected) if m > MOST_EXPECTED => {
+            PcGradOrder::Named(NamedOrder::Expected) if m > MOST => {
                 let rule = "the mean over all orders is for up to 8 objectives; use seeded";
                 return Err(OptimError::Setting { setting: "order".into(), value: "expected".into(), rule });
             }
@@ -124,22 +124,16 @@ impl Weighting for PcGrad {
         let m = self.objectives.len();
         let mut random = stream(self.seed, self.memory.step);
         self.memory.step += 1;
-        let mut weights = vec![0.0; m];
         // Zero rows change nothing here, so all rows take part and an order by name stays what it is.
-        for (i, share) in self.objectives.shares().into_iter().enumerate() {
-            let orders = match &self.order {
-                Order::Seeded => permutation(&mut random, m),
-                Order::Fixed(order) => order.clone(),
-                Order::Expected => Vec::new(),
-            };
-            let skipped = |j: usize| j == i || self.objectives.weight(j) == 0.0;
-            let mut own = vec![0.0; m];
-            own[i] = 1.0;
-            let projected = match self.order {
-                Order::Expected => expected(gramian, i, &(0..m).filter(|&j| !skipped(j)).collect::<Vec<_>>()),
-                _ => orders.into_iter().filter(|&j| !skipped(j)).fold(own, |own, j| project(gramian, own, j)),
-            };
-            weights.iter_mut().zip(projected).for_each(|(w, x)| *w += m as f64 * share * x);
+        let met: Vec<usize> = (0..m).filter(|&j| self.objectives.weight(j) > 0.0).collect();
+        let turned: Vec<Vec<f64>> = match &self.order {
+            Order::Seeded => (0..m).map(|i| turn(gramian, i, &permutation(&mut random, m), &met)).collect(),
+            Order::Fixed(order) => (0..m).map(|i| turn(gramian, i, order, &met)).collect(),
+            Order::Expected => turn_in_all_orders(gramian, &met),
+        };
+        let mut weights = vec![0.0; m];
+        for (share, turned) in self.objectives.shares().into_iter().zip(turned) {
+            weights.iter_mut().zip(turned).for_each(|(w, x)| *w += m as f64 * share * x);
         }
         // Gradients that are all zero answer with the shares, as everywhere.
         if (0..m).all(|i| gramian.norm(i) == 0.0) {
@@ -162,86 +156,16 @@ fn conflict(gramian: &Gramian, weights: &[f64], j: usize) -> Option<f64> {
     (along < 0.0).then(|| (-along / norm).min(f64::MAX))
 }
 
-fn project(gramian: &Gramian, mut weights: Vec<f64>, j: usize) -> Vec<f64> {
-    if let Some(amount) = conflict(gramian, &weights, j) {
-        weights[j] += amount;
+/// Gradient `i` after it has met those of `met`, in this order of all.
+fn turn(gramian: &Gramian, i: usize, order: &[usize], met: &[usize]) -> Vec<f64> {
+    let mut weights = vec![0.0; gramian.size()];
+    weights[i] = 1.0;
+    for &j in order.iter().filter(|j| **j != i && met.contains(j)) {
+        if let Some(amount) = conflict(gramian, &weights, j) {
+            weights[j] += amount;
+        }
     }
     weights
-}
-
-/// The exact mean over all orders in which gradient `i` meets the objectives in `others`.
-///
-/// Meeting an objective without a conflict changes nothing but what is left, so orders that differ only in when that happens are followed
-/// together: a node is a sequence of projections that took place, with the probability of every set that may be left.
-fn expected(gramian: &Gramian, i: usize, others: &[usize]) -> Vec<f64> {
-    let m = gramian.size();
-    let cosines: Vec<f64> = (0..m * m).map(|k| gramian.cosine(k / m, k % m)).collect();
-    let mut unit = [0.0; MOST_EXPECTED];
-    unit[i] = 1.0;
-    let mut along = [0.0; MOST_EXPECTED];
-    along[..m].copy_from_slice(&cosines[i * m..(i + 1) * m]);
-    let mut left = [0.0; 1 << MOST_EXPECTED];
-    left[others.iter().fold(0, |set, j| set | 1 << j)] = 1.0;
-    let mut mean = [0.0; MOST_EXPECTED];
-    Tree { cosines: &cosines, m }.visit(&unit, &along, left, &mut mean);
-    (0..m)
-        .map(|j| match mean[j] {
-            own if j == i => own,
-            0.0 => 0.0,
-            other => (other * (gramian.norm(i) / gramian.norm(j))).min(f64::MAX),
-        })
-        .collect()
-}
-
-struct Tree<'a> {
-    cosines: &'a [f64],
-    m: usize,
-}
-
-impl Tree<'_> {
-    /// `unit` holds the turned gradient's coefficients on unit gradients, `along` its products with them, `left` the probability of each
-    /// set of objectives still to meet. Adds `unit` to `mean` with the probability that it stays.
-    fn visit(
-        &self,
-        unit: &[f64; MOST_EXPECTED],
-        along: &[f64; MOST_EXPECTED],
-        mut left: [f64; 1 << MOST_EXPECTED],
-        mean: &mut [f64; MOST_EXPECTED],
-    ) {
-        let sets = 1_usize << self.m;
-        let conflicts = (0..self.m).filter(|&j| along[j] < 0.0).fold(0, |set, j| set | 1_usize << j);
-        let mut stays = 0.0;
-        let mut meets = [0.0; MOST_EXPECTED];
-        let mut next = [[0.0; 1 << MOST_EXPECTED]; MOST_EXPECTED];
-        // Larger sets come first: removing an objective makes the number smaller. The empty set stays as it is.
-        stays += left[0];
-        for set in (1..sets).rev() {
-            if left[set] == 0.0 {
-                continue;
-            }
-            if set & conflicts == 0 {
-                stays += left[set];
-                continue;
-            }
-            let share = left[set] / f64::from(set.count_ones());
-            for j in (0..self.m).filter(|j| set >> j & 1 == 1) {
-                let rest = set & !(1 << j);
-                if conflicts >> j & 1 == 1 {
-                    next[j][rest] += share;
-                    meets[j] += share;
-                } else {
-                    left[rest] += share;
-                }
-            }
-        }
-        mean.iter_mut().zip(unit).for_each(|(m, u)| *m += stays * u);
-        for j in (0..self.m).filter(|&j| meets[j] > 0.0) {
-            let (mut unit, mut turned) = (*unit, *along);
-            unit[j] -= along[j];
-            (0..self.m).for_each(|k| turned[k] -= along[j] * self.cosines[j * self.m + k]);
-            self.visit(&unit, &turned, next[j], mean);
-        }
-    }
 }
 
 #[cfg(test)]

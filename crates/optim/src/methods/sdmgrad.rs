@@ -33,9 +33,10 @@ impl Default for SdmGradConfig {
 /// SDMGrad (Xiao, Ban and Ji, "Direction-oriented multi-objective learning", NeurIPS 2023): `(w + λ p) / (1 + λ)`, where `w` on the simplex follows
 /// projected gradient descent on `½ ‖Σ (w_i + λ p_i) g_i‖²` from step to step.
 ///
-/// In the paper the products are between gradients of two independent batches, which keeps the estimate unbiased:
-/// [`SdmGrad::weights_from_products`] takes such a matrix. In the training loop the Gramian of one batch stands in for it. Remembers `w`.
-/// Objectives without a gradient keep their `w` and weigh nothing in that step.
+/// In the paper the products are between gradients of two independent batches, which keeps the estimate unbiased: [`SdmGrad::weights_from_products`]
+/// takes such a matrix. In the training loop the Gramian of one batch stands in for it. In the mean that is the true Gramian plus the covariance of
+/// the gradients' noise: noise counts as length, weight moves away from objectives with noisy gradients, and the paper's convergence result does not
+/// cover it. Remembers `w`. Objectives without a gradient keep their `w` and weigh nothing in that step.
 #[derive(Debug, Clone)]
 pub struct SdmGrad {
     config: SdmGradConfig,
