@@ -75,7 +75,7 @@ pub fn global_norm(gradients: &Gradients) -> Result<f64> {
 }
 
 /// Scales all gradients by one factor so that their joint Euclidean norm is at most `max`; returns the norm before.
-/// [`AdamW::step_clipped`](crate::AdamW::step_clipped) does the same without a pass over memory of its own.
+/// [`Stepper::step_clipped`](crate::Stepper::step_clipped) does the same without a pass over memory of its own.
 ///
 /// # Errors
 /// A gradient that is not finite (the message names it), or a `max` that is not positive; the gradients are unchanged then.

@@ -15,8 +15,9 @@
 //! - [`Method`] names them all; [`BalanceConfig`] holds a name with its parameters, as in a configuration file, and builds it;
 //! - [`control`]: preferences that change while training;
 //! - [`Schedule`]: the learning rate's multiplier over a run;
-//! - behind the feature `candle` (on by default): [`AdamW`] with state that can be saved, [`clip_global_norm`],
-//!   [`accumulate`], [`combine`] and [`Gramian::from_gradients`].
+//! - behind the feature `candle` (on by default): the [`Optimizer`]s [`AdamW`], [`Lamb`], [`Adafactor`] and [`Sgd`], [`Sam`] around any of
+//!   them, [`Ema`] beside them, all with state that can be saved; [`clip_global_norm`], [`accumulate`], [`combine`] and
+//!   [`Gramian::from_gradients`].
 //!
 //! The core is plain `f64` arithmetic on small matrices. This crate knows nothing of items, users, losses' formulas or
 //! networks, and nothing of files: states are plain values that the caller stores.
@@ -58,11 +59,17 @@ mod state;
 mod weighting;
 
 #[cfg(feature = "candle")]
-mod adamw;
+mod ema;
 #[cfg(feature = "candle")]
 mod gradient;
 #[cfg(feature = "candle")]
 mod gradients;
+#[cfg(feature = "candle")]
+mod held;
+#[cfg(feature = "candle")]
+mod optimizers;
+#[cfg(feature = "candle")]
+mod sam;
 
 pub use balance::{BalanceConfig, Method, MethodKind, Parameters, Setting};
 pub use error::OptimError;
@@ -85,11 +92,18 @@ pub mod solve {
 }
 
 #[cfg(feature = "candle")]
-pub use adamw::{AdamW, AdamWConfig, ParameterGroup};
+pub use ema::{Ema, EmaConfig};
 #[cfg(feature = "candle")]
 pub use gradient::Gradient;
 #[cfg(feature = "candle")]
 pub use gradients::{Gradients, accumulate, clip_global_norm, collect, combine, global_norm};
+#[cfg(feature = "candle")]
+pub use optimizers::{
+    Adafactor, AdafactorConfig, AdamW, AdamWConfig, Groups, Lamb, LambConfig, Optimizer, OptimizerConfig,
+    ParameterGroup, Sgd, SgdConfig, Stepper,
+};
+#[cfg(feature = "candle")]
+pub use sam::Sam;
 
 /// Result of this crate's fallible functions.
 pub type Result<T> = std::result::Result<T, OptimError>;

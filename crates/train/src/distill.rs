@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use candle_core::{D, Device, Tensor};
 use paretune_encoder::{BertConfig, Encoder, Pooling, backward};
 use paretune_features::Tokenized;
-use paretune_optim::{AdamW, AdamWConfig, Schedule};
+use paretune_optim::{AdamW, AdamWConfig, Groups, Schedule};
 use rand::{RngExt, SeedableRng, seq::SliceRandom};
 use rand_chacha::ChaCha8Rng;
 
@@ -75,7 +75,7 @@ pub fn distill(
     let student = start(teacher, kept, config)?;
     let targets = unit_rows(&Tensor::from_slice(targets, (tokens.len(), width), &Device::Cpu)?)?;
     let parameters = student.parameters();
-    let mut optimizer = AdamW::new(AdamWConfig { weight_decay: 0.01, ..AdamWConfig::default() }, parameters.clone())?;
+    let mut optimizer = AdamW::new(AdamWConfig::default(), &Groups::default(), parameters.clone())?;
     let schedule = Schedule { warmup: 0.05, ..Schedule::default() };
     let per_epoch = tokens.len() / config.batch;
     let steps = per_epoch * config.epochs;

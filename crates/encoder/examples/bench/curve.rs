@@ -8,7 +8,7 @@ use std::error::Error;
 use candle_core::{D, Tensor};
 use paretune_encoder::{Arithmetic, Encoder, LoadOptions, backward, cross_entropy};
 use paretune_features::{ModelFiles, Packed, TextTokenizer};
-use paretune_optim::{AdamW, AdamWConfig};
+use paretune_optim::{AdamW, AdamWConfig, Groups};
 
 use crate::figures::named;
 use crate::options::Options;
@@ -47,7 +47,7 @@ pub(crate) fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     for arithmetic in [Arithmetic::F32, Arithmetic::Bf16] {
         let encoder = Encoder::load(&files, &LoadOptions { arithmetic, ..LoadOptions::default() })?;
         let parameters = encoder.parameters();
-        let mut optimizer = AdamW::new(AdamWConfig::default(), parameters.clone())?;
+        let mut optimizer = AdamW::new(AdamWConfig::default(), &Groups::default(), parameters.clone())?;
         let targets: Vec<u32> = (0..BATCH as u32).collect();
         let mut losses = Vec::new();
         for step in 0..STEPS {

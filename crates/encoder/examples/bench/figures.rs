@@ -7,7 +7,7 @@ use std::time::Instant;
 use candle_core::Var;
 use paretune_encoder::{Arithmetic, Encoder, LoadOptions, backward};
 use paretune_features::{ModelFiles, Packed, TextTokenizer};
-use paretune_optim::{AdamW, AdamWConfig, Gradient, Gradients};
+use paretune_optim::{AdamW, AdamWConfig, Gradient, Gradients, Groups};
 
 use crate::options::{Options, median_seconds};
 
@@ -50,7 +50,7 @@ pub(crate) struct Training {
 impl Training {
     pub(crate) fn new(encoder: Encoder) -> Result<Self, Box<dyn Error>> {
         let parameters = encoder.parameters();
-        let optimizer = AdamW::new(AdamWConfig::default(), parameters.clone())?;
+        let optimizer = AdamW::new(AdamWConfig::default(), &Groups::default(), parameters.clone())?;
         Ok(Self { encoder, parameters, optimizer, seed: 0 })
     }
 
