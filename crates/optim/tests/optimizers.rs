@@ -221,7 +221,7 @@ fn slopes(parameters: &[(String, Var)], step: usize) -> Gradients {
     let slope = |(name, var): &(String, Var)| {
         let values: Vec<f64> = (0..var.elem_count()).map(|i| ((i * 7 + step * 13) as f64 * 0.11).cos()).collect();
         let values = Tensor::from_vec(values, var.shape(), &Device::Cpu).unwrap().to_dtype(var.dtype()).unwrap();
-        let rows: Vec<u32> = (0..900).filter(|row| (row * 31 + step as u32) % 4 == 0).collect();
+        let rows: Vec<u32> = (0..900).filter(|row| (row * 31 + step as u32).is_multiple_of(4)).collect();
         (name.clone(), if name == "table" { some_rows(&values, &rows) } else { values.into() })
     };
     parameters.iter().map(slope).collect()

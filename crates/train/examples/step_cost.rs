@@ -16,7 +16,7 @@ use paretune_data::{
 use paretune_encoder::{BertConfig, Encoder, LoadOptions, Pooling};
 use paretune_features::{ModelFiles, TextTokenizer};
 use paretune_objectives::{Kind, Objective, Objectives};
-use paretune_optim::{AdamW, AdamWConfig, Method, clip_global_norm};
+use paretune_optim::{AdamW, AdamWConfig, Groups, Method, clip_global_norm};
 use paretune_recommender::{Batch, Corpus, CorpusConfig, ItemVectors, Recommender, RecommenderConfig};
 use paretune_train::{BalanceConfig, Balancer, GradientCut, Plan, TrainingConfig, step::balanced_gradients};
 
@@ -128,7 +128,7 @@ fn time(
     let training = TrainingConfig { batch: options.batch, epochs: 1_000_000, ..TrainingConfig::default() };
     let plan = Plan::new(corpus, objectives, &training, 1)?;
     let parameters = model.parameters();
-    let mut optimizer = AdamW::new(AdamWConfig::default(), parameters.all())?;
+    let mut optimizer = AdamW::new(AdamWConfig::default(), &Groups::default(), parameters.all())?;
     let known = model.embed(&corpus.tokens, None)?;
     let batches = (0..).flat_map(|epoch| plan.epoch_from(epoch * plan.steps_per_epoch()));
     let batches: Vec<Batch> = batches.take(WARM + options.steps).collect();

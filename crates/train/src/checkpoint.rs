@@ -1,7 +1,8 @@
 //! Checkpoints: everything a run needs to go on as if it had never stopped.
 //!
 //! `checkpoints/step-00000120/` holds `model.safetensors`, `optimizer.safetensors`, `best.safetensors` (once there was a
-//! validation), `balancer.safetensors` (if the balancing method remembers anything) and `state.json`. The folder is written under another name, synced and renamed, so that a checkpoint either is
+//! validation), `average.safetensors` (where weights are averaged), `balancer.safetensors` (if the balancing method remembers
+//! anything) and `state.json`. The folder is written under another name, synced and renamed, so that a checkpoint either is
 //! whole or is not there.
 
 use std::{
@@ -49,12 +50,15 @@ pub(crate) struct Checkpoint {
     pub(crate) state: State,
     pub(crate) model: Tensors,
     pub(crate) optimizer: Tensors,
+    pub(crate) average: Option<Tensors>,
     pub(crate) best: Option<Tensors>,
 }
 
 /// What the balancing method remembers.
 const BALANCER: &str = "balancer.safetensors";
 const PREFIX: &str = "step-";
+const AVERAGE: &str = "average.safetensors";
+const BEST: &str = "best.safetensors";
 
 /// The newest checkpoint in a folder, if there is one.
 pub fn latest(folder: &Path) -> Option<PathBuf> {
@@ -87,8 +91,10 @@ impl Checkpoint {
         fs::create_dir_all(&beside).map_err(io(&beside))?;
         save(&self.model, &beside.join("model.safetensors"))?;
         save(&self.optimizer, &beside.join("optimizer.safetensors"))?;
-        if let Some(best) = &self.best {
-            save(best, &beside.join("best.safetensors"))?;
+        for (tensors, name) in [(&self.average, AVERAGE), (&self.best, BEST)] {
+            if let Some(tensors) = tensors {
+                save(tensors, &beside.join(name))?;
+            }
         }
         let path = beside.join("state.json");
         let mut state = self.state.clone();
@@ -122,7 +128,6 @@ impl Checkpoint {
     pub(crate) fn read(path: &Path, device: &Device) -> Result<Self, TrainError> {
         let state = path.join("state.json");
         let text = fs::read_to_string(&state).map_err(|source| TrainError::Io { path: state.clone(), source })?;
-        let best = path.join("best.safetensors");
         let mut state: State = serde_json::from_str(&text)
             .map_err(|error| TrainError::BadCheckpoint { path: state, problem: error.to_string() })?;
         let memory = path.join(BALANCER);
@@ -136,11 +141,16 @@ impl Checkpoint {
                 balancer.values.insert(name.clone(), values.map_err(bad)?);
             }
         }
+        let optional = |name: &str| {
+            let path = path.join(name);
+            path.exists().then(|| load(&path, device)).transpose()
+        };
         Ok(Self {
             state,
             model: load(&path.join("model.safetensors"), device)?,
             optimizer: load(&path.join("optimizer.safetensors"), device)?,
-            best: if best.exists() { Some(load(&best, device)?) } else { None },
+            average: optional(AVERAGE)?,
+            best: optional(BEST)?,
         })
     }
 }

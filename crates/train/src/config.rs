@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use paretune_optim::{Decay, EmaConfig, OptimError, OptimizerConfig, Sam, Schedule};
 use serde::{Deserialize, Serialize};
+
+use crate::TrainError;
 
 /// The loop.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -16,14 +19,25 @@ pub struct TrainingConfig {
     pub batch: usize,
     /// Steps whose gradients are averaged before the parameters move.
     pub accumulate: usize,
+    /// What moves the parameters: `"adamw"`, `"lamb"`, `"adafactor"`, `"sgd"`, or a table with the name and parameters, such as
+    /// `{ name = "sgd", momentum = 0.8 }`.
+    pub optimizer: OptimizerConfig,
     /// Peak learning rate of the towers.
     pub learning_rate: f64,
     /// Peak learning rate of the text encoder (or the id table).
     pub backbone_learning_rate: f64,
-    /// Decoupled weight decay, on matrices only.
+    /// Weight decay, on matrices only: decoupled, but for SGD, where it is part of the gradient.
     pub weight_decay: f64,
-    /// Share of the steps over which the learning rate rises from zero; then it falls along a cosine.
+    /// Share of the steps over which the learning rate rises from zero.
     pub warmup: f64,
+    /// What it does then: `"constant"`, `"linear"`, `"cosine"`, `"inverse-root"`; or `"one-cycle"`, which rises along a cosine as well.
+    pub schedule: Decay,
+    /// Sharpness-aware minimization, `{ rho = 0.05, adaptive = false }`: every step takes two passes over its batch. Absent: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sam: Option<Sam>,
+    /// Decay of the moving average of weights that is validated and kept, such as 0.999, with a warm-up of its own
+    /// ([`EmaConfig::warmup`]); 0 = none.
+    pub ema: f64,
     /// Largest norm of the whole gradient.
     pub clip: f64,
     /// Sampled negatives for each engaged row: needed where the log holds only positives, and useful where the whole catalogue
@@ -58,10 +72,14 @@ impl Default for TrainingConfig {
             max_steps: 0,
             batch: 512,
             accumulate: 1,
+            optimizer: OptimizerConfig::default(),
             learning_rate: 2e-3,
             backbone_learning_rate: 1e-4,
             weight_decay: 0.01,
             warmup: 0.1,
+            schedule: Decay::Cosine,
+            sam: None,
+            ema: 0.0,
             clip: 1.0,
             negatives: 0,
             negative_pool: 256,
@@ -73,6 +91,35 @@ impl Default for TrainingConfig {
             monitor: BTreeMap::new(),
             checkpoint_every: 0,
         }
+    }
+}
+
+impl TrainingConfig {
+    /// The learning rate's multiplier over the run.
+    pub(crate) fn schedule(&self) -> Schedule {
+        Schedule { warmup: self.warmup, decay: self.schedule, floor: 0.0 }
+    }
+
+    /// The average of weights, if there is to be one.
+    pub(crate) fn average(&self) -> Option<EmaConfig> {
+        (self.ema != 0.0).then_some(EmaConfig { decay: self.ema, warmup: true })
+    }
+
+    /// Refuses settings of optimizer, schedule, SAM and average that are out of range.
+    pub(crate) fn check_moves(&self) -> Result<(), TrainError> {
+        let named = |table: &'static str| {
+            move |error| match error {
+                OptimError::Setting { setting, value, rule } => {
+                    OptimError::Setting { setting: format!("training.{table}{setting}"), value, rule }
+                }
+                other => other,
+            }
+        };
+        self.optimizer.check().map_err(named("optimizer."))?;
+        self.schedule().check().map_err(named(""))?;
+        self.sam.map_or(Ok(()), |sam| sam.check()).map_err(named("sam."))?;
+        self.average().map_or(Ok(()), |average| average.check()).map_err(named("ema: "))?;
+        Ok(())
     }
 }
 

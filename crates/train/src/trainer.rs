@@ -1,13 +1,14 @@
 //! The loop.
 
 use std::{
+    collections::BTreeMap,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use candle_core::Tensor;
 use paretune_objectives::Objectives;
-use paretune_optim::{AdamW, AdamWConfig, Gradients, OptimError, ParameterGroup, Schedule, accumulate};
+use paretune_optim::{Ema, Gradients, Groups, OptimError, Optimizer, ParameterGroup, accumulate};
 use paretune_recommender::{Batch, Corpus, Parameters, Recommender};
 
 use crate::{
@@ -28,6 +29,14 @@ pub struct Outcome {
     pub stopped_early: bool,
 }
 
+/// What a validation saw.
+struct Sight {
+    metrics: BTreeMap<String, f64>,
+    value: f64,
+    /// The weights, if they are the best so far.
+    better: Option<Tensors>,
+}
+
 /// Trains one model; see the crate's documentation for what a step does.
 pub struct Trainer<'a> {
     model: &'a Recommender,
@@ -36,7 +45,8 @@ pub struct Trainer<'a> {
     config: &'a TrainingConfig,
     plan: Arc<Plan<'a>>,
     parameters: Parameters,
-    optimizer: AdamW,
+    optimizer: Box<dyn Optimizer>,
+    average: Option<Ema>,
     balancer: Balancer,
     monitor: Monitor<'a>,
     checkpoints: Option<PathBuf>,
@@ -60,12 +70,18 @@ impl<'a> Trainer<'a> {
         seed: u64,
     ) -> Result<Self, TrainError> {
         let plan = Arc::new(Plan::new(corpus, objectives, config, seed)?);
+        config.check_moves()?;
+        if config.sam.is_some() && !balancer.weighs() {
+            let (field, value) = ("sam", "set".into());
+            let problem =
+                "graddrop answers with no weights to use again at the peak: leave it out, or take another method";
+            return Err(TrainError::BadConfig { field, value, problem });
+        }
         let parameters = model.parameters();
         let lr_scale = config.backbone_learning_rate / config.learning_rate;
         let backbone = |prefix: &str| ParameterGroup { prefix: prefix.into(), lr_scale, weight_decay: None };
-        let mut adam = AdamWConfig { weight_decay: config.weight_decay, ..AdamWConfig::default() };
-        adam.groups = ["embeddings.", "encoder.", "items.table"].map(backbone).to_vec();
-        adam.no_decay.push("norm.weight".into());
+        let own = ["embeddings.", "encoder.", "items.table"].map(backbone).to_vec();
+        let groups = Groups { weight_decay: config.weight_decay, own, ..Groups::default() };
         balancer.start(plan.steps())?;
         let mut trainer = Self {
             monitor: Monitor::new(
@@ -75,7 +91,8 @@ impl<'a> Trainer<'a> {
                 if corpus.only_positives() { config.negatives } else { 0 },
                 seed,
             )?,
-            optimizer: AdamW::new(adam, parameters.all())?,
+            optimizer: config.optimizer.build(&groups, parameters.all())?,
+            average: config.average().map(|average| Ema::new(average, parameters.all())).transpose()?,
             model,
             corpus,
             objectives,
@@ -119,7 +136,7 @@ impl<'a> Trainer<'a> {
     }
 
     fn train(&mut self, steps: usize, observer: &mut dyn Observer) -> Result<(), TrainError> {
-        let schedule = Schedule { warmup: self.config.warmup, ..Schedule::default() };
+        let schedule = self.config.schedule();
         let moves = steps.div_ceil(self.config.accumulate);
         let validate_every = self.whole_moves(self.plan.steps_per_epoch().div_ceil(self.config.validations.max(1)));
         let save_every = self.whole_moves(self.config.checkpoint_every);
@@ -191,8 +208,17 @@ impl<'a> Trainer<'a> {
 
     fn gradients(&mut self, batch: &Batch, known: &Tensor) -> Result<step::StepGradients, TrainError> {
         let dropout = self.dropout();
-        step::balanced_gradients(self.model, &self.parameters, batch, known, &mut self.balancer, dropout)
-            .map_err(|error| self.explain(error, batch))
+        let (model, parameters) = (self.model, &self.parameters);
+        let found = step::balanced_gradients(model, parameters, batch, known, &mut self.balancer, dropout)
+            .map_err(|error| self.explain(error, batch))?;
+        let Some(sam) = self.config.sam else { return Ok(found) };
+        // The same batch, dropout and weights: at the peak, too, it is the gradient of one function.
+        let (weights, balancer) = (&found.weights, &self.balancer);
+        let peak = sam.at_peak(&parameters.all(), &found.gradients, || {
+            step::gradients_with_weights(model, parameters, batch, known, weights, balancer, dropout)
+        });
+        let gradients = peak.map_err(|error| self.explain(error, batch))?;
+        Ok(step::StepGradients { gradients, ..found })
     }
 
     /// Tells a balancing method that asks for it what the step made of the same batch's losses.
@@ -235,20 +261,28 @@ impl<'a> Trainer<'a> {
     }
 
     fn move_parameters(&mut self, gradients: &Gradients, multiplier: f64) -> Result<f64, TrainError> {
-        Ok(self.optimizer.step_clipped(gradients, self.config.learning_rate * multiplier, self.config.clip)?)
+        let norm = self.optimizer.step_clipped(gradients, self.config.learning_rate * multiplier, self.config.clip)?;
+        if let Some(average) = &mut self.average {
+            average.update()?;
+        }
+        Ok(norm)
     }
 
     fn validate(&mut self, known: &Tensor, observer: &mut dyn Observer) -> Result<(), TrainError> {
-        let metrics = self.monitor.measure(self.model, self.corpus, self.objectives, known)?;
-        let value = self.monitor.combine(&metrics, self.objectives, self.balancer.wanted())?;
+        let Sight { metrics, value, better } = match &self.average {
+            None => self.look(known)?,
+            Some(average) => average.in_place_of_parameters(|| {
+                let known = self.model.embed(&self.corpus.tokens, None)?;
+                self.look(&known)
+            })?,
+        };
         let skills = Monitor::skills(&metrics, self.objectives).into_iter();
         self.balancer.observe(&skills.map(|skill| skill.filter(|value| value.is_finite())).collect::<Vec<_>>())?;
-        // What cannot be measured is never better, and anything is better than it.
-        let best = self.state.best.is_none_or(|best| value > best || best.is_nan());
+        let best = better.is_some();
         if best {
             self.state.best = Some(value);
             self.state.since_best = 0;
-            self.best = Some(checkpoint::snapshot(&self.parameters.all())?);
+            self.best = better;
         } else {
             self.state.since_best += 1;
             self.state.stopped_early = self.config.patience > 0 && self.state.since_best >= self.config.patience;
@@ -257,21 +291,41 @@ impl<'a> Trainer<'a> {
         Ok(())
     }
 
+    /// Measures the weights that are in the model now, and keeps them if they are the best so far.
+    fn look(&self, known: &Tensor) -> Result<Sight, TrainError> {
+        let metrics = self.monitor.measure(self.model, self.corpus, self.objectives, known)?;
+        let value = self.monitor.combine(&metrics, self.objectives, self.balancer.wanted())?;
+        // What cannot be measured is never better, and anything is better than it.
+        let best = self.state.best.is_none_or(|best| value > best || best.is_nan());
+        let better = best.then(|| checkpoint::snapshot(&self.parameters.all())).transpose()?;
+        Ok(Sight { metrics, value, better })
+    }
+
     fn save(&mut self, observer: &mut dyn Observer) -> Result<(), TrainError> {
         let Some(folder) = self.checkpoints.clone() else { return Ok(()) };
         // Told before it is there: a log cut back to a checkpoint then holds the same lines whenever the run was cut off.
         observer.observe(&TrainEvent::Checkpoint { step: self.state.step });
         self.state.balancer = Some(self.balancer.state());
         let optimizer = self.optimizer.state()?.into_iter().collect();
+        let average = self.average.as_ref().map(Ema::state).transpose()?.map(|state| state.into_iter().collect());
         let model = checkpoint::snapshot(&self.parameters.all())?;
-        Checkpoint { state: self.state.clone(), model, optimizer, best: self.best.clone() }.write(&folder)?;
+        Checkpoint { state: self.state.clone(), model, optimizer, average, best: self.best.clone() }.write(&folder)?;
         Ok(())
     }
 
     fn restore(&mut self, path: &Path) -> Result<(), TrainError> {
-        let Checkpoint { state, model, optimizer, best } = Checkpoint::read(path, self.model.device())?;
+        let Checkpoint { state, model, optimizer, average, best } = Checkpoint::read(path, self.model.device())?;
         checkpoint::restore(&self.parameters.all(), &model, path)?;
-        self.optimizer.restore(optimizer)?;
+        self.optimizer.restore(optimizer.into_iter().collect())?;
+        match (&mut self.average, average) {
+            (Some(average), Some(saved)) => average.restore(saved)?,
+            (None, None) => {}
+            (ours, _) => {
+                let reason =
+                    if ours.is_some() { "it has no averages of weights" } else { "it has averages of weights" };
+                return Err(OptimError::State { reason: reason.into() }.into());
+            }
+        }
         if let Some(balancer) = &state.balancer {
             self.balancer.restore(balancer)?;
         }

@@ -6,7 +6,9 @@ mod control;
 use paretune_objectives::Objectives;
 use paretune_optim::control::Controlled;
 use paretune_optim::solve::Combination;
-use paretune_optim::{Jacobian, MethodKind, OptimError, Preference, RowWeighting, Signals, Weighting, WeightingState};
+use paretune_optim::{
+    Jacobian, Method, MethodKind, OptimError, Preference, RowWeighting, Signals, Weighting, WeightingState,
+};
 
 pub use config::{BalanceConfig, GradientCut};
 pub use control::{ControlConfig, RampConfig};
@@ -85,6 +87,11 @@ impl Balancer {
     /// Which objectives are trained.
     pub fn wanted(&self) -> &[bool] {
         &self.wanted
+    }
+
+    /// Whether its directions are weighted sums.
+    pub(crate) fn weighs(&self) -> bool {
+        self.config.method != Method::GradDrop
     }
 
     pub(crate) fn asks(&self) -> Asks {

@@ -17,6 +17,7 @@
 //!
 //! [`balanced_gradients`] does it for a [`Recommender`], [`Graph::balance`] for any graph of Candle.
 
+mod again;
 mod cuts;
 mod measured;
 mod row;
@@ -38,6 +39,7 @@ use row::{Products, Row, combine};
 use stacked::Stacked;
 use streamed::Stream;
 
+pub use again::gradients_with_weights;
 pub use cuts::Cuts;
 
 /// What one batch says.
@@ -133,14 +135,7 @@ impl Graph<'_> {
     /// Weights from losses alone: one backward pass from `Σ w_k L_k`.
     fn by_losses(&self, measured: &Measured<'_>, balancer: &mut Balancer) -> Result<(Gradients, Vec<f64>), TrainError> {
         let weights = balancer.weights(&measured.without_gramian())?;
-        let mut total = Tensor::zeros((), DType::F32, &self.device())?;
-        for (loss, weight) in self.losses.iter().zip(&weights) {
-            // An objective of weight zero leaves nothing behind, not even zeros: the optimizer passes over what has no gradient.
-            if *weight != 0.0 && loss.observed > 0 {
-                total = (total + (&loss.loss * *weight)?)?;
-            }
-        }
-        let found = backward(&total)?;
+        let found = backward(&self.weighted(&weights)?)?;
         let mut gradients = named(&found, self.towers)?;
         gradients.extend(named(&found, self.below)?);
         Ok((gradients, weights))

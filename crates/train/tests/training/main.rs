@@ -5,6 +5,7 @@
 
 mod distill;
 mod evaluation;
+mod optimizers;
 mod plan;
 mod resume;
 mod run;

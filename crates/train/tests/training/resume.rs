@@ -7,7 +7,7 @@ use std::{
     path::Path,
 };
 
-use paretune_optim::Method;
+use paretune_optim::{Decay, Method, Sam};
 use paretune_train::{
     GradientCut, HistoryMode, Observer, Silent, TrainError, TrainEvent, Trainer, TrainingConfig, latest_checkpoint,
 };
@@ -106,6 +106,58 @@ fn with_preferences_that_follow_what_is_measured() {
 fn with_early_stopping() {
     let config = TrainingConfig { epochs: 4, validations: 4, patience: 1, learning_rate: 0.2, ..short() };
     check_resumed_is_straight(&config, "method = \"weighted-sum\"");
+}
+
+/// A run with many things to remember, and what differs.
+fn with(optimizer: &str, rest: TrainingConfig) -> TrainingConfig {
+    let optimizer = serde_json::from_str(optimizer).unwrap();
+    TrainingConfig { optimizer, checkpoint_every: 3, refresh_every: 4, ..rest }
+}
+
+#[test]
+fn with_adamw_along_one_cycle_with_sam() {
+    let config = TrainingConfig { schedule: Decay::OneCycle, sam: Some(Sam::default()), ..short() };
+    check_resumed_is_straight(&with(r#""adamw""#, config), "method = \"mgda\"");
+}
+
+#[test]
+fn with_lamb_and_averaged_weights() {
+    let config = TrainingConfig { ema: 0.9, epochs: 2, ..short() };
+    check_resumed_is_straight(&with(r#""lamb""#, config), "method = \"weighted-sum\"");
+}
+
+#[test]
+fn with_adafactor_and_adaptive_sam_over_accumulated_gradients() {
+    let sam = Some(Sam { rho: 0.5, adaptive: true });
+    let config = TrainingConfig { sam, accumulate: 2, schedule: Decay::InverseRoot, ..short() };
+    let optimizer = r#"{"name": "adafactor", "relative_step": true}"#;
+    check_resumed_is_straight(&with(optimizer, config), "method = \"uncertainty\"");
+}
+
+#[test]
+fn with_sgd_sam_and_averaged_weights() {
+    let config = TrainingConfig { sam: Some(Sam::default()), ema: 0.99, schedule: Decay::Linear, ..short() };
+    check_resumed_is_straight(&with(r#""sgd""#, config), "method = \"mgda\"\ngradients = \"full\"\nrefresh = 2");
+}
+
+#[test]
+fn a_checkpoint_of_another_optimizer_or_without_averages_is_refused() {
+    let world = World::new();
+    let dir = tempfile::tempdir().unwrap();
+    let train = |config: &TrainingConfig| {
+        let balancer = world.balancer(Method::WeightedSum, GradientCut::Shared, &[1.0; 4]);
+        world.train(config, balancer, Some(dir.path()), &mut Silent).1
+    };
+    let config = TrainingConfig { max_steps: 2, ..short() };
+    train(&config).unwrap();
+    let refused = train(&with(r#""sgd""#, config.clone())).unwrap_err().to_string();
+    assert!(refused.contains("momentum is missing from the sgd optimizer"), "{refused}");
+    let refused = train(&TrainingConfig { ema: 0.9, ..config.clone() }).unwrap_err().to_string();
+    assert!(refused.contains("it has no averages") && refused.contains("resume with the configuration"), "{refused}");
+    fs::remove_dir_all(latest_checkpoint(dir.path()).unwrap()).unwrap();
+    train(&TrainingConfig { ema: 0.9, ..config.clone() }).unwrap();
+    let refused = train(&config).unwrap_err().to_string();
+    assert!(refused.contains("it has averages"), "{refused}");
 }
 
 #[test]

@@ -1,0 +1,67 @@
+//! The gradient of a batch with weights that are known already.
+
+use candle_core::Tensor;
+use paretune_encoder::backward;
+use paretune_optim::{Gradients, OptimError};
+use paretune_recommender::{Batch, Parameters, Recommender};
+
+use super::cuts::AtLeaves;
+use super::measured::Measured;
+use super::{DType, Graph, forward};
+use crate::differentiate::named;
+use crate::{Balancer, GradientCut, TrainError};
+
+/// What [`balanced_gradients`](super::balanced_gradients) would say if the method answered with these weights: the method is not asked, and
+/// what it remembers stays. Two cheap passes and one through the backbone, however many objectives there are.
+///
+/// `known` are the vectors that histories look up, `dropout` the seed of this step.
+///
+/// # Errors
+/// Not one weight for each objective, a loss that is not finite, or shapes that do not fit.
+pub fn gradients_with_weights(
+    model: &Recommender,
+    parameters: &Parameters,
+    batch: &Batch,
+    known: &Tensor,
+    weights: &[f64],
+    balancer: &Balancer,
+    dropout: u64,
+) -> Result<Gradients, TrainError> {
+    let names: Vec<&str> = model.objectives().names().collect();
+    if weights.len() != names.len() {
+        return Err(OptimError::Count { what: "weights", found: weights.len(), expected: names.len() }.into());
+    }
+    // Cut at the shared representation wherever the method compares gradients: what goes down from there is one gradient.
+    let cut = balancer.cut().map(|_| GradientCut::Shared);
+    let (losses, cuts) = forward(model, batch, known, cut, dropout)?;
+    Measured::new(&names, &losses)?;
+    let below = [parameters.backbone.as_slice(), &parameters.shared].concat();
+    let graph = Graph { names: &names, losses: &losses, cuts: &cuts, towers: &parameters.towers, below: &below };
+    let found = backward(&graph.weighted(weights)?)?;
+    if cut.is_none() {
+        let mut gradients = named(&found, graph.towers)?;
+        gradients.extend(named(&found, graph.below)?);
+        return Ok(gradients);
+    }
+    // Task towers learn from their own losses, unweighted.
+    let own: Vec<f64> = balancer.wanted().iter().map(|wanted| f64::from(u8::from(*wanted))).collect();
+    let mut gradients = named(&backward(&graph.weighted(&own)?)?, graph.towers)?;
+    let mut row = AtLeaves::new();
+    cuts.collect(&found, cuts.levels(), &mut row)?;
+    gradients.extend(graph.descend(graph.top(&[row]).remove(0))?);
+    Ok(gradients)
+}
+
+impl Graph<'_> {
+    /// `Σ w_k L_k` over the objectives with labels and a weight. The others leave nothing behind, not even zeros: the optimizer passes
+    /// over what has no gradient.
+    pub(super) fn weighted(&self, weights: &[f64]) -> Result<Tensor, TrainError> {
+        let mut total = Tensor::zeros((), DType::F32, &self.device())?;
+        for (loss, weight) in self.losses.iter().zip(weights) {
+            if *weight != 0.0 && loss.observed > 0 {
+                total = (total + (&loss.loss * *weight)?)?;
+            }
+        }
+        Ok(total)
+    }
+}
