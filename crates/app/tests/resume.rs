@@ -121,6 +121,15 @@ fn killed_with_balancing_that_remembers_and_gradients_that_accumulate() {
 }
 
 #[test]
+fn killed_with_another_optimizer_averaged_weights_and_sharpness() {
+    let kills: [&[Moment]; 2] =
+        [&[Moment::Exists("checkpoints/model/step-00000002")], &[Moment::Exists("checkpoints/model/step-00000004")]];
+    let settings = "--balance mgda --set training.optimizer=lamb --set training.schedule=one-cycle --set training.ema=0.9 \
+        --set training.sam.rho=0.1 --set training.sam.adaptive=true --baselines none";
+    check(settings, &kills, 1);
+}
+
+#[test]
 fn a_torn_log_and_a_half_written_checkpoint_are_put_right() {
     let scratch = Scratch::with_data();
     scratch.run(&format!("finetune --dataset data --name whole --baselines none {QUICK}")).ok();

@@ -205,6 +205,16 @@ fn settings() {
     refused("--set training.batch=0", &["training.batch = 0"]);
     refused("--set training.learning_rate=-1", &["learning_rate"]);
     refused("--set training.monitor.joy=1", &["joy", "click.auc"]);
+    refused("--set training.optimizer=adam", &["unknown variant `adam`", "`adamw`", "`adafactor`"]);
+    refused(
+        "--set training.optimizer.name=sgd --set training.optimizer.beta1=0.5",
+        &["unknown field `beta1`", "`momentum`"],
+    );
+    refused("--set training.optimizer.momentum=0.5", &["missing field", "name"]);
+    refused("--set training.optimizer.name=lamb --set training.optimizer.eps=0", &["training.optimizer.eps = 0"]);
+    refused("--set training.schedule=step", &["unknown variant `step`", "`one-cycle`"]);
+    refused("--set training.sam.rho=-1", &["training.sam.rho = -1"]);
+    refused("--set training.ema=1.5", &["training.ema"]);
     refused("--set evaluation.top=[]", &["evaluation.top"]);
     refused("--set evaluation.rank_by.joy=1", &["joy"]);
     refused("--set model.dim=7", &["model.heads = 4", "7"]);

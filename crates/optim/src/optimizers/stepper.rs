@@ -173,7 +173,10 @@ pub(crate) fn check_gradient(name: &str, gradient: &Gradient, var: Option<&Var>)
     }
     if let Gradient::Rows { rows, values, height } = gradient {
         let ascending = rows.windows(2).all(|pair| pair[0] < pair[1]);
-        if !ascending || rows.last().is_some_and(|&last| last as usize >= *height) || values.dims()[0] != rows.len() {
+        if !ascending
+            || rows.last().is_some_and(|&last| last as usize >= *height)
+            || values.dims() != [rows.len(), var.dims().get(1).copied().unwrap_or(0)]
+        {
             let expected = format!("as many rows as there are values, ascending, each once, below {height}");
             return refuse(format!("{:?} for the rows {rows:?}", values.dims()), expected);
         }
