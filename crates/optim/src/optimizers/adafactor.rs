@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Stepper;
 use super::algorithm::{Algorithm, Buffer, Step};
-use super::inplace::{Flat, Piece, cut};
+use super::inplace::{Flat, Piece, cut, squares};
 use crate::{OptimError, Result};
 
 /// Adafactor (Shazeer and Stern, "Adafactor: adaptive learning rates with sublinear memory cost", ICML 2018), without momentum.
@@ -115,18 +115,18 @@ impl AdafactorConfig {
         let mean = total / rows.len() as f64;
         let of_row = |row: u32| ((mean / f64::from(row_memory[row as usize])).sqrt() * step.scale) as f32;
 
-        let squares: Vec<f64> = pieces
+        let updates: Vec<f64> = pieces
             .par_chunks(at_a_time)
             .zip(rows.par_chunks(at_a_time))
             .map(|(pieces, rows)| {
-                let updates = pieces.iter().zip(rows).flat_map(|(piece, &row)| {
+                let of_piece = |(piece, &row): (&Piece<'_, 0>, &u32)| {
                     let factor = of_row(row);
-                    piece.gradient.iter().zip(&columns).map(move |(g, column)| g * factor * column)
-                });
-                updates.map(|update| f64::from(update).powi(2)).sum()
+                    squares([piece.gradient, &columns], |[g, column]| g * factor * column)
+                };
+                pieces.iter().zip(rows).map(of_piece).sum()
             })
             .collect();
-        let size = self.size(rate, squares.iter().sum::<f64>() / values) as f32;
+        let size = self.size(rate, updates.iter().sum::<f64>() / values) as f32;
         let keep = (1.0 - step.lr * step.weight_decay) as f32;
         pieces.par_chunks_mut(at_a_time).zip(rows.par_chunks(at_a_time)).for_each(|(pieces, rows)| {
             for (piece, &row) in pieces.iter_mut().zip(rows) {
@@ -145,14 +145,11 @@ impl AdafactorConfig {
         let sums: Vec<(f64, f64)> = pieces
             .par_iter_mut()
             .map(|Piece { parameter, gradient, buffers: [second] }| {
-                let mut sums = (0.0, 0.0);
-                for ((&mut p, g), v) in parameter.iter_mut().zip(*gradient).zip(second.iter_mut()) {
+                for (g, v) in gradient.iter().zip(second.iter_mut()) {
                     let g = g * scale;
                     *v += newest * (g * g + eps - *v);
-                    sums.0 += f64::from(p).powi(2);
-                    sums.1 += f64::from(g / v.sqrt()).powi(2);
                 }
-                sums
+                (squares([parameter], |[p]| p), squares([gradient, second], |[g, v]| g * scale / v.sqrt()))
             })
             .collect();
         let (parameter, update) = sums.iter().fold((0.0, 0.0), |sums, more| (sums.0 + more.0, sums.1 + more.1));
@@ -183,15 +180,12 @@ impl Sums {
     fn of(pieces: &[Piece<'_, 0>], width: usize, scale: f32, with_parameter: bool) -> Self {
         let mut sums = Self { rows: Vec::with_capacity(pieces.len()), columns: vec![0.0; width], parameter: 0.0 };
         for piece in pieces {
-            let mut row = 0.0;
             for (g, column) in piece.gradient.iter().zip(&mut sums.columns) {
-                let square = f64::from(g * scale).powi(2);
-                row += square;
-                *column += square;
+                *column += f64::from(g * scale).powi(2);
             }
-            sums.rows.push(row);
+            sums.rows.push(squares([piece.gradient], |[g]| g * scale));
             if with_parameter {
-                sums.parameter += piece.parameter.iter().map(|p| f64::from(*p).powi(2)).sum::<f64>();
+                sums.parameter += squares([piece.parameter], |[p]| p);
             }
         }
         sums

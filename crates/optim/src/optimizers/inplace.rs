@@ -61,6 +61,22 @@ pub(crate) fn cut<'a, const N: usize>(
     pieces
 }
 
+/// The sum of squares, in `f64`, of what `term` makes of the values at each place of slices of one length.
+pub(super) fn squares<const N: usize>(slices: [&[f32]; N], term: impl Fn([f32; N]) -> f32) -> f64 {
+    // Eight running sums: one alone would wait for every addition before the next.
+    let mut sums = [0.0; 8];
+    let cuts = slices.map(|slice| slice.as_chunks::<8>());
+    let square = |values: [f32; N]| f64::from(term(values)).powi(2);
+    for number in 0..cuts.first().map_or(0, |(blocks, _)| blocks.len()) {
+        let blocks = cuts.map(|(blocks, _)| &blocks[number]);
+        for (k, sum) in sums.iter_mut().enumerate() {
+            *sum += square(blocks.map(|block| block[k]));
+        }
+    }
+    let rest = 0..cuts.first().map_or(0, |(_, rest)| rest.len());
+    sums.iter().sum::<f64>() + rest.map(|i| square(cuts.map(|(_, rest)| rest[i]))).sum::<f64>()
+}
+
 /// Hands a parameter's and a tensor's values to `pass`, both `f32` in main memory.
 pub(crate) fn in_place<F>(var: &Var, values: &Tensor, pass: F) -> candle_core::Result<()>
 where
@@ -98,6 +114,14 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
+        #[test]
+        fn squares_are_those_of_a_plain_loop(a in prop::collection::vec(-9_i8..9, 0..40), factor in -3_i8..3) {
+            let a: Vec<f32> = a.into_iter().map(f32::from).collect();
+            let b: Vec<f32> = a.iter().map(|x| x * f32::from(factor) + 1.0).collect();
+            let expected: f32 = a.iter().zip(&b).map(|(x, y)| (x - y).powi(2)).sum();
+            prop_assert_eq!(squares([&a, &b], |[x, y]| x - y), f64::from(expected));
+        }
+
         #[test]
         fn pieces_hold_what_the_gradient_touches(
             picked in prop::collection::vec(any::<bool>(), 1..40), width in 1_usize..5, by_rows in any::<bool>(),

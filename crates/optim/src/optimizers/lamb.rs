@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::Stepper;
 use super::adamw::{check, moments};
 use super::algorithm::{Algorithm, Buffer, Step};
-use super::inplace::{Flat, Piece};
+use super::inplace::{Flat, Piece, squares};
 use crate::Result;
 
 /// LAMB (You et al., "Large batch optimization for deep learning: training BERT in 76 minutes", ICLR 2020, algorithm 2 with its bias
@@ -81,23 +81,18 @@ impl Algorithm for LambConfig {
         let (gain1, gain2, beta2) = ((1.0 - self.beta1) as f32, (1.0 - self.beta2) as f32, self.beta2 as f32);
         let update = |p: f32, m: f32, v: f32| m * raise1 / (v.sqrt() * raise2 + eps) + decay * p;
         let mut pieces = flat.pieces();
-        let squares: Vec<(f64, f64)> = pieces
+        let sums: Vec<(f64, f64)> = pieces
             .par_iter_mut()
             .map(|Piece { parameter, gradient, buffers: [first, second] }| {
-                let mut sums = (0.0, 0.0);
-                for (((&mut p, &g), m), v) in
-                    parameter.iter_mut().zip(*gradient).zip(first.iter_mut()).zip(second.iter_mut())
-                {
+                for ((&g, m), v) in gradient.iter().zip(first.iter_mut()).zip(second.iter_mut()) {
                     let g = g * scale;
                     *m += gain1 * (g - *m);
                     *v = beta2 * *v + gain2 * (g * g);
-                    sums.0 += f64::from(p).powi(2);
-                    sums.1 += f64::from(update(p, *m, *v)).powi(2);
                 }
-                sums
+                (squares([parameter], |[p]| p), squares([parameter, first, second], |[p, m, v]| update(p, m, v)))
             })
             .collect();
-        let (parameter, moved) = squares.iter().fold((0.0, 0.0), |sums, more| (sums.0 + more.0, sums.1 + more.1));
+        let (parameter, moved) = sums.iter().fold((0.0, 0.0), |sums, more| (sums.0 + more.0, sums.1 + more.1));
         let size = (step.lr * ratio(step, parameter, moved)) as f32;
         pieces.into_par_iter().for_each(|Piece { parameter, buffers: [first, second], .. }| {
             for ((p, &mut m), &mut v) in parameter.iter_mut().zip(first).zip(second) {
@@ -117,7 +112,7 @@ impl Algorithm for LambConfig {
         let (first, second) = moments(self.beta1, self.beta2, gradient, buffers)?;
         let adam = ((first / correction1)? / ((second.sqrt()? / correction2)? + self.eps)?)?;
         let update = (adam + (parameter * step.weight_decay)?)?;
-        let squares = |t: &Tensor| t.to_dtype(DType::F64)?.sqr()?.sum_all()?.to_scalar::<f64>();
-        parameter - (&update * (step.lr * ratio(step, squares(parameter)?, squares(&update)?)))?
+        let square = |t: &Tensor| t.to_dtype(DType::F64)?.sqr()?.sum_all()?.to_scalar::<f64>();
+        parameter - (&update * (step.lr * ratio(step, square(parameter)?, square(&update)?)))?
     }
 }
