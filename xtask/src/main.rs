@@ -36,6 +36,9 @@ enum Chore {
     /// Train a set of balances and show which are worth choosing.
     #[command(disable_help_flag = true)]
     Front(Rest),
+    /// Train the same model under several balancing methods and seeds, and show how they do.
+    #[command(disable_help_flag = true)]
+    Compare(Rest),
     /// Write the simulated marketplace.
     #[command(disable_help_flag = true)]
     Simulate(Rest),
@@ -67,6 +70,7 @@ fn main() -> ExitCode {
         Chore::Evaluate(rest) => process::paretune("evaluate", rest.args),
         Chore::Recommend(rest) => process::paretune("recommend", rest.args),
         Chore::Front(rest) => process::paretune("front", rest.args),
+        Chore::Compare(rest) => process::paretune("compare", rest.args),
         Chore::Simulate(rest) => process::paretune("simulate", rest.args),
         Chore::Distill(rest) => process::paretune("distill", rest.args),
         Chore::Completions(rest) => process::paretune("completions", rest.args),

@@ -30,6 +30,8 @@ pub(crate) enum Command {
     Recommend(Recommend),
     /// Train a set of balances and show which are worth choosing: the Pareto front.
     Front(Box<Front>),
+    /// Train the same model under several balancing methods and seeds, and show how they do.
+    Compare(Box<Compare>),
     /// Write the simulated marketplace that is embedded in this program.
     Simulate(Simulate),
     /// Make the small built-in text encoder from a larger sentence encoder.
@@ -133,6 +135,21 @@ pub(crate) struct Front {
     /// Number of balances: each objective alone, all equally, then points between.
     #[arg(long, value_name = "N", default_value_t = 7)]
     pub(crate) points: usize,
+}
+
+/// Train the same model under several balancing methods and seeds, and show how they do.
+#[derive(Debug, Args)]
+pub(crate) struct Compare {
+    #[command(flatten)]
+    pub(crate) job: Job,
+    #[command(flatten)]
+    pub(crate) output: Output,
+    /// Methods, each with its settings if it has any: `all`, or for example `weighted-sum,cagrad:c=0.2,upgrad:gradients=full`.
+    #[arg(long, value_name = "METHODS", value_delimiter = ',', default_value = "all")]
+    pub(crate) methods: Vec<String>,
+    /// Seeds, from --seed on.
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    pub(crate) seeds: usize,
 }
 
 /// Turn raw files into clean tables.

@@ -9,7 +9,7 @@ use paretune_eval::better_is_higher;
 use paretune_eval::report::{Cell, FrontPoint, FrontSection, Table};
 use paretune_recommender::{ItemSource, Recommender};
 use paretune_train::{
-    Balancer, Observer, Outcome, Trainer, TrainingConfig,
+    Balancer, Observer, Outcome, Silent, TrainEvent, Trainer, TrainingConfig,
     evaluation::{Metrics, Ranked, Ranking, Rows, baselines, predict, primary_metric, value_metrics},
 };
 use serde::Serialize;
@@ -297,6 +297,19 @@ pub(crate) fn train(
     log: Option<&Path>,
     show: Show,
 ) -> anyhow::Result<(Recommender, (Outcome, Progress))> {
+    train_watched(job, items, weights, (checkpoints, log), label, show, &mut Silent)
+}
+
+/// As [`train`], with somebody who is told what happens.
+pub(crate) fn train_watched(
+    job: &Job,
+    items: ItemSource,
+    weights: &[f64],
+    (checkpoints, log): (&Path, Option<&Path>),
+    label: &str,
+    show: Show,
+    watch: &mut dyn Observer,
+) -> anyhow::Result<(Recommender, (Outcome, Progress))> {
     let model = job.new_model(items)?;
     let mut config: TrainingConfig = job.config.training.clone();
     if items == ItemSource::Ids {
@@ -308,8 +321,21 @@ pub(crate) fn train(
     let trainer =
         Trainer::new(&model, &job.corpus, &job.objectives, &config, balancer, Some(checkpoints), job.config.seed)?;
     let mut progress = Progress::new(show, label, log, trainer.done())?;
-    let outcome = trainer.run(&mut progress as &mut dyn Observer)?;
+    let outcome = trainer.run(&mut Watched { progress: &mut progress, watch })?;
     Ok((model, (outcome, progress)))
+}
+
+/// Shows what happens and tells somebody else as well.
+struct Watched<'a> {
+    progress: &'a mut Progress,
+    watch: &'a mut dyn Observer,
+}
+
+impl Observer for Watched<'_> {
+    fn observe(&mut self, event: &TrainEvent) {
+        self.watch.observe(event);
+        self.progress.observe(event);
+    }
 }
 
 /// What `metrics.json` holds.

@@ -8,8 +8,8 @@ mod program;
 use program::{QUICK, Scratch, real_data};
 use serde_json::Value;
 
-const COMMANDS: [&str; 8] =
-    ["finetune", "import", "evaluate", "recommend", "front", "simulate", "distill", "completions"];
+const COMMANDS: [&str; 9] =
+    ["finetune", "import", "evaluate", "recommend", "front", "compare", "simulate", "distill", "completions"];
 
 #[test]
 fn a_front_marks_what_no_other_balance_beats() {
@@ -42,6 +42,42 @@ fn a_front_marks_what_no_other_balance_beats() {
 
     // A front has no one model to recommend with, and says so.
     scratch.run("recommend --run runs/trade --user user-00001").wrong(&["runs/trade", "front"]);
+}
+
+#[test]
+fn a_comparison_measures_every_method_by_every_seed_and_goes_on_when_cut_off() {
+    let scratch = Scratch::with_data();
+    let methods = "weighted-sum,upgrad:refresh=2,graddrop,mgda:normalize=none:gradients=full";
+    let line = format!("compare --methods {methods} --seeds 2 --dataset data {QUICK} --name whole");
+    let out = scratch.run(&line).ok();
+    assert!(out.contains("mgda:normalize=none:gradients=full") && out.contains("hypervolume"), "{out}");
+    let trainings = |run: &str| {
+        let file = scratch.json(&format!("runs/{run}/compare.json"));
+        let mut trainings = file["trainings"].as_array().unwrap().clone();
+        for training in &mut trainings {
+            assert!(training["seconds_per_step"].as_f64().unwrap() > 0.0 && training["steps"] == 6);
+            training.as_object_mut().unwrap().remove("seconds_per_step");
+        }
+        trainings
+    };
+    let whole = trainings("whole");
+    assert_eq!(whole.len(), 8);
+    // Another seed and another method are another model.
+    let auc = |k: usize| whole[k]["metrics"]["click"].as_f64().unwrap();
+    assert!(auc(0) != auc(1) && auc(0) != auc(4));
+    assert!(scratch.text("runs/whole/report.html").contains("upgrad:refresh=2"));
+    assert!(
+        std::fs::read_dir(scratch.path("runs/whole/checkpoints")).unwrap().next().is_none(),
+        "nothing is left over"
+    );
+
+    scratch.copy("runs/whole", "runs/cut");
+    std::fs::remove_file(scratch.path("runs/cut/compare.json")).unwrap();
+    let lines = scratch.text("runs/cut/compare.jsonl");
+    scratch.write("runs/cut/compare.jsonl", &lines[..lines.len() - 40]);
+    scratch.run(&format!("compare --methods {methods} --seeds 2 --name cut --resume")).ok();
+    assert_eq!(trainings("cut"), whole);
+    scratch.run("compare --methods pcgrid --dataset data").wrong(&["pcgrid", "--methods"]);
 }
 
 #[test]

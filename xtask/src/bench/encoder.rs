@@ -8,7 +8,7 @@ use anyhow::{Context, bail};
 use clap::Parser;
 use serde_json::Value;
 
-use super::example;
+use super::{absolute, example};
 use crate::process::{root, run as start};
 
 /// Measures the encoder and its peers.
@@ -210,9 +210,4 @@ impl Options {
             }
         }
     }
-}
-
-/// Examples run in the workspace's root, whatever the folder the command was given in.
-fn absolute(path: &PathBuf) -> PathBuf {
-    std::path::absolute(path).unwrap_or_else(|_| path.clone())
 }

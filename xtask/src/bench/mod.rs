@@ -1,20 +1,22 @@
 //! `cargo xtask bench`: timings, printed by the programs that take them, beside those of other libraries.
 
 mod encoder;
+mod optim;
 
 use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::bail;
 
-use crate::process::{cargo, root, run as start};
+use crate::process::{cargo, root};
 
 /// Which bench, and its own arguments.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// `encoder` (forward, train step, embedding) or `step` (a training step by balancing method).
+    /// `encoder` (forward, train step, embedding) or `optim` (what balancing costs).
     what: String,
-    /// Passed on; `cargo xtask bench encoder --help` lists what `encoder` takes.
+    /// Passed on; `cargo xtask bench encoder --help` lists what `encoder` takes, and so on.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     rest: Vec<OsString>,
 }
@@ -22,12 +24,8 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     match args.what.as_str() {
         "encoder" => encoder::run(&args.rest),
-        "step" => {
-            let mut command = example("paretune-train", "step_cost");
-            command.args(&args.rest);
-            start(command)
-        }
-        other => bail!("no bench `{other}`; there are: encoder, step"),
+        "optim" => optim::run(&args.rest),
+        other => bail!("no bench `{other}`; there are: encoder, optim"),
     }
 }
 
@@ -37,4 +35,9 @@ fn example(package: &str, name: &str) -> Command {
     command.args(["run", "--quiet", "--release", "--package", package, "--example", name, "--"]);
     command.current_dir(root());
     command
+}
+
+/// Examples run in the workspace's root, whatever the folder the command was given in.
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use anyhow::Context;
+use paretune_train::GradientCut;
 
 use crate::{
     cli,
@@ -81,7 +82,10 @@ fn train(args: &cli::Finetune, run: &RunDir, config: RunConfig, started: Instant
         &[
             (
                 "Balancing",
-                format!("{} ({:?} gradients)", job.config.balance.method, job.config.balance.gradients).to_lowercase(),
+                match job.config.balance.gradients {
+                    Some(GradientCut::Full) => format!("{}, gradients of all parameters", job.config.balance.method),
+                    Some(GradientCut::Shared) | None => job.config.balance.method.to_string(),
+                },
             ),
             ("Steps", outcome.steps.to_string()),
             ("Test rows", test_rows.to_string()),

@@ -1,5 +1,6 @@
 //! One file for each command.
 
+mod compare;
 mod distill;
 mod evaluate;
 mod finetune;
@@ -20,6 +21,7 @@ pub(crate) fn run(command: Command) -> anyhow::Result<()> {
         Command::Evaluate(args) => evaluate::run(&args),
         Command::Recommend(args) => recommend::run(&args),
         Command::Front(args) => front::run(&args),
+        Command::Compare(args) => compare::run(&args),
         Command::Simulate(args) => simulate::run(&args),
         Command::Distill(args) => distill::run(&args),
         Command::Completions { shell } => {

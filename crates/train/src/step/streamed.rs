@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use candle_core::Var;
+use paretune_encoder::Gradients;
 use paretune_optim::Gradient;
 
 use super::cuts::{AtLeaves, Cuts};
@@ -21,6 +22,9 @@ struct Slice {
     from: usize,
     rows: usize,
 }
+
+/// A share of a piece's parameters, of which the gradients of all objectives fit at once.
+type Part = Vec<Slice>;
 
 /// Goes down from the last level for every objective.
 pub(super) struct Stream<'a> {
@@ -52,45 +56,44 @@ impl<'a> Stream<'a> {
     }
 
     fn piece(&mut self, level: usize, rows: &mut [AtLeaves], products: &mut Products) -> Result<(), TrainError> {
-        let mut kept: Vec<BTreeMap<usize, Gradient>> = Vec::new();
-        let mut met = BTreeSet::new();
-        let mut held = 0;
-        let mut fits = true;
+        // What the first objective's pass finds tells how much of the piece fits for all of them.
+        let mut parts: Option<Vec<Part>> = None;
+        let mut planned = BTreeSet::new();
+        let mut late = BTreeMap::new();
+        let mut kept: Vec<Row> = Vec::new();
+        let objectives = rows.len();
         for row in rows.iter_mut() {
-            let found = match row.get(level) {
-                Some(gradients) if gradients.iter().any(Option::is_some) => self.cuts.descend(level, gradients)?,
-                _ => {
-                    kept.push(BTreeMap::new());
-                    continue;
-                }
+            let Some(found) = self.pass(level, row)? else {
+                kept.push(Row::new());
+                continue;
             };
             self.cuts.collect(&found, level, row)?;
-            let mut own = BTreeMap::new();
-            for (index, (_, var)) in self.parameters.iter().enumerate() {
-                let Some(gradient) = gradient(&found, var)? else { continue };
-                met.insert(index);
-                held += size(&gradient);
-                fits &= held <= self.budget;
-                if fits {
-                    own.insert(index, gradient);
-                }
-            }
-            kept.push(own);
+            let sizes = self.sizes(&found)?;
+            let parts = parts.get_or_insert_with(|| {
+                planned.extend(sizes.keys().copied());
+                self.parts(&sizes, objectives)
+            });
+            late.extend(sizes.into_iter().filter(|(parameter, _)| !planned.contains(parameter)));
+            kept.push(self.slices(&found, parts.first().map_or(&[], Vec::as_slice))?);
         }
-        if let Some(index) = met.iter().find(|index| self.met.contains(*index)) {
+        if let Some(index) = planned.iter().chain(late.keys()).find(|index| self.met.contains(*index)) {
             return Err(TrainError::SharedByPieces { name: self.parameters[*index].0.clone() });
         }
-        if fits {
-            self.held = self.held.max(held);
-            let part = |own: &BTreeMap<usize, Gradient>| met.iter().map(|index| own.get(index).cloned()).collect();
-            products.add(&kept.iter().map(part).collect::<Vec<Row>>())?;
-        } else {
-            drop(kept);
-            for part in self.parts(&met, rows.len()) {
-                self.part(level, rows, &part, products)?;
+        self.add(kept, products)?;
+        // The passes again, for what did not fit and for what the first objective does not depend on.
+        let rest = parts.into_iter().flatten().skip(1);
+        let unplanned = if late.is_empty() { Vec::new() } else { self.parts(&late, objectives) };
+        for part in rest.chain(unplanned) {
+            let mut kept: Vec<Row> = Vec::new();
+            for row in rows.iter() {
+                kept.push(match self.pass(level, row)? {
+                    Some(found) => self.slices(&found, &part)?,
+                    None => Row::new(),
+                });
             }
+            self.add(kept, products)?;
         }
-        self.met.extend(met);
+        self.met.extend(planned.into_iter().chain(late.into_keys()));
         // The last level's are needed again for the combined pass.
         if level + 1 < self.cuts.levels() {
             rows.iter_mut().filter_map(|row| row.get_mut(level)).for_each(|leaves| leaves.fill(None));
@@ -98,58 +101,62 @@ impl<'a> Stream<'a> {
         Ok(())
     }
 
-    /// The passes of one piece again, for some of its values.
-    fn part(
-        &mut self,
-        level: usize,
-        rows: &[AtLeaves],
-        part: &[Slice],
-        products: &mut Products,
-    ) -> Result<(), TrainError> {
-        let mut kept: Vec<Row> = Vec::new();
-        let mut held = 0;
-        for row in rows {
-            let found = match row.get(level) {
-                Some(gradients) if gradients.iter().any(Option::is_some) => self.cuts.descend(level, gradients)?,
-                _ => {
-                    kept.push(vec![None; part.len()]);
-                    continue;
-                }
-            };
-            let slice = |slice: &Slice| -> Result<Option<Gradient>, TrainError> {
-                let found = gradient(&found, &self.parameters[slice.parameter].1)?;
-                found.map(|gradient| Ok(gradient.narrow(slice.from, slice.rows)?)).transpose()
-            };
-            let own: Row = part.iter().map(slice).collect::<Result<_, TrainError>>()?;
-            held += own.iter().flatten().map(size).sum::<usize>();
-            kept.push(own);
+    /// One objective's pass through the piece below `level`, if its loss depends on it.
+    fn pass(&self, level: usize, row: &AtLeaves) -> Result<Option<Gradients>, TrainError> {
+        match row.get(level) {
+            Some(gradients) if gradients.iter().any(Option::is_some) => self.cuts.descend(level, gradients).map(Some),
+            _ => Ok(None),
         }
-        self.held = self.held.max(held);
+    }
+
+    /// How many values the gradient of each parameter holds.
+    fn sizes(&self, found: &Gradients) -> Result<BTreeMap<usize, usize>, TrainError> {
+        let mut sizes = BTreeMap::new();
+        for (index, (_, var)) in self.parameters.iter().enumerate() {
+            if let Some(gradient) = gradient(found, var)? {
+                sizes.insert(index, size(&gradient));
+            }
+        }
+        Ok(sizes)
+    }
+
+    fn slices(&self, found: &Gradients, part: &[Slice]) -> Result<Row, TrainError> {
+        let slice = |slice: &Slice| -> Result<Option<Gradient>, TrainError> {
+            let var = &self.parameters[slice.parameter].1;
+            let Some(gradient) = gradient(found, var)? else { return Ok(None) };
+            let whole = var.dims().first().is_none_or(|height| slice.rows == *height);
+            Ok(Some(if whole { gradient } else { gradient.narrow(slice.from, slice.rows)? }))
+        };
+        part.iter().map(slice).collect()
+    }
+
+    fn add(&mut self, kept: Vec<Row>, products: &mut Products) -> Result<(), TrainError> {
+        self.held = self.held.max(kept.iter().flatten().flatten().map(size).sum());
         products.add(&kept)
     }
 
-    /// Divides the parameters so that `objectives` gradients of each division fit.
-    fn parts(&self, met: &BTreeSet<usize>, objectives: usize) -> Vec<Vec<Slice>> {
+    /// Divides parameters, whose gradients hold so many values, into parts of which `objectives` gradients fit.
+    fn parts(&self, sizes: &BTreeMap<usize, usize>, objectives: usize) -> Vec<Part> {
         let room = (self.budget / objectives.max(1)).max(1);
-        let mut parts: Vec<Vec<Slice>> = vec![Vec::new()];
-        let mut used = 0;
-        for &parameter in met {
-            let dims = self.parameters[parameter].1.dims();
-            let height = dims.first().copied().unwrap_or(1);
-            let width = dims.iter().skip(1).product::<usize>().max(1);
+        let mut parts: Vec<Part> = vec![Part::new()];
+        let mut used = 0.0;
+        for (&parameter, &size) in sizes {
+            let height = self.parameters[parameter].1.dims().first().copied().unwrap_or(1);
+            // Of a table, a row holds as much as an average one.
+            let width = size as f64 / height.max(1) as f64;
             let mut from = 0;
             while from < height {
-                // A row is never divided, and a part is never empty.
-                let rows = ((room.saturating_sub(used)) / width).min(height - from);
                 let last = parts.len() - 1;
-                if rows == 0 && !parts[last].is_empty() {
-                    parts.push(Vec::new());
-                    used = 0;
+                let fit = ((room as f64 - used) / width).min((height - from) as f64).max(0.0) as usize;
+                if fit == 0 && !parts[last].is_empty() {
+                    parts.push(Part::new());
+                    used = 0.0;
                     continue;
                 }
-                let rows = rows.max(1);
+                // A row is never divided.
+                let rows = fit.max(1);
                 parts[last].push(Slice { parameter, from, rows });
-                (from, used) = (from + rows, used + rows * width);
+                (from, used) = (from + rows, used + rows as f64 * width);
             }
         }
         parts
@@ -255,7 +262,7 @@ mod tests {
         let cuts = Cuts::default();
         for (budget, objectives) in [(20, 3), (20, 8), (7, 2), (1, 5), (1000, 1)] {
             let stream = Stream { budget, ..Stream::new(&cuts, &parameters) };
-            let parts = stream.parts(&BTreeSet::from([0, 1]), objectives);
+            let parts = stream.parts(&BTreeMap::from([(0, 12), (1, 8)]), objectives);
             let mut rows = [0, 0];
             for slice in parts.iter().flatten() {
                 assert_eq!(slice.from, rows[slice.parameter]);
