@@ -109,6 +109,11 @@ pub enum ObjectiveError {
         /// What is wrong with it.
         reason: String,
     },
+    /// A preference for a model that does not take one.
+    #[error(
+        "this model was trained for one balance and takes no preference; train one with model.conditioning = \"film\""
+    )]
+    NoPreference,
     /// Candle refused an operation.
     #[error("tensor operation failed in the task towers: {0}")]
     Tensor(#[from] candle_core::Error),

@@ -22,7 +22,19 @@ impl Linear {
     /// # Errors
     /// Candle could not make the tensors.
     pub fn new(name: &str, input: usize, output: usize, seed: u64, device: &Device) -> Result<Self> {
-        let bound = (6.0 / (input + output).max(1) as f32).sqrt();
+        Self::with_gain(name, input, output, 1.0, seed, device)
+    }
+
+    /// As [`new`](Self::new), with weights that are `gain` times as large.
+    pub(crate) fn with_gain(
+        name: &str,
+        input: usize,
+        output: usize,
+        gain: f32,
+        seed: u64,
+        device: &Device,
+    ) -> Result<Self> {
+        let bound = gain * glorot(input, output);
         let mut random = named_rng(seed, name);
         let values: Vec<f32> = (0..input * output).map(|_| random.random_range(-bound..=bound)).collect();
         Ok(Self {
@@ -66,6 +78,11 @@ impl Linear {
     pub fn bias(&self) -> &Var {
         &self.bias
     }
+}
+
+/// `√(6 / (in + out))` (Glorot and Bengio 2010): the largest initial weight of a layer.
+pub(crate) fn glorot(input: usize, output: usize) -> f32 {
+    (6.0 / (input + output).max(1) as f32).sqrt()
 }
 
 /// Random numbers of their own for every name (FNV-1a of it, mixed with the seed).

@@ -9,6 +9,7 @@
 //! - [`Scaler`]: regression targets in standard units, fitted on training labels;
 //! - [`Labels`]: one batch of labels, where `NaN` is a label that was not observed;
 //! - [`TaskTowers`]: the networks ([`Linear`] layers, seeded from the names), with named [`parameters`](TaskTowers::parameters);
+//! - [`Conditioning`]: towers and representations ([`Modulation`]) that take the preference between the objectives as an input;
 //! - [`Outputs`]: their logits, with [`losses`](Outputs::losses) and [`predictions`](Outputs::predictions).
 //!
 //! Explicit and implicit feedback train together: a missing label takes its sample out of that objective's loss and gradient,
@@ -45,6 +46,7 @@
 //! # Ok::<(), paretune_objectives::ObjectiveError>(())
 //! ```
 
+mod conditioning;
 mod error;
 mod labels;
 mod layers;
@@ -54,6 +56,7 @@ mod outputs;
 mod scaler;
 mod towers;
 
+pub use conditioning::{Conditioning, Modulation};
 pub use error::ObjectiveError;
 pub use labels::Labels;
 pub use layers::Linear;

@@ -205,6 +205,32 @@ impl Objectives {
         self.all.iter().position(|o| o.name == *given)
     }
 
+    /// Weights divided by their sum: a preference on the simplex, in the objectives' order.
+    ///
+    /// # Errors
+    /// Not one weight for each objective, one that is negative or not finite, or none above 0.
+    pub fn shares(&self, weights: &[f64]) -> Result<Vec<f64>> {
+        self.check_count("preferences", weights.len())?;
+        for (objective, &weight) in self.all.iter().zip(weights) {
+            if !weight.is_finite() || weight < 0.0 {
+                return Err(ObjectiveError::Weight { name: objective.name.clone(), weight });
+            }
+        }
+        let total: f64 = weights.iter().sum();
+        if total == 0.0 {
+            let rule = "at least one objective must have a weight above 0";
+            return Err(ObjectiveError::Setting { setting: "preference", value: "0".into(), rule });
+        }
+        if total.is_infinite() {
+            return self.shares(&weights.iter().map(|weight| weight / f64::MAX).collect::<Vec<_>>());
+        }
+        // What are shares already, up to rounding, stay as they are, to the bit: they go through files.
+        if (total - 1.0).abs() < 1e-12 {
+            return Ok(weights.to_vec());
+        }
+        Ok(weights.iter().map(|weight| weight / total).collect())
+    }
+
     /// A scaler for each objective, from training labels (one column for each objective, `NaN` where not observed).
     ///
     /// # Errors

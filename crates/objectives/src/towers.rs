@@ -6,8 +6,9 @@ use std::sync::Arc;
 use candle_core::{Device, Tensor, Var};
 use serde::{Deserialize, Serialize};
 
+use crate::conditioning::ConditionedLinear;
 use crate::layers::{dropout, named_rng};
-use crate::{Kind, Linear, ObjectiveError, Objectives, Outputs, Result, Scaler};
+use crate::{Conditioning, Kind, ObjectiveError, Objectives, Outputs, Result, Scaler};
 
 #[cfg(test)]
 mod tests;
@@ -24,11 +25,14 @@ pub struct TowerConfig {
     pub dropout: f32,
     /// Seed of the initial weights.
     pub seed: u64,
+    /// Whether the towers take the preference as an input.
+    #[serde(skip_serializing_if = "Conditioning::is_none")]
+    pub conditioning: Conditioning,
 }
 
 impl Default for TowerConfig {
     fn default() -> Self {
-        Self { input: 128, hidden: 64, dropout: 0.1, seed: 0 }
+        Self { input: 128, hidden: 64, dropout: 0.1, seed: 0, conditioning: Conditioning::None }
     }
 }
 
@@ -36,25 +40,50 @@ impl Default for TowerConfig {
 ///
 /// A tower's initial weights and dropout come from the seed and the objective's name, so they are the same whichever other
 /// objectives are trained beside it.
+///
+/// With [`Conditioning`] a tower reads the preference too: its hidden layer is modulated by it (`film`), or all its layers have weights
+/// that it generates (`hypernetwork`). Whoever does not ask for a preference gets the model's own: that of the objectives' weights,
+/// or what [`prefer`](Self::prefer) said last. The layers themselves start as those of a tower without conditioning do.
+///
+/// ```
+/// use candle_core::{DType, Device, Tensor};
+/// use paretune_objectives::{Conditioning, Kind, Objective, Objectives, TaskTowers, TowerConfig};
+///
+/// let objectives = Objectives::new(vec![
+///     Objective::new("click", Kind::Binary, "click"),
+///     Objective::new("satisfaction", Kind::Regression, "rating"),
+/// ])?;
+/// let config = TowerConfig { input: 8, conditioning: Conditioning::Film, ..TowerConfig::default() };
+/// let towers = TaskTowers::new(&objectives, &config, &Device::Cpu)?;
+///
+/// let shared = Tensor::ones((3, 8), DType::F32, &Device::Cpu)?;
+/// let equal = towers.forward(&shared, None)?;
+/// let clicks = towers.forward_for(&shared, Some(&[3.0, 1.0]), None)?; // only the shares count: 0.75 and 0.25
+/// assert_ne!(equal.predictions()?, clicks.predictions()?);
+/// assert!(towers.forward_for(&shared, Some(&[1.0]), None).is_err());
+/// # Ok::<(), paretune_objectives::ObjectiveError>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct TaskTowers {
     objectives: Arc<Objectives>,
     scalers: Vec<Scaler>,
     dropout: f32,
     towers: Vec<Tower>,
+    /// The preference of who does not ask for one; `None` without conditioning.
+    preference: Option<Vec<f64>>,
 }
 
 #[derive(Debug, Clone)]
 struct Tower {
-    hidden: Option<Linear>,
-    output: Linear,
+    hidden: Option<ConditionedLinear>,
+    output: ConditionedLinear,
 }
 
 impl TaskTowers {
     /// Freshly initialized towers with scalers that do nothing.
     ///
     /// # Errors
-    /// `input` is 0, `dropout` is outside `[0, 1)`, or Candle could not make the tensors.
+    /// `input` is 0, `dropout` is outside `[0, 1)`, every weight is 0 with conditioning, or Candle could not make the tensors.
     pub fn new(objectives: &Objectives, config: &TowerConfig, device: &Device) -> Result<Self> {
         if config.input == 0 {
             let rule = "the shared representation has at least one dimension";
@@ -65,18 +94,32 @@ impl TaskTowers {
             return Err(ObjectiveError::Setting { setting: "dropout", value, rule });
         }
         let tower = |name: &str| -> Result<Tower> {
-            let layer = |k: usize, from, to| Linear::new(&format!("towers.{name}.{k}"), from, to, config.seed, device);
+            let layer = |k: usize, shape, by| {
+                let name = format!("towers.{name}.{k}");
+                ConditionedLinear::new(&name, shape, by, objectives.len(), config.seed, device)
+            };
             if config.hidden == 0 {
-                return Ok(Tower { hidden: None, output: layer(0, config.input, 1)? });
+                return Ok(Tower { hidden: None, output: layer(0, (config.input, 1), config.conditioning)? });
             }
-            let hidden = Some(layer(0, config.input, config.hidden)?);
-            Ok(Tower { hidden, output: layer(1, config.hidden, 1)? })
+            let hidden = Some(layer(0, (config.input, config.hidden), config.conditioning)?);
+            let last = match config.conditioning {
+                // One modulation of what the hidden layer says; a logit of its own scale and shift would add nothing.
+                Conditioning::Film => Conditioning::None,
+                other => other,
+            };
+            Ok(Tower { hidden, output: layer(1, (config.hidden, 1), last)? })
+        };
+        let own: Vec<f64> = objectives.iter().map(|objective| objective.weight).collect();
+        let preference = match config.conditioning {
+            Conditioning::None => None,
+            Conditioning::Film | Conditioning::Hypernetwork => Some(objectives.shares(&own)?),
         };
         Ok(Self {
             objectives: Arc::new(objectives.clone()),
             scalers: vec![Scaler::default(); objectives.len()],
             dropout: config.dropout,
             towers: objectives.names().map(tower).collect::<Result<_>>()?,
+            preference,
         })
     }
 
@@ -132,30 +175,71 @@ impl TaskTowers {
         Ok(())
     }
 
+    /// The shares that whoever does not ask for a preference gets; `None` without conditioning.
+    pub fn preference(&self) -> Option<&[f64]> {
+        self.preference.as_deref()
+    }
+
+    /// Sets that preference: one weight for each objective, of which only the shares count.
+    ///
+    /// # Errors
+    /// The towers take no preference, not one weight for each objective, one that is negative or not finite, or none above 0.
+    pub fn prefer(&mut self, weights: &[f64]) -> Result<()> {
+        self.preference = self.resolve(Some(weights))?;
+        Ok(())
+    }
+
+    /// The shares to answer for: those asked for, else the model's own; `None` without conditioning.
+    ///
+    /// # Errors
+    /// As [`prefer`](Self::prefer).
+    pub fn resolve(&self, asked: Option<&[f64]>) -> Result<Option<Vec<f64>>> {
+        match (&self.preference, asked) {
+            (None, Some(_)) => Err(ObjectiveError::NoPreference),
+            (Some(_), Some(weights)) => Ok(Some(self.objectives.shares(weights)?)),
+            (own, None) => Ok(own.clone()),
+        }
+    }
+
     /// Logits for a shared representation `[B, D]`. With `dropout_seed` the towers drop hidden values, by a mask that the seed
     /// and the objective's name decide; without, they are deterministic.
     ///
     /// # Errors
     /// `shared` is not `[B, D]`.
     pub fn forward(&self, shared: &Tensor, dropout_seed: Option<u64>) -> Result<Outputs> {
+        self.forward_for(shared, None, dropout_seed)
+    }
+
+    /// As [`forward`](Self::forward), for a preference: one weight for each objective, of which only the shares count.
+    ///
+    /// # Errors
+    /// `shared` is not `[B, D]`, or as [`prefer`](Self::prefer).
+    pub fn forward_for(
+        &self,
+        shared: &Tensor,
+        preference: Option<&[f64]>,
+        dropout_seed: Option<u64>,
+    ) -> Result<Outputs> {
+        let shares = self.resolve(preference)?.unwrap_or_default();
         let mut logits = Vec::with_capacity(self.towers.len());
         for (tower, name) in self.towers.iter().zip(self.objectives.names()) {
             let mut x = shared.clone();
             if let Some(hidden) = &tower.hidden {
-                x = hidden.forward(&x)?.silu()?;
+                x = hidden.forward(&x, &shares)?.silu()?;
                 if let Some(seed) = dropout_seed {
                     x = dropout(&x, self.dropout, named_rng(seed, name))?;
                 }
             }
-            logits.push(tower.output.forward(&x)?.squeeze(1)?);
+            logits.push(tower.output.forward(&x, &shares)?.squeeze(1)?);
         }
         Ok(Outputs::new(self.objectives.clone(), self.scalers.clone(), logits))
     }
 
-    /// All variables in a fixed order: `towers.OBJECTIVE.LAYER.weight` `[out, in]` and `….bias` `[out]`.
+    /// All variables in a fixed order: `towers.OBJECTIVE.LAYER.weight` `[out, in]` and `….bias` `[out]`, each followed by those of
+    /// its conditioning.
     pub fn parameters(&self) -> Vec<(String, Var)> {
         let layers = self.towers.iter().flat_map(|t| t.hidden.iter().chain([&t.output]));
-        layers.flat_map(Linear::parameters).collect()
+        layers.flat_map(ConditionedLinear::parameters).collect()
     }
 
     /// Takes the values of [`TaskTowers::parameters`] from a file's tensors; others are ignored.

@@ -70,6 +70,9 @@ pub struct Batch {
     pub length: usize,
     /// For each label column of the builder: `[B]` values, `NaN` where not observed.
     pub labels: Vec<Vec<f32>>,
+    /// For a model with conditioning: one weight for each objective, of which only the shares count. Without, the model answers
+    /// for its own preference.
+    pub preference: Option<Vec<f64>>,
 }
 
 impl Batch {
@@ -210,6 +213,7 @@ impl<'a> BatchBuilder<'a> {
             viewers,
             length,
             labels: self.labels,
+            preference: None,
         }
     }
 

@@ -19,7 +19,7 @@
 //! use paretune_data::{Dataset, Part, Split, SplitStrategy};
 //! use paretune_encoder::{Encoder, LoadOptions};
 //! use paretune_features::{ModelFiles, TextTokenizer};
-//! use paretune_objectives::{Kind, Objective, Objectives};
+//! use paretune_objectives::{Conditioning, Kind, Objective, Objectives};
 //! use paretune_recommender::{
 //!     BatchBuilder, Corpus, CorpusConfig, Encode, ItemVectors, Recommender, RecommenderConfig, Viewer,
 //! };
@@ -53,6 +53,7 @@
 //!     item_features: corpus.item_width(),
 //!     user_features: corpus.user_width(),
 //!     event_features: corpus.event_width(),
+//!     conditioning: Conditioning::None, // one balance; `Film` for every balance in one model
 //! };
 //! let vectors = ItemVectors::Text(Box::new(encoder));
 //! let mut model = Recommender::new(sizes, vectors, &objectives, 1, &Device::Cpu)?;

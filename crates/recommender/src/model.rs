@@ -2,7 +2,7 @@
 
 use candle_core::{D, Device, Tensor, Var};
 use paretune_features::Tokenized;
-use paretune_objectives::{Labels, Objectives, Outputs, TaskTowers, TowerConfig};
+use paretune_objectives::{Conditioning, Labels, Modulation, Objectives, Outputs, TaskTowers, TowerConfig};
 use serde::{Deserialize, Serialize};
 
 use crate::{Batch, Encode, ItemTower, ItemVectors, RecommenderError, UserTower};
@@ -25,6 +25,9 @@ pub struct RecommenderConfig {
     pub user_features: usize,
     /// Features of a past event, from [`crate::Corpus::event_width`].
     pub event_features: usize,
+    /// Whether the model takes the preference between its objectives as an input.
+    #[serde(default, skip_serializing_if = "Conditioning::is_none")]
+    pub conditioning: Conditioning,
 }
 
 /// The representation all objectives share: where a multi-objective step cuts the graph.
@@ -54,12 +57,17 @@ impl Parameters {
 }
 
 /// Item vectors, towers, task towers.
+///
+/// With [`RecommenderConfig::conditioning`] the shared representation and the task towers are functions of a preference, which a
+/// [`Batch`] carries; a batch without one is answered for the model's own ([`Recommender::prefer`]).
 pub struct Recommender {
     pub(crate) config: RecommenderConfig,
     pub(crate) vectors: ItemVectors,
     pub(crate) item_tower: ItemTower,
     pub(crate) user_tower: UserTower,
     pub(crate) towers: TaskTowers,
+    /// What moves the outputs of the item and the user tower with the preference.
+    pub(crate) modulations: Option<[Modulation; 2]>,
     pub(crate) device: Device,
 }
 
@@ -67,7 +75,8 @@ impl Recommender {
     /// A model with fresh towers over the given item vectors; the same `seed` gives the same weights.
     ///
     /// # Errors
-    /// When `heads` does not divide `dim`, or the device is out of memory.
+    /// When `heads` does not divide `dim`, a model with conditioning has no objective of positive weight, or the device is out of
+    /// memory.
     pub fn new(
         config: RecommenderConfig,
         vectors: ItemVectors,
@@ -98,9 +107,15 @@ impl Recommender {
             hidden: config.tower,
             dropout: config.dropout as f32,
             seed: seed.wrapping_add(300),
+            conditioning: config.conditioning,
         };
         let towers = TaskTowers::new(objectives, &tower, device)?;
-        Ok(Self { config, vectors, item_tower, user_tower, towers, device: device.clone() })
+        let modulation = |name| {
+            let seed = seed.wrapping_add(400);
+            Modulation::new(name, config.conditioning, objectives.len(), config.dim, seed, device)
+        };
+        let modulations = modulation("items")?.zip(modulation("users")?).map(|(items, users)| [items, users]);
+        Ok(Self { config, vectors, item_tower, user_tower, towers, modulations, device: device.clone() })
     }
 
     /// The sizes it was built with.
@@ -116,6 +131,20 @@ impl Recommender {
     /// The objectives it predicts, in order.
     pub fn objectives(&self) -> &Objectives {
         self.towers.objectives()
+    }
+
+    /// The preference that a batch without one is answered for, as shares; `None` for a model without conditioning.
+    pub fn preference(&self) -> Option<&[f64]> {
+        self.towers.preference()
+    }
+
+    /// Sets that preference, one weight for each objective, of which only the shares count. It is that of the objectives' weights
+    /// at first, and goes into the model's file.
+    ///
+    /// # Errors
+    /// The model has no conditioning, not one weight for each objective, one that is negative or not finite, or none above 0.
+    pub fn prefer(&mut self, weights: &[f64]) -> Result<(), RecommenderError> {
+        Ok(self.towers.prefer(weights)?)
     }
 
     /// Fits scales and base rates on training labels, one column for each objective with `NaN` where not observed: regressions
@@ -147,6 +176,7 @@ impl Recommender {
     pub fn parameters(&self) -> Parameters {
         let mut shared = self.item_tower.parameters();
         shared.extend(self.user_tower.parameters());
+        shared.extend(self.modulations.iter().flatten().flat_map(Modulation::parameters));
         Parameters { backbone: self.vectors.parameters(), shared, towers: self.towers.parameters() }
     }
 
@@ -164,7 +194,7 @@ impl Recommender {
         }
     }
 
-    /// From a batch to the shared representation. `known` are the catalogue's vectors `[items, width]` (see [`Self::embed`]),
+    /// From a batch to the shared representation, for the batch's preference: [`Self::trunk`], then [`Self::condition`]. `known` are the catalogue's vectors `[items, width]` (see [`Self::embed`]),
     /// looked up for whatever the batch does not encode; not read with [`Encode::ShownAndHistory`].
     /// `dropout` is the seed of this step's dropout; `None` for evaluation.
     ///
@@ -186,6 +216,24 @@ impl Recommender {
         dropout: Option<u64>,
         cut: &mut dyn FnMut(Tensor) -> candle_core::Result<Tensor>,
     ) -> Result<Shared, RecommenderError> {
+        self.condition(self.trunk_with(batch, known, dropout, cut)?, batch)
+    }
+
+    /// The part of [`Self::represent`] that is the same for every preference: whoever asks for several of them needs it once.
+    ///
+    /// # Errors
+    /// When shapes do not fit.
+    pub fn trunk(&self, batch: &Batch, known: &Tensor, dropout: Option<u64>) -> Result<Shared, RecommenderError> {
+        self.trunk_with(batch, known, dropout, &mut Ok)
+    }
+
+    fn trunk_with(
+        &self,
+        batch: &Batch,
+        known: &Tensor,
+        dropout: Option<u64>,
+        cut: &mut dyn FnMut(Tensor) -> candle_core::Result<Tensor>,
+    ) -> Result<Shared, RecommenderError> {
         let vectors = match batch.encode {
             Encode::Nothing => known.index_select(&Tensor::new(batch.items.as_slice(), &self.device)?, 0)?,
             Encode::Shown | Encode::ShownAndHistory => {
@@ -201,7 +249,21 @@ impl Recommender {
         Ok(Shared { items, users })
     }
 
-    /// The requests of a batch `[requests, dim]`, histories looked up in `vectors`.
+    /// What the batch's preference makes of the trunk's representation; the same without conditioning.
+    ///
+    /// # Errors
+    /// When shapes do not fit, or the preference is not one for this model.
+    pub fn condition(&self, trunk: Shared, batch: &Batch) -> Result<Shared, RecommenderError> {
+        let shares = self.towers.resolve(batch.preference.as_deref())?;
+        Ok(match (&self.modulations, shares) {
+            (Some([items, users]), Some(shares)) => {
+                Shared { items: items.forward(&trunk.items, &shares)?, users: users.forward(&trunk.users, &shares)? }
+            }
+            _ => trunk,
+        })
+    }
+
+    /// The requests of a batch `[requests, dim]`, before the preference moves them, histories looked up in `vectors`.
     ///
     /// # Errors
     /// When shapes do not fit.
@@ -232,7 +294,7 @@ impl Recommender {
         let requests = Tensor::new(batch.requests.as_slice(), &self.device)?;
         let users = shared.users.index_select(&requests, 0)?;
         let positions = Tensor::from_slice(&batch.positions, (batch.len(), 1), &self.device)?;
-        self.head(&shared.items, &users, &positions, dropout)
+        self.head(&shared.items, &users, &positions, batch.preference.as_deref(), dropout)
     }
 
     /// `[u; i; u∘i; position]` through the task towers.
@@ -241,10 +303,11 @@ impl Recommender {
         items: &Tensor,
         users: &Tensor,
         positions: &Tensor,
+        preference: Option<&[f64]>,
         dropout: Option<u64>,
     ) -> Result<Outputs, RecommenderError> {
         let joint = Tensor::cat(&[users, items, &(users * items)?, positions], 1)?;
-        Ok(self.towers.forward(&joint, dropout)?)
+        Ok(self.towers.forward_for(&joint, preference, dropout)?)
     }
 
     /// A feature matrix; a data set without features gets one column of zeros, so that every tower keeps its shape.

@@ -5,11 +5,11 @@ use paretune_data::NewItem;
 use paretune_features::Tokenized;
 use rayon::prelude::*;
 
-use crate::{Batch, Corpus, Recommender, RecommenderError};
+use crate::{Batch, Corpus, Recommender, RecommenderError, Shared};
 
 /// Every item as the item tower sees it at one moment.
 pub struct Catalogue {
-    /// `[items, dim]`.
+    /// `[items, dim]`, before a preference moves them.
     items: Tensor,
     /// `[items, width]`, before the tower: what histories look up and what diversity is measured on.
     vectors: Tensor,
@@ -80,24 +80,27 @@ impl Recommender {
 
     /// Predictions of every objective for every item of the catalogue and every request of the batch:
     /// `result[request][objective][item]`, in natural units (probability, rating, seconds).
-    /// Histories are looked up in `known`, the vectors of the whole corpus.
+    /// Histories are looked up in `known`, the vectors of the whole corpus. One catalogue serves every preference.
     ///
     /// # Errors
-    /// When shapes do not fit.
+    /// When shapes do not fit, or the batch's preference is not one for this model.
     pub fn score(
         &self,
         catalogue: &Catalogue,
         batch: &Batch,
         known: &Tensor,
     ) -> Result<Vec<Vec<Vec<f32>>>, RecommenderError> {
-        let users = self.users(batch, known)?.detach();
+        let trunk = Shared { items: catalogue.items.clone(), users: self.users(batch, known)? };
+        let shared = self.condition(trunk, batch)?;
+        let (items, users) = (shared.items.detach(), shared.users.detach());
         let n = catalogue.len();
         let positions = Tensor::zeros((n, 1), DType::F32, &self.device)?;
         (0..batch.viewers)
             .into_par_iter()
             .map(|request| {
                 let user = users.narrow(0, request, 1)?.broadcast_as((n, users.dim(D::Minus1)?))?.contiguous()?;
-                Ok(self.head(&catalogue.items, &user, &positions, None)?.predictions()?)
+                let outputs = self.head(&items, &user, &positions, batch.preference.as_deref(), None)?;
+                Ok(outputs.predictions()?)
             })
             .collect()
     }

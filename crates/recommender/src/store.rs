@@ -28,6 +28,9 @@ struct Description {
     config: RecommenderConfig,
     objectives: Vec<Objective>,
     scalers: Vec<Scaler>,
+    /// Of a model with conditioning, the preference it answers for where none is asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    preference: Option<Vec<f64>>,
 }
 
 /// Number of the layout this version writes.
@@ -54,6 +57,7 @@ impl Recommender {
             config: self.config.clone(),
             objectives: self.objectives().as_slice().to_vec(),
             scalers: self.towers.scalers().to_vec(),
+            preference: self.preference().map(<[f64]>::to_vec),
         };
         let path = dir.join(DESCRIPTION);
         let text = serde_json::to_string_pretty(&description)
@@ -77,6 +81,9 @@ impl Recommender {
         let objectives = Objectives::new(description.objectives)?;
         let mut model = Self::new(description.config, vectors, &objectives, 0, device)?;
         model.towers.set_scalers(description.scalers)?;
+        if let Some(preference) = &description.preference {
+            model.prefer(preference)?;
+        }
         let path = dir.join(TENSORS);
         let bad = |problem: String| RecommenderError::BadFile { path: path.clone(), problem };
         let tensors: BTreeMap<String, Tensor> = candle_core::safetensors::load(&path, device)

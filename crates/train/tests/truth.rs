@@ -10,7 +10,7 @@ use paretune_data::{
 };
 use paretune_eval::top_k;
 use paretune_features::{ModelFiles, TextTokenizer};
-use paretune_objectives::{Kind, Objective, Objectives};
+use paretune_objectives::{Conditioning, Kind, Objective, Objectives};
 use paretune_recommender::{
     BatchBuilder, Corpus, CorpusConfig, Encode, ItemVectors, Recommender, RecommenderConfig, Viewer,
 };
@@ -49,6 +49,7 @@ fn predictions_are_closer_to_the_truth_than_popularity() {
         item_features: corpus.item_width(),
         user_features: corpus.user_width(),
         event_features: corpus.event_width(),
+        conditioning: Conditioning::None,
     };
     // Ids learn fast on a small catalogue; what is tested here is the whole of towers, losses and loop.
     let vectors = ItemVectors::ids(corpus.dataset.items.len(), 32, 1, &Device::Cpu).unwrap();

@@ -5,6 +5,7 @@ use std::{fs, path::Path};
 use candle_core::Device;
 use paretune_encoder::{Encoder, LoadOptions};
 use paretune_features::ModelFiles;
+use paretune_objectives::Conditioning;
 use paretune_recommender::{Corpus, Encode, ItemVectors, Recommender, RecommenderError};
 
 use crate::world;
@@ -71,6 +72,35 @@ fn a_model_of_ids_comes_back_bit_for_bit() {
     let smaller = ItemVectors::ids(119, 16, 0, &Device::Cpu).unwrap();
     let refused = Recommender::load(dir.path(), smaller, &Device::Cpu).err().unwrap().to_string();
     assert!(refused.contains("`items.table`") && refused.contains("[119, 16]"), "{refused}");
+}
+
+#[test]
+fn a_model_with_conditioning_comes_back_with_its_preference() {
+    for conditioning in [Conditioning::Film, Conditioning::Hypernetwork] {
+        let dir = tempfile::tempdir().unwrap();
+        let corpus = world::corpus();
+        let mut model = world::conditioned(&corpus, world::text(), conditioning);
+        disturb(&model);
+        model.prefer(&[1.0, 3.0, 2.0, 1.0]).unwrap();
+        model.save(dir.path(), &world::files()).unwrap();
+        let again = load_text(dir.path()).unwrap();
+        assert_eq!(again.preference(), model.preference());
+        assert_eq!(again.config().conditioning, conditioning);
+        assert_eq!(bits(&model, &corpus), bits(&again, &corpus));
+        let description = || fs::read(dir.path().join("recommender.json")).unwrap();
+        let before = description();
+        again.save(dir.path(), &ModelFiles::local(dir.path()).unwrap()).unwrap();
+        assert_eq!(before, description());
+        // A file that says another form than its tensors have is refused.
+        let text = String::from_utf8(before).unwrap();
+        let other = if conditioning == Conditioning::Film { "hypernetwork" } else { "film" };
+        fs::write(dir.path().join("recommender.json"), text.replace(conditioning.name(), other)).unwrap();
+        check_refused(dir.path(), &["has no tensor"]);
+        // And so is a preference that makes no sense.
+        fs::write(dir.path().join("recommender.json"), text.replacen("\"preference\": [", "\"preference\": [-1,", 1))
+            .unwrap();
+        assert!(load_text(dir.path()).err().unwrap().to_string().contains("preferences"));
+    }
 }
 
 #[track_caller]

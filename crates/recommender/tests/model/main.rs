@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)] // A test that cannot go on may stop.
 
 mod clock;
+mod conditioning;
 mod files;
 mod gradients;
 mod lookup;

@@ -9,7 +9,7 @@ use paretune_data::{
 };
 use paretune_encoder::{BertConfig, Encoder, Pooling};
 use paretune_features::{ModelFiles, TextTokenizer};
-use paretune_objectives::{Kind, Objective, Objectives};
+use paretune_objectives::{Conditioning, Kind, Objective, Objectives};
 use paretune_recommender::{
     Batch, BatchBuilder, Corpus, CorpusConfig, Encode, ItemVectors, Recommender, RecommenderConfig, Viewer,
 };
@@ -77,6 +77,10 @@ pub(crate) fn ids(corpus: &Corpus) -> ItemVectors {
 }
 
 pub(crate) fn model(corpus: &Corpus, vectors: ItemVectors) -> Recommender {
+    conditioned(corpus, vectors, Conditioning::None)
+}
+
+pub(crate) fn conditioned(corpus: &Corpus, vectors: ItemVectors, conditioning: Conditioning) -> Recommender {
     let config = RecommenderConfig {
         dim: 12,
         heads: 3,
@@ -85,6 +89,7 @@ pub(crate) fn model(corpus: &Corpus, vectors: ItemVectors) -> Recommender {
         item_features: corpus.item_width(),
         user_features: corpus.user_width(),
         event_features: corpus.event_width(),
+        conditioning,
     };
     let mut model = Recommender::new(config, vectors, &objectives(), 5, &Device::Cpu).unwrap();
     model.fit(&labels(corpus, &corpus.split.rows(Part::Train))).unwrap();

@@ -13,7 +13,7 @@ use paretune_data::{
 };
 use paretune_encoder::{BertConfig, Encoder, Pooling};
 use paretune_features::{ModelFiles, TextTokenizer};
-use paretune_objectives::{Kind, Objective, Objectives};
+use paretune_objectives::{Conditioning, Kind, Objective, Objectives};
 use paretune_optim::Method;
 use paretune_recommender::{Corpus, CorpusConfig, ItemVectors, Recommender, RecommenderConfig};
 use paretune_train::{
@@ -23,6 +23,7 @@ use paretune_train::{
 pub(crate) struct World {
     pub(crate) corpus: Corpus,
     pub(crate) objectives: Objectives,
+    pub(crate) conditioning: Conditioning,
 }
 
 /// Words of the test tokenizer, so that texts differ by more than their number of unknown words.
@@ -66,11 +67,15 @@ pub(crate) fn objectives() -> Objectives {
 
 impl World {
     pub(crate) fn new() -> Self {
-        Self { corpus: corpus_of(dataset(), &TIME), objectives: objectives() }
+        Self { corpus: corpus_of(dataset(), &TIME), objectives: objectives(), conditioning: Conditioning::None }
     }
 
     pub(crate) fn with_only(names: &[&str]) -> Self {
         Self { objectives: objectives().select(names).unwrap(), ..Self::new() }
+    }
+
+    pub(crate) fn conditioned(conditioning: Conditioning) -> Self {
+        Self { conditioning, ..Self::new() }
     }
 
     /// The same model at every call.
@@ -91,6 +96,7 @@ impl World {
             item_features: self.corpus.item_width(),
             user_features: self.corpus.user_width(),
             event_features: self.corpus.event_width(),
+            conditioning: self.conditioning,
         };
         let vectors = ItemVectors::Text(Box::new(encoder));
         let mut model = Recommender::new(config, vectors, &self.objectives, 5, &Device::Cpu).unwrap();
