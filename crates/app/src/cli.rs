@@ -70,6 +70,9 @@ pub(crate) struct Job {
     /// docs/balancing.md describes; `--set balance.KEY=VALUE` sets their parameters.
     #[arg(long, value_name = "METHOD")]
     pub(crate) balance: Option<String>,
+    /// One model for every balance, which takes the weights as an input: `film` or `hypernetwork` (`none` by default).
+    #[arg(long, value_name = "FORM")]
+    pub(crate) conditioning: Option<String>,
     /// Where gradients are compared: `shared` (cheap) or `full`.
     #[arg(long, value_name = "CUT")]
     pub(crate) gradients: Option<String>,
@@ -135,6 +138,12 @@ pub(crate) struct Front {
     /// Number of balances: each objective alone, all equally, then points between.
     #[arg(long, value_name = "N", default_value_t = 7)]
     pub(crate) points: usize,
+    /// Train one model for each balance, and both forms of one model for all of them (`--conditioning`), and compare what they cover.
+    #[arg(long, conflicts_with = "conditioning")]
+    pub(crate) compare: bool,
+    /// With --compare: passes over the training rows of a model for all balances; as many as of the others by default.
+    #[arg(long, value_name = "N", requires = "compare")]
+    pub(crate) conditioned_epochs: Option<usize>,
 }
 
 /// Train the same model under several balancing methods and seeds, and show how they do.
@@ -188,6 +197,10 @@ pub(crate) struct RunArgs {
 pub(crate) struct Evaluate {
     #[command(flatten)]
     pub(crate) run: RunArgs,
+    /// The balance to ask a model trained with --conditioning for, for example `click=0.3,conversion=0.7`; the run's own weights by
+    /// default.
+    #[arg(long, value_name = "NAME=W", value_delimiter = ',', value_parser = weight)]
+    pub(crate) weights: Vec<(String, f64)>,
 }
 
 /// Recommend items to a user.
@@ -205,7 +218,8 @@ pub(crate) struct Recommend {
     /// How many items.
     #[arg(long, value_name = "N", default_value_t = 10)]
     pub(crate) top: usize,
-    /// What to rank by, for example `click=0.3,conversion=0.7`; the run's own weights by default.
+    /// What to rank by, for example `click=0.3,conversion=0.7`; the run's own weights by default. A model trained with
+    /// --conditioning is asked for this balance.
     #[arg(long, value_name = "NAME=W", value_delimiter = ',', value_parser = weight)]
     pub(crate) weights: Vec<(String, f64)>,
     /// Text of a new item: ranked among the others and shown with its rank. Can be repeated.

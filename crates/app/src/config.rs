@@ -8,7 +8,7 @@ use std::{
 
 use paretune_data::SplitStrategy;
 use paretune_encoder::Arithmetic;
-use paretune_objectives::Objective;
+use paretune_objectives::{Conditioning, Objective};
 use paretune_recommender::ItemSource;
 use paretune_train::{BalanceConfig, TrainingConfig};
 use serde::{Deserialize, Serialize};
@@ -87,6 +87,8 @@ pub(crate) struct ModelConfig {
     pub(crate) tower: usize,
     /// Dropout in the task towers.
     pub(crate) dropout: f64,
+    /// Whether the model takes the objectives' weights as an input and answers for every balance: `none`, `film` or `hypernetwork`.
+    pub(crate) conditioning: Conditioning,
     /// Past events the user tower sees.
     pub(crate) history: usize,
     /// Never touch the network.
@@ -108,6 +110,7 @@ impl Default for ModelConfig {
             heads: 4,
             tower: 64,
             dropout: 0.1,
+            conditioning: Conditioning::None,
             history: 20,
             offline: false,
         }
@@ -288,6 +291,7 @@ fn flags(job: &cli::Job, dataset: &str) -> anyhow::Result<Table> {
     set("model.offline", job.offline.then_some(true.into()));
     set("model.train_layers", job.train_layers.map(|n| (n as i64).into()));
     set("model.arithmetic", job.arithmetic.map(|arithmetic| arithmetic.name().into()));
+    set("model.conditioning", job.conditioning.clone().map(Value::from));
     set("balance.method", job.balance.clone().map(Value::from));
     set("balance.gradients", job.gradients.clone().map(Value::from));
     set("training.epochs", job.epochs.map(|n| (n as i64).into()));

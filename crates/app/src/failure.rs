@@ -121,6 +121,8 @@ fn train(error: &TrainError) -> bool {
         TrainError::Empty { .. }
         | TrainError::UnknownMetric { .. }
         | TrainError::BadConfig { .. }
+        | TrainError::NotSteered { .. }
+        | TrainError::NothingToBalance { .. }
         | TrainError::BadCheckpoint { .. } => true,
         _ => false,
     }

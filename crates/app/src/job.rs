@@ -6,7 +6,7 @@ use paretune_data::{CleaningReport, Dataset, ImportOptions, Part, Split, import}
 use paretune_encoder::{CacheOptions, Encoder, LoadOptions, Trainable};
 use paretune_eval::report::{Cell, Table};
 use paretune_features::{FetchOptions, ModelFiles, ModelSource, Template, TextTokenizer};
-use paretune_objectives::{Objective, Objectives};
+use paretune_objectives::{Conditioning, Objective, Objectives};
 use paretune_recommender::{Corpus, CorpusConfig, ItemSource, ItemVectors, Recommender, RecommenderConfig};
 
 use crate::{
@@ -18,6 +18,14 @@ use crate::{
 
 /// File of the run that keeps the cleaning report.
 const CLEANING: &str = "cleaning.json";
+
+/// What sort of model, and how long it trains: what a comparison varies.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Variant {
+    pub(crate) items: ItemSource,
+    pub(crate) conditioning: Conditioning,
+    pub(crate) epochs: usize,
+}
 
 /// Everything a command needs to build and train models.
 pub(crate) struct Job {
@@ -77,10 +85,16 @@ impl Job {
         Ok(Self { config, corpus, objectives, files, cleaning, notes, device: candle_core::Device::Cpu })
     }
 
-    /// A model before training: pretrained item vectors, fresh towers, scales and base rates from the training rows.
-    pub(crate) fn new_model(&self, items: ItemSource) -> anyhow::Result<Recommender> {
+    /// The model that is configured.
+    pub(crate) fn variant(&self) -> Variant {
         let model = &self.config.model;
-        let vectors = match items {
+        Variant { items: model.items, conditioning: model.conditioning, epochs: self.config.training.epochs }
+    }
+
+    /// A model before training: pretrained item vectors, fresh towers, scales and base rates from the training rows.
+    pub(crate) fn new_model(&self, variant: Variant) -> anyhow::Result<Recommender> {
+        let model = &self.config.model;
+        let vectors = match variant.items {
             ItemSource::Text => {
                 let memory = model.cache_mib.saturating_mul(1 << 20);
                 let options = LoadOptions {
@@ -109,6 +123,7 @@ impl Job {
             item_features: self.corpus.item_width(),
             user_features: self.corpus.user_width(),
             event_features: self.corpus.event_width(),
+            conditioning: variant.conditioning,
         };
         let mut recommender = Recommender::new(sizes, vectors, &self.objectives, self.config.seed, &self.device)?;
         recommender.fit(&self.train_labels())?;
@@ -118,9 +133,10 @@ impl Job {
     /// The model that a run has trained.
     pub(crate) fn saved_model(&self, run: &RunDir) -> anyhow::Result<Recommender> {
         let folder = run.join("model");
-        if run.join("front.json").is_file() {
+        if run.join("front.json").is_file() && !folder.is_dir() {
             return Err(wrong_input(format!(
-                "{} is a front: it compares balances and keeps no one model; train the one you choose with `finetune --weights …`",
+                "{} is a front: it compares balances and keeps no one model; train the one you choose with `finetune --weights …`, \
+                 or one model for all of them with --conditioning film",
                 run.path().display()
             )));
         }
@@ -169,6 +185,19 @@ impl Job {
     /// Configured weights of the objectives.
     pub(crate) fn weights(&self) -> Vec<f64> {
         self.objectives.iter().map(|objective| objective.weight).collect()
+    }
+
+    /// The weights that were asked for on the command line, 0 for objectives that were not named; the run's own if none was.
+    pub(crate) fn asked_weights(&self, asked: &[(String, f64)]) -> anyhow::Result<Vec<f64>> {
+        let known: Vec<&str> = self.objectives.iter().map(|objective| objective.name.as_str()).collect();
+        if let Some((name, _)) = asked.iter().find(|(name, _)| !known.contains(&name.as_str())) {
+            return Err(wrong_input(format!("unknown objective `{name}`; this run has {}", known.join(", "))));
+        }
+        if asked.is_empty() {
+            return Ok(self.weights());
+        }
+        let weight = |name: &&str| asked.iter().find(|(asked, _)| asked == name).map_or(0.0, |(_, weight)| *weight);
+        Ok(known.iter().map(weight).collect())
     }
 
     /// One line on the tables and the split.

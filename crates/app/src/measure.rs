@@ -7,6 +7,7 @@ use candle_core::Tensor;
 use paretune_data::Part;
 use paretune_eval::better_is_higher;
 use paretune_eval::report::{Cell, FrontPoint, FrontSection, Table};
+use paretune_objectives::Conditioning;
 use paretune_recommender::{ItemSource, Recommender};
 use paretune_train::{
     Balancer, Observer, Outcome, Silent, TrainEvent, Trainer, TrainingConfig,
@@ -16,7 +17,7 @@ use serde::Serialize;
 
 use crate::{
     config::Baseline,
-    job::Job,
+    job::{Job, Variant},
     progress::{Progress, Show},
 };
 
@@ -158,7 +159,9 @@ impl<'a> Bench<'a> {
                 let alone: Vec<f64> = (0..weights.len()).map(|other| f64::from(u8::from(other == k))).collect();
                 let label = format!("{} alone", objective.name);
                 let folder = checkpoints.join(format!("alone-{}", objective.name));
-                let (model, _) = train(job, job.config.model.items, &alone, &folder, &label, None, show)?;
+                // It knows one balance only.
+                let plain = Variant { conditioning: Conditioning::None, ..job.variant() };
+                let (model, _) = train(job, plain, &alone, &folder, &label, None, show)?;
                 let known = model.embed(&job.corpus.tokens, None)?;
                 self.point(&label, &alone, &model, &known)?;
                 let mut predictions = predict(&model, &job.corpus, &known, &self.rows)?;
@@ -169,7 +172,8 @@ impl<'a> Bench<'a> {
             }
         }
         if self.wants(Baseline::Ids) && job.config.model.items == ItemSource::Text {
-            let (model, _) = train(job, ItemSource::Ids, &weights, &checkpoints.join("ids"), "ids", None, show)?;
+            let ids = Variant { items: ItemSource::Ids, ..job.variant() };
+            let (model, _) = train(job, ids, &weights, &checkpoints.join("ids"), "ids", None, show)?;
             let known = model.embed(&job.corpus.tokens, None)?;
             self.model("ids", &model, &known)?;
         }
@@ -290,29 +294,29 @@ fn without_empty_columns(mut table: Table) -> Table {
 /// Trains a fresh model (or goes on with its checkpoint) and returns it with its best weights.
 pub(crate) fn train(
     job: &Job,
-    items: ItemSource,
+    variant: Variant,
     weights: &[f64],
     checkpoints: &Path,
     label: &str,
     log: Option<&Path>,
     show: Show,
 ) -> anyhow::Result<(Recommender, (Outcome, Progress))> {
-    train_watched(job, items, weights, (checkpoints, log), label, show, &mut Silent)
+    train_watched(job, variant, weights, (checkpoints, log), label, show, &mut Silent)
 }
 
 /// As [`train`], with somebody who is told what happens.
 pub(crate) fn train_watched(
     job: &Job,
-    items: ItemSource,
+    variant: Variant,
     weights: &[f64],
     (checkpoints, log): (&Path, Option<&Path>),
     label: &str,
     show: Show,
     watch: &mut dyn Observer,
 ) -> anyhow::Result<(Recommender, (Outcome, Progress))> {
-    let model = job.new_model(items)?;
-    let mut config: TrainingConfig = job.config.training.clone();
-    if items == ItemSource::Ids {
+    let model = job.new_model(variant)?;
+    let mut config = TrainingConfig { epochs: variant.epochs, ..job.config.training.clone() };
+    if variant.items == ItemSource::Ids {
         // A table learns from scratch: it needs the towers' learning rate, not that of a pretrained encoder.
         config.backbone_learning_rate = config.learning_rate;
     }

@@ -61,6 +61,9 @@ pub struct TrainingConfig {
     /// `{"click.auc" = 1.0, "satisfaction.rmse" = 0.5, "ndcg@10" = 1.0}` (metrics where lower is better count negatively).
     /// Empty: the mean over the objectives of AUC (binary) or R² (regression).
     pub monitor: BTreeMap<String, f64>,
+    /// Concentration of the Dirichlet distribution from which every step of a model with conditioning draws its preference: 1 is
+    /// uniform over all balances, less is nearer to single objectives, more is nearer to equal weights.
+    pub dirichlet: f64,
     /// Steps between two checkpoints; 0 = at validations only.
     pub checkpoint_every: usize,
 }
@@ -89,6 +92,7 @@ impl Default for TrainingConfig {
             validations: 2,
             patience: 4,
             monitor: BTreeMap::new(),
+            dirichlet: 1.0,
             checkpoint_every: 0,
         }
     }

@@ -86,6 +86,24 @@ pub enum TrainError {
         /// What there is.
         known: String,
     },
+    /// A balance that cannot teach a model to answer for any preference.
+    #[error("{setting} cannot train a model with conditioning: {problem}")]
+    NotSteered {
+        /// The setting.
+        setting: String,
+        /// Why not, and what can.
+        problem: &'static str,
+    },
+    /// Nothing to choose between.
+    #[error(
+        "model.conditioning = \"{conditioning}\" needs at least two objectives with a weight above 0 to choose between; there is {found}"
+    )]
+    NothingToBalance {
+        /// The form of conditioning.
+        conditioning: &'static str,
+        /// How many there are.
+        found: usize,
+    },
     /// A value of the configuration that makes no sense.
     #[error("training.{field} = {value}: {problem}")]
     BadConfig {

@@ -3,7 +3,7 @@
 //!
 //! One step with `K` objectives ([`step`]): encode every distinct item of the batch once, cut the graph at the shared
 //! representation, run `K` cheap backward passes to the cut, turn their Gramian into weights, and one backward pass through the
-//! backbone with the combined gradient.
+//! backbone with the combined gradient. A model with conditioning gets a preference drawn afresh for every step.
 //!
 //! Knows nothing of the command line: progress leaves through an [`Observer`].
 //!
@@ -36,6 +36,7 @@ mod error;
 pub mod evaluation;
 mod observer;
 mod plan;
+mod preference;
 pub mod step;
 mod trainer;
 

@@ -15,6 +15,7 @@ use crate::{
     Balancer, HistoryMode, Observer, Plan, TrainError, TrainEvent, TrainingConfig,
     checkpoint::{self, Checkpoint, State, Tensors},
     evaluation::Monitor,
+    preference::Preferences,
     step,
 };
 
@@ -49,6 +50,7 @@ pub struct Trainer<'a> {
     average: Option<Ema>,
     balancer: Balancer,
     monitor: Monitor<'a>,
+    preferences: Option<Preferences>,
     checkpoints: Option<PathBuf>,
     seed: u64,
     state: State,
@@ -93,6 +95,7 @@ impl<'a> Trainer<'a> {
             )?,
             optimizer: config.optimizer.build(&groups, parameters.all())?,
             average: config.average().map(|average| Ema::new(average, parameters.all())).transpose()?,
+            preferences: Preferences::new(model, &balancer, config.dirichlet, seed)?,
             model,
             corpus,
             objectives,
@@ -144,8 +147,11 @@ impl<'a> Trainer<'a> {
         let mut sum = Gradients::new();
         while self.state.step < steps && !self.state.stopped_early {
             let plan = Arc::clone(&self.plan);
-            for batch in plan.epoch_from(self.state.step) {
+            for mut batch in plan.epoch_from(self.state.step) {
                 let step = self.state.step;
+                if let Some(preferences) = &self.preferences {
+                    preferences.set(step, &mut batch, &mut self.balancer)?;
+                }
                 let multiplier = schedule.at(step / self.config.accumulate, moves);
                 let result = self.gradients(&batch, &known)?;
                 if self.config.accumulate == 1 {
@@ -293,8 +299,16 @@ impl<'a> Trainer<'a> {
 
     /// Measures the weights that are in the model now, and keeps them if they are the best so far.
     fn look(&self, known: &Tensor) -> Result<Sight, TrainError> {
-        let metrics = self.monitor.measure(self.model, self.corpus, self.objectives, known)?;
-        let value = self.monitor.combine(&metrics, self.objectives, self.balancer.wanted())?;
+        let (metrics, value) = match &self.preferences {
+            None => {
+                let metrics = self.monitor.measure(self.model, self.corpus, self.objectives, known)?;
+                let value = self.monitor.combine(&metrics, self.objectives, self.balancer.wanted())?;
+                (metrics, value)
+            }
+            Some(preferences) => {
+                self.monitor.over(&preferences.grid(), self.model, self.corpus, self.objectives, known)?
+            }
+        };
         // What cannot be measured is never better, and anything is better than it.
         let best = self.state.best.is_none_or(|best| value > best || best.is_nan());
         let better = best.then(|| checkpoint::snapshot(&self.parameters.all())).transpose()?;

@@ -187,16 +187,9 @@ fn train(
     let plain: String = name.chars().map(|c| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' }).collect();
     let checkpoints = run.join("checkpoints").join(format!("{plain}-{seed}"));
     let mut pace = Pace::default();
-    let (model, (outcome, _)) = measure::train_watched(
-        job,
-        job.config.model.items,
-        &job.weights(),
-        (&checkpoints, None),
-        label,
-        show,
-        &mut pace,
-    )
-    .with_context(|| name.to_owned())?;
+    let (model, (outcome, _)) =
+        measure::train_watched(job, job.variant(), &job.weights(), (&checkpoints, None), label, show, &mut pace)
+            .with_context(|| name.to_owned())?;
     fs::remove_dir_all(&checkpoints).with_context(|| format!("cannot remove {}", checkpoints.display()))?;
     let known = model.embed(&job.corpus.tokens, None)?;
     let predictions = predict(&model, &job.corpus, &known, rows)?;

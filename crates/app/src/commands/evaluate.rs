@@ -20,8 +20,11 @@ pub(super) fn run(args: &cli::Evaluate) -> anyhow::Result<()> {
     config.evaluation.baselines.retain(|baseline| !matches!(baseline, Baseline::SingleObjective | Baseline::Ids));
     let job = Job::prepare(config, &run)?;
     let mut bench = Bench::new(&job)?;
-    bench.untrained(&job.new_model(job.config.model.items)?)?;
-    let model = job.saved_model(&run)?;
+    bench.untrained(&job.new_model(job.variant())?)?;
+    let mut model = job.saved_model(&run)?;
+    if !args.weights.is_empty() {
+        model.prefer(&job.asked_weights(&args.weights)?)?;
+    }
     let known = model.embed(&job.corpus.tokens, None)?;
     bench.model("model", &model, &known)?;
     bench.without_model()?;
@@ -41,6 +44,11 @@ pub(super) fn run(args: &cli::Evaluate) -> anyhow::Result<()> {
         return Ok(());
     }
     println!("{}", job.describe());
+    if let Some(shares) = model.preference() {
+        let named: Vec<String> =
+            job.objectives.names().zip(shares).map(|(n, share)| format!("{n} {share:.2}")).collect();
+        println!("asked for: {}", named.join(", "));
+    }
     for table in bench.tables() {
         println!("\n{table}");
     }

@@ -43,18 +43,11 @@ fn train(args: &cli::Finetune, run: &RunDir, config: RunConfig, started: Instant
     }
 
     let mut bench = Bench::new(&job)?;
-    bench.untrained(&job.new_model(job.config.model.items)?)?;
+    bench.untrained(&job.new_model(job.variant())?)?;
     let checkpoints = run.join("checkpoints");
     let log = run.join("metrics.jsonl");
-    let (model, (outcome, progress)) = measure::train(
-        &job,
-        job.config.model.items,
-        &job.weights(),
-        &checkpoints.join("model"),
-        "training",
-        Some(&log),
-        show,
-    )?;
+    let (model, (outcome, progress)) =
+        measure::train(&job, job.variant(), &job.weights(), &checkpoints.join("model"), "training", Some(&log), show)?;
     let trained = started.elapsed().as_secs_f64();
     let known = model.embed(&job.corpus.tokens, None)?;
     bench.model("model", &model, &known)?;
@@ -87,6 +80,7 @@ fn train(args: &cli::Finetune, run: &RunDir, config: RunConfig, started: Instant
                     Some(GradientCut::Shared) | None => job.config.balance.method.to_string(),
                 },
             ),
+            ("Conditioning", job.config.model.conditioning.name().to_owned()),
             ("Steps", outcome.steps.to_string()),
             ("Test rows", test_rows.to_string()),
             ("Users ranked for", ranked_users.to_string()),

@@ -1,15 +1,19 @@
 //! `front`: a set of balances, and which of them are worth choosing.
 
+mod forms;
+
 use std::time::Instant;
 
 use paretune_eval::report::{Cell, FrontSection, Table};
+use paretune_objectives::Conditioning;
+use paretune_recommender::Recommender;
 use serde::Serialize;
 
 use crate::{
     cli,
     config::RunConfig,
     failure::wrong_input,
-    job::Job,
+    job::{Job, Variant},
     measure::{Bench, train},
     page,
     progress::{Show, seconds},
@@ -17,6 +21,10 @@ use crate::{
 };
 
 use super::finetune::{open, take_back};
+use forms::{Form, Summary};
+
+/// Metrics of the lists that each balance serves.
+const SERVED: [&str; 4] = ["ndcg", "diversity", "coverage", "provider_gini"];
 
 /// What `front.json` holds.
 #[derive(Debug, Serialize)]
@@ -24,6 +32,9 @@ struct FrontFile<'a> {
     dataset: &'a str,
     model: &'a str,
     front: &'a FrontSection,
+    /// With `--compare`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    forms: Vec<Summary>,
     seed: u64,
     seconds: f64,
 }
@@ -38,8 +49,7 @@ fn measure(args: &cli::Front, run: &RunDir, config: RunConfig, started: Instant)
     let show = if args.output.json { Show::Json } else { Show::People };
     let job = Job::prepare(config, run)?;
     run.write("config.toml", toml::to_string(&job.config)?)?;
-    let names: Vec<String> = job.objectives.iter().map(|objective| objective.name.clone()).collect();
-    if names.len() < 2 {
+    if job.objectives.len() < 2 {
         return Err(wrong_input("a front needs at least two objectives"));
     }
     if show == Show::People {
@@ -48,40 +58,53 @@ fn measure(args: &cli::Front, run: &RunDir, config: RunConfig, started: Instant)
     }
 
     let mut bench = Bench::new(&job)?;
-    bench.keep_vectors(&job.new_model(job.config.model.items)?)?;
+    bench.keep_vectors(&job.new_model(job.variant())?)?;
     let cut = job.config.evaluation.top.first().copied().unwrap_or(10);
-    let shown = ["ndcg", "diversity", "coverage", "provider_gini"].map(|metric| format!("{metric}@{cut}"));
-    let mut lists = Table::new("Served by its own weights", ["balance".to_owned()].into_iter().chain(shown.clone()))
+    let shown = SERVED.map(|metric| format!("{metric}@{cut}"));
+    let lists = Table::new("Served by its own weights", ["balance".to_owned()].into_iter().chain(shown.clone()))
         .note("The whole catalogue ranked by each balance's weights for the users of the test part.");
-    for (number, weights) in balances(names.len(), args.points).into_iter().enumerate() {
-        let label = label(&names, &weights);
-        let folder = run.join("checkpoints").join(format!("balance-{number}"));
-        let (model, _) = train(&job, job.config.model.items, &weights, &folder, &label, None, show)?;
-        let known = model.embed(&job.corpus.tokens, None)?;
-        let listed = bench.point(&label, &weights, &model, &known)?;
-        let cells = shown.iter().map(|name| listed.get(name).map_or(Cell::Empty, |value| Cell::number(*value, 4)));
-        lists = lists.row([Cell::from(label)].into_iter().chain(cells));
+    let mut points = Points { job: &job, run, show, shown, bench, lists, measured: 0 };
+    let wanted = match args.compare {
+        true => vec![Conditioning::None, Conditioning::Film, Conditioning::Hypernetwork],
+        false => vec![job.config.model.conditioning],
+    };
+    let balances = balances(job.objectives.len(), args.points);
+    let mut all = Vec::new();
+    for conditioning in wanted {
+        let prefix = if args.compare { format!("{}: ", forms::name(conditioning)) } else { String::new() };
+        all.push(match conditioning {
+            Conditioning::None => points.separate(&balances, &prefix)?,
+            one => points.together(one, args.conditioned_epochs, &balances, &prefix, !args.compare)?,
+        });
     }
+    let Points { bench, lists, .. } = points;
     let Some(section) = bench.front()? else {
         return Err(wrong_input("the test part holds labels of fewer than two objectives: there is no front to draw"));
     };
+    let summaries = if args.compare { forms::compare(&section, &all)? } else { Vec::new() };
 
     let mut report = page::opening(
         &format!("Pareto front on {}", job.corpus.dataset.name),
         &job,
         &[
-            ("Balances trained", section.points.len().to_string()),
+            ("Balances", balances.len().to_string()),
+            ("Models trained", all.iter().map(|form| form.trainings).sum::<usize>().to_string()),
             ("Seed", job.config.seed.to_string()),
             ("Time", seconds(started.elapsed().as_secs_f64())),
         ],
     );
     let table = section.table();
+    let compared = (!summaries.is_empty()).then(|| forms::table(&summaries));
+    if let Some(compared) = &compared {
+        report = report.table(compared.clone());
+    }
     report = report.front(section.clone()).table(lists.clone()).config(toml::to_string(&job.config)?);
     report.save(run.join("report.html"))?;
     let file = FrontFile {
         dataset: &job.corpus.dataset.name,
         model: &job.config.model.source,
         front: &section,
+        forms: summaries,
         seed: job.config.seed,
         seconds: started.elapsed().as_secs_f64(),
     };
@@ -92,9 +115,89 @@ fn measure(args: &cli::Front, run: &RunDir, config: RunConfig, started: Instant)
     }
     let chosen = section.points.iter().filter(|point| point.on_front).count();
     println!("\n{table}\n\n{lists}\n");
+    if let Some(compared) = compared {
+        println!("{compared}\n");
+    }
     println!("{chosen} of {} balances are on the front; hypervolume {:.6}", section.points.len(), section.hypervolume);
     println!("report: {}", run.join("report.html").display());
     Ok(())
+}
+
+/// Trains what is asked for and measures it at each balance.
+struct Points<'a> {
+    job: &'a Job,
+    run: &'a RunDir,
+    show: Show,
+    shown: [String; SERVED.len()],
+    bench: Bench<'a>,
+    lists: Table,
+    measured: usize,
+}
+
+impl Points<'_> {
+    /// One model for each balance.
+    fn separate(&mut self, balances: &[Vec<f64>], prefix: &str) -> anyhow::Result<Form> {
+        let (first, mut seconds) = (self.measured, 0.0);
+        let variant = Variant { conditioning: Conditioning::None, ..self.job.variant() };
+        for (number, weights) in balances.iter().enumerate() {
+            let label = format!("{prefix}{}", self.label(weights));
+            let (model, took) = self.train(variant, weights, &format!("balance-{number}"), &label)?;
+            seconds += took;
+            self.measure(&label, weights, &model)?;
+        }
+        Ok(Form { conditioning: Conditioning::None, trainings: balances.len(), seconds, points: first..self.measured })
+    }
+
+    /// One model that is asked for each of them; it goes into the run if it is to be kept.
+    fn together(
+        &mut self,
+        conditioning: Conditioning,
+        epochs: Option<usize>,
+        balances: &[Vec<f64>],
+        prefix: &str,
+        keep: bool,
+    ) -> anyhow::Result<Form> {
+        let first = self.measured;
+        let own = self.job.variant();
+        let variant = Variant { conditioning, epochs: epochs.unwrap_or(own.epochs), ..own };
+        let name = conditioning.name();
+        let (mut model, seconds) = self.train(variant, &vec![1.0; self.job.objectives.len()], name, name)?;
+        if keep {
+            model.save(&self.run.join("model"), &self.job.files)?;
+        }
+        for weights in balances {
+            model.prefer(weights)?;
+            self.measure(&format!("{prefix}{}", self.label(weights)), weights, &model)?;
+        }
+        Ok(Form { conditioning, trainings: 1, seconds, points: first..self.measured })
+    }
+
+    fn train(
+        &self,
+        variant: Variant,
+        weights: &[f64],
+        folder: &str,
+        label: &str,
+    ) -> anyhow::Result<(Recommender, f64)> {
+        let folder = self.run.join("checkpoints").join(folder);
+        let started = Instant::now();
+        let (model, _) = train(self.job, variant, weights, &folder, label, None, self.show)?;
+        Ok((model, forms::record(&folder, started.elapsed().as_secs_f64())?))
+    }
+
+    fn measure(&mut self, label: &str, weights: &[f64], model: &Recommender) -> anyhow::Result<()> {
+        let known = model.embed(&self.job.corpus.tokens, None)?;
+        let listed = self.bench.point(label, weights, model, &known)?;
+        let cells = self.shown.iter().map(|name| listed.get(name).map_or(Cell::Empty, |value| Cell::number(*value, 4)));
+        self.lists = std::mem::take(&mut self.lists).row([Cell::from(label)].into_iter().chain(cells));
+        self.measured += 1;
+        Ok(())
+    }
+
+    fn label(&self, weights: &[f64]) -> String {
+        let names: Vec<String> = self.job.objectives.names().map(str::to_owned).collect();
+        label(&names, weights)
+    }
 }
 
 /// Balances to train: all equal, each objective alone, then between each objective and the rest, ever closer to equal.

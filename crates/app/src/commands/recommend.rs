@@ -6,7 +6,7 @@ use paretune_recommender::{BatchBuilder, Encode, Viewer};
 use paretune_train::evaluation::utilities;
 use serde::Serialize;
 
-use crate::{cli, failure::wrong_input, job::Job, run_dir::RunDir};
+use crate::{cli, job::Job, run_dir::RunDir};
 
 use super::finetune::stored_config;
 
@@ -24,8 +24,11 @@ struct Pick<'a> {
 pub(super) fn run(args: &cli::Recommend) -> anyhow::Result<()> {
     let run = RunDir::existing(&args.run.run)?;
     let job = Job::prepare(stored_config(&run)?, &run)?;
-    let weights = weights(&job, &args.weights)?;
-    let model = job.saved_model(&run)?;
+    let weights = job.asked_weights(&args.weights)?;
+    let mut model = job.saved_model(&run)?;
+    if model.preference().is_some() && !args.weights.is_empty() {
+        model.prefer(&weights)?;
+    }
     let corpus = &job.corpus;
 
     let (viewer, seen, past) = match &args.user {
@@ -99,19 +102,4 @@ fn table(job: &Job, picks: &[Pick<'_>], weights: &[f64]) -> Table {
         table = table.row(head.into_iter().chain(scores));
     }
     table
-}
-
-/// The weights that were asked for, or the run's own.
-fn weights(job: &Job, asked: &[(String, f64)]) -> anyhow::Result<Vec<f64>> {
-    let known: Vec<&str> = job.objectives.iter().map(|objective| objective.name.as_str()).collect();
-    if let Some((name, _)) = asked.iter().find(|(name, _)| !known.contains(&name.as_str())) {
-        return Err(wrong_input(format!("unknown objective `{name}`; this run has {}", known.join(", "))));
-    }
-    if asked.is_empty() {
-        return Ok(job.weights());
-    }
-    Ok(known
-        .iter()
-        .map(|name| asked.iter().find(|(asked, _)| asked == name).map_or(0.0, |(_, weight)| *weight))
-        .collect())
 }

@@ -87,6 +87,22 @@ methods! {
     Famo = "famo", Losses, "scalarizers::Famo";
 }
 
+impl Method {
+    /// Whether it goes another way under other positive preferences: if not, a model that is to answer for any preference cannot be trained with it.
+    pub fn reads_preferences(self) -> bool {
+        !matches!(
+            self,
+            Self::Mgda
+                | Self::Constant
+                | Self::ImtlG
+                | Self::MoDo
+                | Self::ExcessMtl
+                | Self::Pcd
+                | Self::EpsilonConstraint
+        )
+    }
+}
+
 impl fmt::Display for Method {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.name())

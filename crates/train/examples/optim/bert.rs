@@ -9,7 +9,7 @@ use paretune_data::{
 };
 use paretune_encoder::{BertConfig, Encoder, LoadOptions, Pooling};
 use paretune_features::{ModelFiles, TextTokenizer};
-use paretune_objectives::{Kind, Objective, Objectives};
+use paretune_objectives::{Conditioning, Kind, Objective, Objectives};
 use paretune_optim::{AdamW, AdamWConfig, Groups};
 use paretune_recommender::{Batch, Corpus, CorpusConfig, ItemVectors, Parameters, Recommender, RecommenderConfig};
 use paretune_train::{Balancer, Plan, TrainingConfig, step::balanced_gradients};
@@ -79,6 +79,7 @@ fn model(encoder: Encoder, corpus: &Corpus, objectives: &Objectives) -> Fallible
         item_features: corpus.item_width(),
         user_features: corpus.user_width(),
         event_features: corpus.event_width(),
+        conditioning: Conditioning::None,
     };
     let mut model = Recommender::new(config, ItemVectors::Text(Box::new(encoder)), objectives, 1, &Device::Cpu)?;
     let rows = corpus.split.rows(Part::Train);

@@ -94,6 +94,34 @@ impl Balancer {
         self.config.method != Method::GradDrop
     }
 
+    /// Says what keeps this balance from following preferences that change at every step.
+    pub(crate) fn check_steered(&self) -> Result<(), TrainError> {
+        let refuse = |setting: String, problem| Err(TrainError::NotSteered { setting, problem });
+        if !self.config.method.reads_preferences() {
+            let problem = "preferences do not steer it; choose a method that they do, such as weighted-sum, smooth-chebyshev, cosmos, epo \
+                           or upgrad";
+            return refuse(format!("balance.method = \"{}\"", self.config.method), problem);
+        }
+        if self.config.control.is_some() {
+            return refuse("balance.control".into(), "it sets the preferences that each step draws; leave it out");
+        }
+        if self.config.refresh > 1 {
+            let problem = "each step has a preference of its own and needs its own weights; leave it at 1";
+            return refuse(format!("balance.refresh = {}", self.config.refresh), problem);
+        }
+        Ok(())
+    }
+
+    /// Changes the preferences from the next step on; which objectives are trained stays as it is.
+    pub(crate) fn prefer(&mut self, weights: &[f64]) -> Result<(), TrainError> {
+        match &mut self.method {
+            Live::Plain(method) => method.prefer(weights)?,
+            Live::Controlled(method) => method.prefer(weights)?,
+            Live::Rows(method) => method.prefer(weights)?,
+        }
+        Ok(())
+    }
+
     pub(crate) fn asks(&self) -> Asks {
         match self.config.method.kind() {
             MethodKind::Losses => Asks::Losses,

@@ -11,6 +11,6 @@ mod scores;
 
 pub use monitor::Monitor;
 pub use ranking::{Ranked, Ranking, utilities};
-pub(crate) use rows::engagement;
 pub use rows::{Rows, predict};
+pub(crate) use rows::{engagement, predict_for};
 pub use scores::{MetricTable, Metrics, primary_metric, value_metrics};

@@ -8,7 +8,7 @@ use paretune_eval::{RankingAccumulator, better_is_higher};
 use paretune_objectives::{Kind, Objectives};
 use paretune_recommender::{Corpus, Recommender};
 
-use super::{Ranking, Rows, predict, primary_metric, value_metrics};
+use super::{Ranking, Rows, predict_for, primary_metric, value_metrics};
 use crate::TrainError;
 
 /// Validation scores at most this many rows and ranks for at most this many users: enough to compare weights of one run.
@@ -80,7 +80,56 @@ impl<'a> Monitor<'a> {
         objectives: &Objectives,
         known: &Tensor,
     ) -> Result<BTreeMap<String, f64>, TrainError> {
-        let predictions = predict(model, corpus, known, &self.rows)?;
+        Ok(self.measure_for(&[None], model, corpus, objectives, known)?.remove(0))
+    }
+
+    /// What chooses the weights of a model with conditioning: the metrics at the first preference, and the mean over all of
+    /// [`Self::combine`]d metrics, where each preference asks for the objectives that it wants. A model that is good for one balance
+    /// only is not chosen.
+    ///
+    /// # Errors
+    /// As [`Self::measure`] and [`Self::combine`].
+    pub(crate) fn over(
+        &self,
+        preferences: &[Vec<f64>],
+        model: &Recommender,
+        corpus: &Corpus,
+        objectives: &Objectives,
+        known: &Tensor,
+    ) -> Result<(BTreeMap<String, f64>, f64), TrainError> {
+        let asked: Vec<Option<&[f64]>> = preferences.iter().map(|preference| Some(preference.as_slice())).collect();
+        let mut measured = self.measure_for(&asked, model, corpus, objectives, known)?;
+        let mut sum = 0.0;
+        for (metrics, preference) in measured.iter().zip(preferences) {
+            let wanted: Vec<bool> = preference.iter().map(|share| *share > 0.0).collect();
+            sum += self.combine(metrics, objectives, &wanted)?;
+        }
+        Ok((measured.swap_remove(0), sum / preferences.len() as f64))
+    }
+
+    fn measure_for(
+        &self,
+        preferences: &[Option<&[f64]>],
+        model: &Recommender,
+        corpus: &Corpus,
+        objectives: &Objectives,
+        known: &Tensor,
+    ) -> Result<Vec<BTreeMap<String, f64>>, TrainError> {
+        let predictions = predict_for(model, corpus, known, &self.rows, preferences)?;
+        let mut all = Vec::with_capacity(preferences.len());
+        for (predictions, preference) in predictions.iter().zip(preferences) {
+            let mut metrics = self.value_metrics(objectives, predictions);
+            if let Some(ranking) = &self.ranking {
+                let mut weights = vec![0.0; objectives.len()];
+                weights[0] = 1.0;
+                metrics.extend(ranking.model_for(*preference, model, objectives, known, &weights, &[])?.ranking);
+            }
+            all.push(metrics);
+        }
+        Ok(all)
+    }
+
+    fn value_metrics(&self, objectives: &Objectives, predictions: &[Vec<f32>]) -> BTreeMap<String, f64> {
         let mut metrics = BTreeMap::new();
         for (k, objective) in objectives.iter().enumerate() {
             for (name, value) in value_metrics(objective, &predictions[k], &self.rows.labels[k], &self.rows.users) {
@@ -91,12 +140,7 @@ impl<'a> Monitor<'a> {
                 metrics.insert(format!("{}.{name}", objective.name), value);
             }
         }
-        if let Some(ranking) = &self.ranking {
-            let mut weights = vec![0.0; objectives.len()];
-            weights[0] = 1.0;
-            metrics.extend(ranking.model(model, objectives, known, &weights, &[])?.ranking);
-        }
-        Ok(metrics)
+        metrics
     }
 
     /// How good each objective is, larger being better: AUC, or R² for regressions; `None` where it is not measured.

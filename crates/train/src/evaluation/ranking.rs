@@ -112,11 +112,29 @@ impl<'a> Ranking<'a> {
         weights: &[f64],
         vectors: &[f32],
     ) -> Result<Ranked, TrainError> {
+        self.model_for(None, model, objectives, known, weights, vectors)
+    }
+
+    /// As [`Self::model`], for a preference of a model with conditioning (`None`: its own).
+    ///
+    /// # Errors
+    /// When the model fails, or does not take such a preference.
+    pub(crate) fn model_for(
+        &self,
+        preference: Option<&[f64]>,
+        model: &Recommender,
+        objectives: &Objectives,
+        known: &Tensor,
+        weights: &[f64],
+        vectors: &[f32],
+    ) -> Result<Ranked, TrainError> {
         let mut measured = self.measure(vectors)?;
         for window in self.cases.chunks(self.cases.len().div_ceil(WINDOWS).max(1)) {
             let catalogue = model.catalogue(self.corpus, known, window[0].clock)?;
             for group in window.chunks(GROUP) {
-                let scores = model.score(&catalogue, &self.batch(group), known)?;
+                let mut batch = self.batch(group);
+                batch.preference = preference.map(<[f64]>::to_vec);
+                let scores = model.score(&catalogue, &batch, known)?;
                 for (case, predictions) in group.iter().zip(&scores) {
                     measured.add(case, &utilities(objectives, predictions, weights))?;
                 }

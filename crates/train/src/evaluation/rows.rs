@@ -190,11 +190,30 @@ pub(crate) fn engagement(corpus: &Corpus) -> Vec<u32> {
 /// # Errors
 /// When the model fails.
 pub fn predict(model: &Recommender, corpus: &Corpus, known: &Tensor, rows: &Rows) -> Result<Vec<Vec<f32>>, TrainError> {
-    let mut all: Vec<Vec<f32>> = vec![Vec::with_capacity(rows.len()); rows.labels.len()];
-    for batch in rows.batches(corpus) {
-        let shared = model.represent(&batch, known, None)?;
-        let predictions = model.outputs(&shared, &batch, None)?.predictions()?;
-        all.iter_mut().zip(predictions).for_each(|(column, part)| column.extend(part));
+    Ok(predict_for(model, corpus, known, rows, &[None])?.remove(0))
+}
+
+/// As [`predict`], for each of several preferences of a model with conditioning (`None`: its own): `[preference][objective][row]`.
+/// What does not depend on the preference is computed once.
+///
+/// # Errors
+/// When the model fails, or does not take such a preference.
+pub(crate) fn predict_for(
+    model: &Recommender,
+    corpus: &Corpus,
+    known: &Tensor,
+    rows: &Rows,
+    preferences: &[Option<&[f64]>],
+) -> Result<Vec<Vec<Vec<f32>>>, TrainError> {
+    let mut all = vec![vec![Vec::new(); rows.labels.len()]; preferences.len()];
+    for mut batch in rows.batches(corpus) {
+        let trunk = model.trunk(&batch, known, None)?;
+        for (columns, preference) in all.iter_mut().zip(preferences) {
+            batch.preference = preference.map(<[f64]>::to_vec);
+            let shared = model.condition(trunk.clone(), &batch)?;
+            let predictions = model.outputs(&shared, &batch, None)?.predictions()?;
+            columns.iter_mut().zip(predictions).for_each(|(column, part)| column.extend(part));
+        }
     }
     Ok(all)
 }

@@ -7,6 +7,7 @@ use std::{
     path::Path,
 };
 
+use paretune_objectives::Conditioning;
 use paretune_optim::{Decay, Method, Sam};
 use paretune_train::{
     GradientCut, HistoryMode, Observer, Silent, TrainError, TrainEvent, Trainer, TrainingConfig, latest_checkpoint,
@@ -33,7 +34,10 @@ fn newest(folder: &Path) -> BTreeMap<String, Vec<u8>> {
 }
 
 fn check_resumed_is_straight(config: &TrainingConfig, balance: &str) {
-    let world = World::new();
+    check_resumed_in(&World::new(), config, balance);
+}
+
+fn check_resumed_in(world: &World, config: &TrainingConfig, balance: &str) {
     let balancer = || world.balancer_of(balance, &[1.0, 1.0, 0.5, 1.0]);
     let straight_dir = tempfile::tempdir().unwrap();
     let mut diary = Diary::default();
@@ -100,6 +104,16 @@ fn with_preferences_that_follow_what_is_measured() {
     let config = TrainingConfig { checkpoint_every: 3, validations: 4, ..short() };
     let control = "control = { kind = \"target\", floors = { satisfaction = 0.9 } }";
     check_resumed_is_straight(&config, &format!("method = \"weighted-sum\"\n{control}"));
+}
+
+#[test]
+fn with_preferences_drawn_at_every_step() {
+    let config = TrainingConfig { checkpoint_every: 3, ..short() };
+    let film = World::conditioned(Conditioning::Film);
+    check_resumed_in(&film, &config, "method = \"weighted-sum\"");
+    let config = TrainingConfig { accumulate: 2, dirichlet: 0.4, ..config };
+    check_resumed_in(&World::conditioned(Conditioning::Hypernetwork), &config, "method = \"upgrad\"");
+    check_resumed_in(&film, &TrainingConfig { max_steps: 8, ..config }, "method = \"graddrop\"");
 }
 
 #[test]
