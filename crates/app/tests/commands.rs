@@ -81,6 +81,71 @@ fn a_comparison_measures_every_method_by_every_seed_and_goes_on_when_cut_off() {
 }
 
 #[test]
+fn one_model_gives_a_whole_front_and_serves_it() {
+    let scratch = Scratch::with_data();
+    let line = "front --points 5 --objectives click,satisfaction --dataset data --conditioning film --name one";
+    scratch.run(&format!("{line} {QUICK}")).ok();
+    let file = scratch.json("runs/one/front.json");
+    let points = file["front"]["points"].as_array().unwrap();
+    assert_eq!(points.len(), 5);
+    // Each balance has an answer of its own, from one training.
+    for (k, point) in points.iter().enumerate() {
+        assert!(points[..k].iter().all(|other| other["metrics"] != point["metrics"]), "{points:?}");
+    }
+    let trained: Vec<String> = std::fs::read_dir(scratch.path("runs/one/checkpoints"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    assert_eq!(trained, ["film"]);
+    // What this front holds can be served.
+    let out = scratch.run("recommend --run runs/one --user user-00001 --weights click=1,satisfaction=3 --json").ok();
+    assert_eq!(serde_json::from_str::<Vec<Value>>(&out).unwrap().len(), 10);
+    // Cut off before its end, it goes on to the same front.
+    scratch.copy("runs/one", "runs/cut");
+    std::fs::remove_file(scratch.path("runs/cut/front.json")).unwrap();
+    scratch.run("front --points 5 --name cut --resume").ok();
+    assert_eq!(scratch.json("runs/cut/front.json")["front"], file["front"]);
+}
+
+#[test]
+fn forms_are_compared_on_the_same_balances() {
+    let scratch = Scratch::with_data();
+    let line = "front --compare --points 3 --objectives click,satisfaction --dataset data --name forms";
+    let out = scratch.run(&format!("{line} --conditioned-epochs 3 {QUICK}")).ok();
+    assert!(out.contains("Every balance in one model") && out.contains("share of separate"), "{out}");
+    let file = scratch.json("runs/forms/front.json");
+    let points = file["front"]["points"].as_array().unwrap();
+    let labels: Vec<&str> = points.iter().map(|point| point["label"].as_str().unwrap()).collect();
+    assert_eq!(
+        labels[..4],
+        ["separate: equal", "separate: click alone", "separate: satisfaction alone", "film: equal"]
+    );
+    let forms = file["forms"].as_array().unwrap();
+    let of = |key: &str| forms.iter().map(|form| form[key].clone()).collect::<Vec<Value>>();
+    assert_eq!(of("form"), ["separate", "film", "hypernetwork"]);
+    assert_eq!(of("trainings"), [3, 1, 1]);
+    assert_eq!(of("points"), [3, 3, 3]);
+    assert!(of("training_seconds").iter().all(|seconds| seconds.as_f64().unwrap() > 0.0));
+    let volumes: Vec<f64> = of("hypervolume").iter().map(|volume| volume.as_f64().unwrap()).collect();
+    let shares: Vec<f64> = of("share").iter().map(|share| share.as_f64().unwrap()).collect();
+    for (share, volume) in shares.iter().zip(&volumes) {
+        assert!(
+            (share - volume / volumes[0]).abs() < 1e-12 && *volume <= file["front"]["hypervolume"].as_f64().unwrap()
+        );
+    }
+    for (k, form) in forms.iter().enumerate() {
+        let own = points[3 * k..3 * k + 3].iter().filter(|point| point["on_front"].as_bool().unwrap()).count();
+        assert_eq!(form["on_joint_front"], own);
+    }
+    assert!(scratch.text("runs/forms/report.html").contains("Every balance in one model"));
+    let refused = scratch.run(&format!("{line} --conditioning film"));
+    assert!(
+        refused.code == Some(2) && refused.err.contains("'--compare' cannot be used with '--conditioning"),
+        "{refused:?}"
+    );
+}
+
+#[test]
 fn a_front_that_was_cut_off_goes_on() {
     let scratch = Scratch::with_data();
     let line = "front --points 3 --objectives click,conversion --dataset data --name";

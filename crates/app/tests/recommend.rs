@@ -7,7 +7,7 @@ mod program;
 
 use std::collections::BTreeSet;
 
-use program::Scratch;
+use program::{QUICK, Scratch};
 use serde_json::Value;
 
 fn picks(scratch: &Scratch, arguments: &str) -> Vec<Value> {
@@ -54,6 +54,39 @@ fn weights_choose_the_order() {
     let by = |weights: &str| items(&picks(&scratch, &format!("--user user-00003 --top 20 --weights {weights}")));
     assert_ne!(by("click=1"), by("dwell=1"));
     assert_eq!(by("click=0.5"), by("click=1"), "a common factor changes nothing");
+}
+
+#[test]
+fn one_model_answers_for_every_balance() {
+    for form in ["film", "hypernetwork"] {
+        let scratch = Scratch::with_data();
+        let line = format!("finetune --dataset data --name first --baselines untrained --conditioning {form} {QUICK}");
+        scratch.run(&line).ok();
+        let asked = |weights: &str| {
+            let picks = picks(&scratch, &format!("--user user-00003 --keep-seen --top 120 {weights}"));
+            let scores = picks.iter().map(|pick| (pick["item"].as_str().unwrap().to_owned(), score(pick, "click")));
+            scores.collect::<std::collections::BTreeMap<String, f64>>()
+        };
+        // Not the order only: what is predicted for an item depends on what is asked for, and on nothing but its shares.
+        let clicks = asked("--weights click=1");
+        assert_ne!(clicks, asked("--weights click=1,conversion=3"), "{form}");
+        assert_eq!(clicks, asked("--weights click=7"));
+        assert_eq!(asked(""), asked("--weights click=2,conversion=2,satisfaction=2,dwell=2"));
+        // Measuring asks for a balance, too; the run's own is the default.
+        let evaluate = |weights: &str| {
+            let out = scratch.run(&format!("evaluate --json {weights}")).ok();
+            serde_json::from_str::<Value>(&out).unwrap()["objectives"].clone()
+        };
+        let own = evaluate("");
+        assert_eq!(
+            own["click"]["auc"]["model"],
+            scratch.json("runs/first/metrics.json")["objectives"]["click"]["auc"]["model"]
+        );
+        assert_ne!(own, evaluate("--weights satisfaction=1"));
+        let out = scratch.run("evaluate --weights click=1,conversion=3").ok();
+        assert!(out.contains("asked for: click 0.25, conversion 0.75"), "{out}");
+        scratch.run("recommend --user user-00003 --weights click=0").wrong(&["at least one objective"]);
+    }
 }
 
 #[test]

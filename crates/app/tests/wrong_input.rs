@@ -309,3 +309,19 @@ fn a_reader_who_leaves_and_a_full_output() {
     shell("exec \"$0\" simulate --items 60 --users 20 --out data > /dev/full")
         .failed(1, &["standard output", "No space left"]);
 }
+
+#[test]
+fn conditioning_that_cannot_be_trained() {
+    let scratch = Scratch::with_data();
+    refused(&scratch, "--dataset data --conditioning filmy", &["filmy", "film", "hypernetwork"]);
+    refused(&scratch, "--dataset data --conditioning film --balance mgda", &["mgda", "weighted-sum"]);
+    refused(&scratch, "--dataset data --conditioning film --objectives click", &["film", "at least two objectives"]);
+    refused(&scratch, "--dataset data --conditioning film --set training.dirichlet=0", &["training.dirichlet = 0"]);
+}
+
+#[test]
+fn a_balance_for_a_model_that_has_one_only() {
+    let scratch = Scratch::with_run();
+    scratch.run("evaluate --weights click=1").wrong(&["takes no preference", "model.conditioning"]);
+    scratch.run("evaluate --weights clicks=1").wrong(&["unknown objective `clicks`", "conversion"]);
+}
