@@ -29,7 +29,7 @@ pub enum Conditioning {
     /// `y = (1 + s(r)) ∘ x + t(r)`, with scale and shift from a small network of `r`: feature-wise linear modulation (Perez et al.,
     /// "FiLM", AAAI 2018), with losses weighted by a random `r` as in Dosovitskiy and Djolonga, "You only train once", ICLR 2020.
     Film,
-    /// `W(r) = W_0 + Σ_c h_c(r) W_c`, with `h` a small network: weights that a hypernetwork with a linear head generates, of as many
+    /// `W(r) = W_0 + Σ_c h_c(r) W_c`, with `h` a small network that ends in a softmax: weights that a hypernetwork with a linear head generates, of as many
     /// directions as there are components. Navon, Shamsian, Chechik and Fetaya, "Learning the Pareto front with hypernetworks",
     /// ICLR 2021.
     Hypernetwork,

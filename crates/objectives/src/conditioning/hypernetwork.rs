@@ -11,8 +11,11 @@ use crate::{Linear, Result};
 /// memory, and for each batch, however long, as many multiplications for each weight.
 const COMPONENTS: usize = 8;
 
-/// `V(r) = Σ_c h_c(r) V_c` and `v(r) = Σ_c h_c(r) v_c`, with `h(r) = B SiLU(A r + a) + b`: what is added to the weights
+/// `V(r) = Σ_c h_c(r) V_c` and `v(r) = Σ_c h_c(r) v_c`, with `h(r) = softmax(B SiLU(A r + a) + b)`: what is added to the weights
 /// `[out, in]` and the bias `[out]` of a layer.
+///
+/// Since `h` is a convex combination, a step of the optimizer moves `W(r)` about as far as it moves the weights of a plain layer,
+/// whatever `r`; with an unbounded `h` it moves several times as far, and farthest at the corners of the simplex.
 #[derive(Debug, Clone)]
 pub(super) struct Hypernetwork {
     name: String,
@@ -50,7 +53,10 @@ impl Hypernetwork {
     pub(super) fn generate(&self, shares: &[f64]) -> Result<(Tensor, Tensor)> {
         let (components, outputs, inputs) = self.weights.dims3()?;
         let hidden = self.hidden.forward(&input(shares, self.weights.device())?)?.silu()?;
-        let mixture = self.mixture.forward(&hidden)?;
+        let logits = self.mixture.forward(&hidden)?;
+        // Less the largest, so that nothing overflows; it is a constant to the gradient.
+        let weights = logits.broadcast_sub(&logits.max_keepdim(1)?.detach())?.exp()?;
+        let mixture = weights.broadcast_div(&weights.sum_keepdim(1)?)?;
         let weight = mixture.matmul(&self.weights.reshape((components, outputs * inputs))?)?;
         let bias = mixture.matmul(&self.biases)?;
         Ok((weight.reshape((outputs, inputs))?, bias.reshape(outputs)?))
