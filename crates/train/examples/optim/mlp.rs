@@ -29,7 +29,7 @@ impl Mlp {
         let table = Embedding::normal(ROWS as usize, WIDTH, 1.0, 1, device)?;
         let layers = WIDTHS.windows(2).zip(2..).map(|(w, seed)| Linear::new(w[0], w[1], seed, device));
         let layers = layers.collect::<Result<Vec<_>, _>>()?;
-        let config = TowerConfig { input: WIDTHS[3], hidden: 0, dropout: 0.0, seed: 9 };
+        let config = TowerConfig { input: WIDTHS[3], hidden: 0, dropout: 0.0, seed: 9, ..TowerConfig::default() };
         let towers = TaskTowers::new(objectives, &config, device)?;
         let mut below = table.parameters("table");
         for (number, layer) in layers.iter().enumerate() {
