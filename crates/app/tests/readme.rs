@@ -18,7 +18,7 @@ const SHORT: &str = "--max-steps 1 --baselines none --set model.max_length=3 --s
     --set evaluation.rows=200";
 
 /// Commands that train.
-const TRAINING: [&str; 2] = ["finetune", "front"];
+const TRAINING: [&str; 3] = ["finetune", "front", "compare"];
 
 /// Chores that are only checked for being there: running them from a test would build the workspace inside itself.
 const CHORES: [&str; 3] = ["test", "bench", "fixtures"];

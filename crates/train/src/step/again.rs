@@ -37,22 +37,27 @@ pub fn gradients_with_weights(
     Measured::new(&names, &losses)?;
     let below = [parameters.backbone.as_slice(), &parameters.shared].concat();
     let graph = Graph { names: &names, losses: &losses, cuts: &cuts, towers: &parameters.towers, below: &below };
-    let found = backward(&graph.weighted(weights)?)?;
-    if cut.is_none() {
-        let mut gradients = named(&found, graph.towers)?;
-        gradients.extend(named(&found, graph.below)?);
-        return Ok(gradients);
-    }
-    // Task towers learn from their own losses, unweighted.
-    let own: Vec<f64> = balancer.wanted().iter().map(|wanted| f64::from(u8::from(*wanted))).collect();
-    let mut gradients = named(&backward(&graph.weighted(&own)?)?, graph.towers)?;
-    let mut row = AtLeaves::new();
-    cuts.collect(&found, cuts.levels(), &mut row)?;
-    gradients.extend(graph.descend(graph.top(&[row]).remove(0))?);
-    Ok(gradients)
+    graph.with_weights(weights, balancer)
 }
 
 impl Graph<'_> {
+    /// The gradient under given weights: one pass, or, where the towers must not be weighed, two to the last cut and one from there on down.
+    pub(super) fn with_weights(&self, weights: &[f64], balancer: &Balancer) -> Result<Gradients, TrainError> {
+        let found = backward(&self.weighted(weights)?)?;
+        if self.cuts.levels() == 0 {
+            let mut gradients = named(&found, self.towers)?;
+            gradients.extend(named(&found, self.below)?);
+            return Ok(gradients);
+        }
+        // Task towers learn from their own losses, unweighted.
+        let own: Vec<f64> = balancer.wanted().iter().map(|wanted| f64::from(u8::from(*wanted))).collect();
+        let mut gradients = named(&backward(&self.weighted(&own)?)?, self.towers)?;
+        let mut row = AtLeaves::new();
+        self.cuts.collect(&found, self.cuts.levels(), &mut row)?;
+        gradients.extend(self.descend(self.top(&[row]).remove(0))?);
+        Ok(gradients)
+    }
+
     /// `Σ w_k L_k` over the objectives with labels and a weight. The others leave nothing behind, not even zeros: the optimizer passes
     /// over what has no gradient.
     pub(super) fn weighted(&self, weights: &[f64]) -> Result<Tensor, TrainError> {

@@ -135,10 +135,7 @@ impl Graph<'_> {
     /// Weights from losses alone: one backward pass from `Σ w_k L_k`.
     fn by_losses(&self, measured: &Measured<'_>, balancer: &mut Balancer) -> Result<(Gradients, Vec<f64>), TrainError> {
         let weights = balancer.weights(&measured.without_gramian())?;
-        let found = backward(&self.weighted(&weights)?)?;
-        let mut gradients = named(&found, self.towers)?;
-        gradients.extend(named(&found, self.below)?);
-        Ok((gradients, weights))
+        Ok((self.with_weights(&weights, balancer)?, weights))
     }
 
     /// `K` passes to the last cut, whatever the method asks for, and one from there on down.
@@ -147,27 +144,25 @@ impl Graph<'_> {
         measured: &Measured<'_>,
         balancer: &mut Balancer,
     ) -> Result<(Gradients, Vec<f64>), TrainError> {
+        if let Some(weights) = balancer.held(measured.observed()) {
+            return Ok((self.with_weights(&weights, balancer)?, weights));
+        }
         let mut gradients = Gradients::new();
         let mut rows = self.passes(balancer, &mut gradients)?;
-        if balancer.asks() == Asks::Rows && balancer.held(measured.observed()).is_none() {
+        if balancer.asks() == Asks::Rows {
             let (below, weights) = self.by_rows(measured, balancer, &rows)?;
             gradients.extend(below);
             return Ok((gradients, weights));
         }
-        let weights = match balancer.held(measured.observed()) {
-            Some(weights) => weights,
-            None => {
-                let products = match balancer.cut() {
-                    Some(GradientCut::Full) => Stream::new(self.cuts, self.below).products(&mut rows)?,
-                    Some(GradientCut::Shared) | None => {
-                        let mut products = Products::new(rows.len());
-                        products.add(&self.top(&rows))?;
-                        products
-                    }
-                };
-                balancer.weights(&measured.with(&measured.gramian(&products)?))?
+        let products = match balancer.cut() {
+            Some(GradientCut::Full) => Stream::new(self.cuts, self.below).products(&mut rows)?,
+            Some(GradientCut::Shared) | None => {
+                let mut products = Products::new(rows.len());
+                products.add(&self.top(&rows))?;
+                products
             }
         };
+        let weights = balancer.weights(&measured.with(&measured.gramian(&products)?))?;
         gradients.extend(self.descend(combine(&self.top(&rows), &weights)?)?);
         Ok((gradients, weights))
     }

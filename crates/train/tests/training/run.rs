@@ -6,7 +6,8 @@ use candle_core::Tensor;
 use paretune_optim::Method;
 use paretune_recommender::Recommender;
 use paretune_train::{
-    GradientCut, HistoryMode, Silent, TrainError, TrainEvent, Trainer, TrainingConfig, evaluation::Monitor,
+    BalanceConfig, Balancer, GradientCut, HistoryMode, Silent, TrainError, TrainEvent, Trainer, TrainingConfig,
+    evaluation::Monitor,
 };
 
 use crate::world::{Diary, World, bits, digest, short};
@@ -238,4 +239,25 @@ fn methods_hear_of_the_end_of_an_epoch() {
     let epoch = found.len() / 3;
     assert!(found[..2 * epoch].iter().all(|weight| *weight == 1.0));
     assert!(found[2 * epoch] != 1.0 && found[2 * epoch..].iter().all(|weight| *weight == found[2 * epoch]));
+}
+
+#[test]
+fn what_the_page_on_balancing_shows_can_be_run() {
+    #[derive(serde::Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Shown {
+        balance: BalanceConfig,
+    }
+    let page = include_str!("../../../../docs/balancing.md");
+    let blocks: Vec<&str> =
+        page.split("```toml\n").skip(1).map(|part| part.split("```").next().expect("the block ends")).collect();
+    assert!(blocks.len() >= 3);
+    let world = World::new();
+    for block in blocks {
+        let balance = toml::from_str::<Shown>(block).unwrap_or_else(|error| panic!("{block}: {error}")).balance;
+        let balancer = Balancer::new(&balance, &world.objectives, &[1.0; 4]).unwrap();
+        world.train(&TrainingConfig { max_steps: 2, ..short() }, balancer, None, &mut Silent).1.unwrap();
+        // A run writes its configuration down, to be resumed with.
+        assert_eq!(toml::from_str::<BalanceConfig>(&toml::to_string(&balance).unwrap()).unwrap(), balance);
+    }
 }
