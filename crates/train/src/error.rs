@@ -64,12 +64,17 @@ pub enum TrainError {
     },
     /// Two pieces of a graph that was cut have a parameter in common.
     #[error(
-        "two pieces of the graph share the parameter `{name}`: its gradients would have to be kept until both are known. Cut the graph          elsewhere, or compare gradients at the shared representation (balance.gradients = \"shared\")"
+        "two pieces of the graph share the parameter `{name}`: its gradients would have to be kept until both are known. Cut the graph elsewhere, or compare gradients at the shared representation (balance.gradients = \"shared\")"
     )]
     SharedByPieces {
         /// The parameter.
         name: String,
     },
+    /// A loss reaches what lies below the last cut of a graph by a way around it.
+    #[error(
+        "a loss depends on a value below the shared representation by a way around it: what goes around has to be cut there too"
+    )]
+    AroundTheCut,
     /// A part of the split has no row that can be used.
     #[error("the {part} part has no usable row: {why}")]
     Empty {

@@ -157,7 +157,10 @@ impl<'a> Trainer<'a> {
                 if self.config.accumulate == 1 {
                     sum = result.gradients;
                 } else {
-                    accumulate(&mut sum, &result.gradients, 1.0 / self.config.accumulate as f64)?;
+                    // The last move may have fewer batches than the others.
+                    let first = step / self.config.accumulate * self.config.accumulate;
+                    let batches = self.config.accumulate.min(steps - first);
+                    accumulate(&mut sum, &result.gradients, 1.0 / batches as f64)?;
                 }
                 let mut norm = 0.0;
                 if (step + 1).is_multiple_of(self.config.accumulate) || step + 1 == steps {

@@ -97,6 +97,7 @@ impl Method {
                 | Self::ImtlG
                 | Self::MoDo
                 | Self::ExcessMtl
+                | Self::GradNorm
                 | Self::Pcd
                 | Self::EpsilonConstraint
         )

@@ -34,6 +34,11 @@ impl Controlled {
         Self { method, controller, step: 0 }
     }
 
+    /// Lets a step pass in which the method was not asked: the clock goes on.
+    pub fn skip(&mut self) {
+        self.step += 1;
+    }
+
     /// Passes measurements on to the controller.
     ///
     /// # Errors

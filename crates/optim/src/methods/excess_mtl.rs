@@ -86,15 +86,15 @@ impl RowWeighting for ExcessMtl {
         let step = self.memory.step;
         self.memory.step += 1;
         if step >= self.config.warmup {
-            let first = step == self.config.warmup;
             for (i, risk) in risks.iter_mut().enumerate() {
-                if first && self.config.warmup == 0 {
-                    // As the authors' code: the first risk is its own measure only from the next step on.
-                    self.memory.values[INITIAL][i] = *risk;
-                    continue;
-                }
-                if first {
-                    self.memory.values[INITIAL][i] = self.memory.values[WARMUP][i] / self.config.warmup as f64;
+                // An initial risk of 0 means that there has been none: an objective without labels so far is measured by its first ones.
+                if self.memory.values[INITIAL][i] == 0.0 {
+                    let warm = self.memory.values[WARMUP][i] / self.config.warmup.max(1) as f64;
+                    self.memory.values[INITIAL][i] = if warm > 0.0 { warm } else { *risk };
+                    if step == 0 {
+                        // As the authors' code: the first risk is its own measure only from the next step on.
+                        continue;
+                    }
                 }
                 *risk /= self.memory.values[INITIAL][i] + SMALL;
             }

@@ -7,7 +7,7 @@ use paretune_objectives::Objectives;
 use paretune_optim::control::Controlled;
 use paretune_optim::solve::Combination;
 use paretune_optim::{
-    Jacobian, Method, MethodKind, OptimError, Preference, RowWeighting, Signals, Weighting, WeightingState,
+    Jacobian, Method, MethodKind, OptimError, Preference, RowWeighting, Setting, Signals, Weighting, WeightingState,
 };
 
 pub use config::{BalanceConfig, GradientCut};
@@ -56,6 +56,10 @@ impl Balancer {
     /// No objective with a positive weight, or a setting out of range.
     pub fn new(config: &BalanceConfig, objectives: &Objectives, weights: &[f64]) -> Result<Self, TrainError> {
         config.check()?;
+        if weights.len() != objectives.len() {
+            let (found, expected) = (weights.len(), objectives.len());
+            return Err(OptimError::Count { what: "weights", found, expected }.into());
+        }
         let preferences: Vec<Preference> = objectives
             .iter()
             .zip(weights)
@@ -101,6 +105,10 @@ impl Balancer {
             let problem = "preferences do not steer it; choose a method that they do, such as weighted-sum, smooth-chebyshev, cosmos, epo \
                            or upgrad";
             return refuse(format!("balance.method = \"{}\"", self.config.method), problem);
+        }
+        if self.config.parameters.get("update_every").is_some_and(|every| *every != Setting::from(1.0)) {
+            let problem = "each step has a preference of its own and needs its own weights; leave it at 1";
+            return refuse("balance.update_every".into(), problem);
         }
         if self.config.control.is_some() {
             return refuse("balance.control".into(), "it sets the preferences that each step draws; leave it out");
@@ -166,9 +174,11 @@ impl Balancer {
 
     /// A step has been taken.
     pub(crate) fn end_step(&mut self) {
-        if let Some(held) = &mut self.held {
-            held.age += 1;
+        let Some(held) = &mut self.held else { return };
+        if let (true, Live::Controlled(method)) = (held.age > 0, &mut self.method) {
+            method.skip();
         }
+        held.age += 1;
     }
 
     /// An epoch is over.

@@ -13,4 +13,4 @@ pub use monitor::Monitor;
 pub use ranking::{Ranked, Ranking, utilities};
 pub use rows::{Rows, predict};
 pub(crate) use rows::{engagement, predict_for};
-pub use scores::{MetricTable, Metrics, primary_metric, value_metrics};
+pub use scores::{MetricTable, Metrics, primary_metric, skill, value_metrics};

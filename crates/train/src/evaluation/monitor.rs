@@ -8,6 +8,7 @@ use paretune_eval::{RankingAccumulator, better_is_higher};
 use paretune_objectives::{Kind, Objectives};
 use paretune_recommender::{Corpus, Recommender};
 
+use super::scores::variance;
 use super::{Ranking, Rows, predict_for, primary_metric, value_metrics};
 use crate::TrainError;
 
@@ -84,8 +85,8 @@ impl<'a> Monitor<'a> {
     }
 
     /// What chooses the weights of a model with conditioning: the metrics at the first preference, and the mean over all of
-    /// [`Self::combine`]d metrics, where each preference asks for the objectives that it wants. A model that is good for one balance
-    /// only is not chosen.
+    /// [`Self::combine`]d metrics, where each preference asks for the objectives that it wants (a combination of one's own is the same
+    /// for all of them). A model that is good for one balance only is not chosen.
     ///
     /// # Errors
     /// As [`Self::measure`] and [`Self::combine`].
@@ -184,21 +185,4 @@ impl<'a> Monitor<'a> {
 
 fn unknown<'n>(name: &str, known: impl Iterator<Item = &'n String>) -> TrainError {
     TrainError::UnknownMetric { name: name.to_owned(), known: known.cloned().collect::<Vec<_>>().join(", ") }
-}
-
-fn variance(kind: Kind, labels: &[f32]) -> Option<f64> {
-    let log = match kind {
-        Kind::Binary | Kind::Conditional => return None,
-        Kind::Regression => false,
-        Kind::LogRegression => true,
-    };
-    let values: Vec<f64> = labels
-        .iter()
-        .filter(|label| label.is_finite())
-        .map(|&label| if log { f64::from(label.max(0.0)).ln_1p() } else { f64::from(label) })
-        .collect();
-    let n = values.len() as f64;
-    let mean = values.iter().sum::<f64>() / n;
-    let variance = values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / n;
-    (variance > 1e-12).then_some(variance)
 }

@@ -124,3 +124,31 @@ pub fn value_metrics(
     };
     values.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
 }
+
+/// How much better than knowing nothing predictions are, 1 being perfect: `2 AUC - 1`, or R² (of logarithms, for times). `None` where the
+/// labels do not tell.
+pub fn skill(objective: &Objective, predictions: &[f32], labels: &[f32], users: &[u32]) -> Option<f64> {
+    let value = *value_metrics(objective, predictions, labels, users).get(primary_metric(objective))?;
+    match objective.kind {
+        Kind::Binary | Kind::Conditional => Some(2.0 * value - 1.0),
+        Kind::Regression | Kind::LogRegression => Some(1.0 - value * value / variance(objective.kind, labels)?),
+    }
+}
+
+/// Variance of a regression's labels in the unit its error is in; `None` where they hardly differ.
+pub(super) fn variance(kind: Kind, labels: &[f32]) -> Option<f64> {
+    let log = match kind {
+        Kind::Binary | Kind::Conditional => return None,
+        Kind::Regression => false,
+        Kind::LogRegression => true,
+    };
+    let values: Vec<f64> = labels
+        .iter()
+        .filter(|label| label.is_finite())
+        .map(|&label| if log { f64::from(label.max(0.0)).ln_1p() } else { f64::from(label) })
+        .collect();
+    let n = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / n;
+    let variance = values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / n;
+    (variance > 1e-12).then_some(variance)
+}

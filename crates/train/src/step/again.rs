@@ -5,7 +5,6 @@ use paretune_encoder::backward;
 use paretune_optim::{Gradients, OptimError};
 use paretune_recommender::{Batch, Parameters, Recommender};
 
-use super::cuts::AtLeaves;
 use super::measured::Measured;
 use super::{DType, Graph, forward};
 use crate::differentiate::named;
@@ -52,8 +51,7 @@ impl Graph<'_> {
         // Task towers learn from their own losses, unweighted.
         let own: Vec<f64> = balancer.wanted().iter().map(|wanted| f64::from(u8::from(*wanted))).collect();
         let mut gradients = named(&backward(&self.weighted(&own)?)?, self.towers)?;
-        let mut row = AtLeaves::new();
-        self.cuts.collect(&found, self.cuts.levels(), &mut row)?;
+        let row = self.cuts.of_loss(&found)?;
         gradients.extend(self.descend(self.top(&[row]).remove(0))?);
         Ok(gradients)
     }

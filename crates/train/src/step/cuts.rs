@@ -54,6 +54,17 @@ impl Cuts {
         Ok(leaves)
     }
 
+    /// What a loss's backward pass left at the leaves, which must be those of the last level.
+    pub(super) fn of_loss(&self, found: &Gradients) -> Result<AtLeaves, TrainError> {
+        let mut row = AtLeaves::new();
+        self.collect(found, self.levels(), &mut row)?;
+        let last = self.levels().saturating_sub(1);
+        match row.iter().take(last).flatten().any(Option::is_some) {
+            true => Err(TrainError::AroundTheCut),
+            false => Ok(row),
+        }
+    }
+
     pub(super) fn levels(&self) -> usize {
         self.levels.len()
     }

@@ -13,7 +13,7 @@
 //! shared, so there is nothing to balance (Sener & Koltun 2018).
 //!
 //! With [`GradientCut::Full`] the Gramian is that of all shared parameters. The graph is then cut between the layers of the backbone too, and
-//! all objectives go down side by side: the memory of two gradients is enough, whatever `K`.
+//! all objectives go down side by side ([`streamed`] says what is held in memory).
 //!
 //! [`balanced_gradients`] does it for a [`Recommender`], [`Graph::balance`] for any graph of Candle.
 
@@ -122,7 +122,8 @@ impl Graph<'_> {
     /// The gradient that the balancing method makes of the losses' gradients.
     ///
     /// # Errors
-    /// A loss or a gradient that is not finite, a parameter that two pieces of the graph share, a failing operation.
+    /// A loss or a gradient that is not finite, a parameter that two pieces of the graph share, a loss that reaches below the last cut by a
+    /// way around it, a failing operation.
     pub fn balance(&self, balancer: &mut Balancer) -> Result<StepGradients, TrainError> {
         let measured = Measured::new(self.names, self.losses)?;
         let (gradients, weights) = match balancer.asks() {
@@ -202,13 +203,13 @@ impl Graph<'_> {
     fn passes(&self, balancer: &Balancer, towers: &mut Gradients) -> Result<Vec<AtLeaves>, TrainError> {
         let mut rows = Vec::with_capacity(self.losses.len());
         for (loss, wanted) in self.losses.iter().zip(balancer.wanted()) {
-            let mut row = AtLeaves::new();
-            if *wanted && loss.observed > 0 {
-                let found = backward(&loss.loss)?;
-                accumulate(towers, &named(&found, self.towers)?, 1.0)?;
-                self.cuts.collect(&found, self.cuts.levels(), &mut row)?;
+            if !*wanted || loss.observed == 0 {
+                rows.push(AtLeaves::new());
+                continue;
             }
-            rows.push(row);
+            let found = backward(&loss.loss)?;
+            accumulate(towers, &named(&found, self.towers)?, 1.0)?;
+            rows.push(self.cuts.of_loss(&found)?);
         }
         Ok(rows)
     }

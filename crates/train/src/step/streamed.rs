@@ -1,8 +1,10 @@
 //! The full Jacobian's Gramian without the full Jacobian.
 //!
 //! All objectives go down the graph side by side, one piece at a time: the gradients of a piece's parameters are multiplied with each other
-//! and dropped before the next piece begins. What must be held at once is `K` gradients of one piece, and it is held to one gradient of
-//! the whole model: a piece too large for that is gone through several times, for some of its values each time.
+//! and dropped before the next piece begins. The parameters' gradients that are kept for the products never hold more values than one
+//! gradient of the whole model, whatever `K`: a piece too large for that is gone through several times, for some of its values each time.
+//! With the gradient of the pass that is under way it is two gradients at most. (Of a table's gradient, which holds touched rows only, it is the
+//! first objective's rows that are counted. What grows with `K` are the gradients at the leaves: `K` times what passes from piece to piece.)
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -26,17 +26,8 @@ fn predictions(world: &World, model: &Recommender) -> Vec<f32> {
 fn every_method_that_preferences_steer_trains_it_and_others_are_refused() {
     let world = World::conditioned(Conditioning::Film);
     let config = TrainingConfig { max_steps: 2, ..short() };
-    for (method, cut) in [
-        (Method::WeightedSum, GradientCut::Shared),
-        (Method::Chebyshev, GradientCut::Shared),
-        (Method::SmoothChebyshev, GradientCut::Shared),
-        (Method::Cosmos, GradientCut::Shared),
-        (Method::Pbi, GradientCut::Shared),
-        (Method::Epo, GradientCut::Shared),
-        (Method::UpGrad, GradientCut::Full),
-        (Method::CaGrad, GradientCut::Shared),
-        (Method::GradDrop, GradientCut::Shared),
-    ] {
+    for &method in Method::ALL.iter().filter(|method| method.reads_preferences()) {
+        let cut = if method == Method::UpGrad { GradientCut::Full } else { GradientCut::Shared };
         let before = bits(&world.model());
         let (model, outcome) = world.train(&config, world.balancer(method, cut, &[1.0; 4]), None, &mut Silent);
         assert_eq!(outcome.unwrap_or_else(|error| panic!("{method}: {error}")).steps, 2);
@@ -50,14 +41,27 @@ fn every_method_that_preferences_steer_trains_it_and_others_are_refused() {
             assert!(moves(part), "{method}: {part}");
         }
     }
-    for method in [Method::Mgda, Method::ImtlG, Method::EpsilonConstraint] {
-        let balancer = world.balancer(method, GradientCut::Shared, &[1.0; 4]);
+    for &method in Method::ALL.iter().filter(|method| !method.reads_preferences()) {
+        let balance = match method {
+            Method::Constant => "method = \"constant\"\nweights = [1, 1, 1, 1]".to_owned(),
+            method => format!("method = \"{method}\""),
+        };
+        let balancer = world.balancer_of(&balance, &[1.0; 4]);
         let refused = world.train(&config, balancer, None, &mut Silent).1.unwrap_err();
         assert!(matches!(refused, TrainError::NotSteered { .. }), "{refused}");
         assert!(
             refused.to_string().contains(method.name()) && refused.to_string().contains("weighted-sum"),
             "{refused}"
         );
+    }
+}
+
+#[test]
+fn weights_that_are_kept_from_step_to_step_are_refused() {
+    let world = World::conditioned(Conditioning::Film);
+    for balance in ["method = \"nash-mtl\"\nupdate_every = 3", "method = \"upgrad\"\nrefresh = 2"] {
+        let refused = world.train(&short(), world.balancer_of(balance, &[1.0; 4]), None, &mut Silent).1.unwrap_err();
+        assert!(refused.to_string().contains("leave it at 1"), "{refused}");
     }
 }
 

@@ -217,6 +217,12 @@ fn preferences_follow_the_clock_and_what_is_measured() {
     assert_eq!((rising[0], *rising.last().unwrap()), (0.0, 3.0));
     assert_eq!((falling[0], *falling.last().unwrap()), (1.0, 0.0));
     assert!(rising.is_sorted() && weights(&diary, "click").iter().all(|weight| *weight == 1.0));
+    // Kept weights do not stop the clock.
+    let kept =
+        follow(&anneal.replace("sum", "upgrad").replace("\ncontrol", "\nrefresh = 4\ncontrol"), &[1.0, 1.0, 0.0, 1.0]);
+    assert_eq!(weights(&kept, "satisfaction")[0], 0.0);
+    let last = weights(&kept, "dwell");
+    assert!(last[0] > 0.0 && *last.last().unwrap() < 0.35 * last[0], "{last:?}");
     // A floor that cannot be reached raises the weight at every validation; one that always is leaves it alone.
     let floors = "method = \"sum\"\ncontrol = { kind = \"target\", floors = { satisfaction = 5, click = -5 } }";
     let diary = follow(floors, &[1.0; 4]);

@@ -1,11 +1,12 @@
 //! The gradients of one batch.
 
-use candle_core::Tensor;
+use candle_core::{Device, Tensor, Var};
+use paretune_objectives::TaskLoss;
 use paretune_optim::{Gradients, Method, Setting};
 use paretune_recommender::{Batch, Recommender};
 use paretune_train::{
     BalanceConfig, Balancer, GradientCut, Plan, TrainError,
-    step::{StepGradients, balanced_gradients},
+    step::{Cuts, Graph, StepGradients, balanced_gradients},
 };
 
 use crate::world::{World, short, values};
@@ -317,6 +318,39 @@ fn kept_weights_serve_until_they_are_refreshed() {
     assert_eq!(bench.try_with(&mut balancer).unwrap().weights[2], 0.0);
     bench.batch.labels = labels;
     assert!(bench.try_with(&mut balancer).unwrap().weights[2] > 0.0);
+}
+
+/// An objective that joins late is measured by its own first labels, and does not take everything.
+#[test]
+fn an_objective_that_had_no_labels_at_first_joins_the_others() {
+    let mut bench = Bench::new(World::new());
+    let labels = bench.batch.labels.clone();
+    let mut balancer = bench.world.balancer_of("method = \"excess-mtl\"", &[1.0; 4]);
+    bench.set_labels("satisfaction", f32::NAN);
+    bench.try_with(&mut balancer).unwrap();
+    bench.batch.labels = labels;
+    for _ in 0..3 {
+        let weights = bench.try_with(&mut balancer).unwrap().weights;
+        assert!(weights[2] > 0.0 && weights[2] < 0.9, "{weights:?}");
+    }
+}
+
+#[test]
+fn a_loss_that_goes_around_the_cut_is_refused() {
+    let bench = Bench::new(World::new());
+    let a = Var::new(&[1f32, 2.0], &Device::Cpu).unwrap();
+    let mut cuts = Cuts::default();
+    let [low] = cuts.at([(a.as_tensor() * 2.0).unwrap()]).unwrap();
+    let [top] = cuts.at([low.sqr().unwrap()]).unwrap();
+    let loss = |x: candle_core::Result<Tensor>| TaskLoss { loss: x.unwrap().sum_all().unwrap(), observed: 2 };
+    let losses = [loss(top.sqr()), loss(&top + &low), loss(top.exp()), loss(top.tanh())];
+    let names = ["a", "b", "c", "d"];
+    let below = [("a".to_owned(), a)];
+    let graph = Graph { names: &names, losses: &losses, cuts: &cuts, towers: &[], below: &below };
+    let mut balancer = bench.world.balancer(Method::UpGrad, GradientCut::Full, &[1.0; 4]);
+    assert!(matches!(graph.balance(&mut balancer), Err(TrainError::AroundTheCut)));
+    let straight = [loss(top.sqr()), loss(top.sqr()), loss(top.exp()), loss(top.tanh())];
+    assert_eq!(Graph { losses: &straight, ..graph }.balance(&mut balancer).unwrap().gradients.len(), 1);
 }
 
 #[test]
