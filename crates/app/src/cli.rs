@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueHint};
+use serde::{Deserialize, Serialize};
 
 /// Fine-tunes a pretrained language model into a recommender that balances several objectives at once.
 #[derive(Debug, Parser)]
@@ -135,14 +136,24 @@ pub(crate) struct Front {
     pub(crate) job: Job,
     #[command(flatten)]
     pub(crate) output: Output,
-    /// Number of balances: each objective alone, all equally, then points between.
-    #[arg(long, value_name = "N", default_value_t = 7)]
-    pub(crate) points: usize,
+    #[command(flatten)]
+    pub(crate) own: Balances,
+}
+
+/// Which balances a front is made of. Stored in the run, for `--resume`.
+#[derive(Debug, Args, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Balances {
+    /// Number of balances: each objective alone, all equally, then points between; 7 by default.
+    #[arg(long, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) points: Option<usize>,
     /// Train one model for each balance, and both forms of one model for all of them (`--conditioning`), and compare what they cover.
     #[arg(long, conflicts_with = "conditioning")]
     pub(crate) compare: bool,
     /// With --compare: passes over the training rows of a model for all balances; as many as of the others by default.
     #[arg(long, value_name = "N", requires = "compare")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) conditioned_epochs: Option<usize>,
 }
 
@@ -153,12 +164,22 @@ pub(crate) struct Compare {
     pub(crate) job: Job,
     #[command(flatten)]
     pub(crate) output: Output,
-    /// Methods, each with its settings if it has any: `all`, or for example `weighted-sum,cagrad:c=0.2,upgrad:gradients=full`.
-    #[arg(long, value_name = "METHODS", value_delimiter = ',', default_value = "all")]
-    pub(crate) methods: Vec<String>,
-    /// Seeds, from --seed on.
-    #[arg(long, value_name = "N", default_value_t = 3)]
-    pub(crate) seeds: usize,
+    #[command(flatten)]
+    pub(crate) own: Methods,
+}
+
+/// What a comparison is made of. Stored in the run, for `--resume`.
+#[derive(Debug, Args, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Methods {
+    /// Methods, each with its settings if it has any, for example `weighted-sum,cagrad:c=0.2,upgrad:gradients=full`; `all` of them by default.
+    #[arg(long, value_name = "METHODS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) methods: Option<String>,
+    /// Seeds, from --seed on; 3 by default.
+    #[arg(long, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) seeds: Option<usize>,
 }
 
 /// Turn raw files into clean tables.

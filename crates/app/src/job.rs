@@ -91,6 +91,12 @@ impl Job {
         Variant { items: model.items, conditioning: model.conditioning, epochs: self.config.training.epochs }
     }
 
+    /// The model that is configured, with this form of conditioning, trained for so many passes if it is said.
+    pub(crate) fn conditioned(&self, conditioning: Conditioning, epochs: Option<usize>) -> Variant {
+        let own = self.variant();
+        Variant { conditioning, epochs: epochs.unwrap_or(own.epochs), ..own }
+    }
+
     /// A model before training: pretrained item vectors, fresh towers, scales and base rates from the training rows.
     pub(crate) fn new_model(&self, variant: Variant) -> anyhow::Result<Recommender> {
         let model = &self.config.model;
@@ -137,6 +143,12 @@ impl Job {
             return Err(wrong_input(format!(
                 "{} is a front: it compares balances and keeps no one model; train the one you choose with `finetune --weights …`, \
                  or one model for all of them with --conditioning film",
+                run.path().display()
+            )));
+        }
+        if run.join("compare.jsonl").is_file() {
+            return Err(wrong_input(format!(
+                "{} is a comparison: it keeps no model; train the method you choose with `finetune --balance …`",
                 run.path().display()
             )));
         }
@@ -198,6 +210,22 @@ impl Job {
         }
         let weight = |name: &&str| asked.iter().find(|(asked, _)| asked == name).map_or(0.0, |(_, weight)| *weight);
         Ok(known.iter().map(weight).collect())
+    }
+
+    /// Asks a model with conditioning for a balance; what it was never trained for, it does not know.
+    pub(crate) fn ask(&self, model: &mut Recommender, weights: &[f64]) -> anyhow::Result<()> {
+        let unknown = model.preference().and_then(|shares| {
+            self.objectives
+                .names()
+                .zip(shares.iter().zip(weights))
+                .find(|(_, (share, asked))| **share == 0.0 && **asked > 0.0)
+        });
+        if let Some((name, _)) = unknown {
+            return Err(wrong_input(format!(
+                "this run's model was not trained for `{name}`: leave it out of --weights"
+            )));
+        }
+        Ok(model.prefer(weights)?)
     }
 
     /// One line on the tables and the split.

@@ -10,7 +10,7 @@ use paretune_eval::report::{Cell, FrontPoint, FrontSection, Table};
 use paretune_objectives::Conditioning;
 use paretune_recommender::{ItemSource, Recommender};
 use paretune_train::{
-    Balancer, Observer, Outcome, Silent, TrainEvent, Trainer, TrainingConfig,
+    BalanceConfig, Balancer, Observer, Outcome, Silent, TrainEvent, Trainer, TrainingConfig,
     evaluation::{Metrics, Ranked, Ranking, Rows, baselines, predict, primary_metric, value_metrics},
 };
 use serde::Serialize;
@@ -302,6 +302,12 @@ pub(crate) fn train(
     show: Show,
 ) -> anyhow::Result<(Recommender, (Outcome, Progress))> {
     train_watched(job, variant, weights, (checkpoints, log), label, show, &mut Silent)
+}
+
+/// Whether a model can be trained under this balance, before anything is trained.
+pub(crate) fn check(job: &Job, model: &Recommender, balance: &BalanceConfig) -> anyhow::Result<()> {
+    let balancer = Balancer::new(balance, &job.objectives, &job.weights())?;
+    Ok(Trainer::check(model, &job.config.training, &balancer, job.config.seed)?)
 }
 
 /// As [`train`], with somebody who is told what happens.

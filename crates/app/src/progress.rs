@@ -32,7 +32,8 @@ pub(crate) struct Progress {
     log: Option<BufWriter<File>>,
     started: Instant,
     last_line: Instant,
-    first_step: usize,
+    /// Steps that were done before.
+    pub(crate) first_step: usize,
     samples: usize,
     /// The curves, for the report.
     pub(crate) events: Vec<TrainEvent>,

@@ -66,14 +66,16 @@ impl RunDir {
     pub(crate) fn take_back(&self) {
         let Some((latest, before)) = &self.begun else { return };
         let trained = fs::read_dir(self.join("checkpoints")).into_iter().flatten().flatten();
-        if trained.flat_map(|folder| fs::read_dir(folder.path())).any(|mut states| states.next().is_some()) {
+        if trained.flat_map(|folder| fs::read_dir(folder.path())).any(|mut states| states.next().is_some())
+            || self.join("compare.jsonl").is_file()
+        {
             return;
         }
         // Whatever cannot be removed is in nobody's way.
         for folder in ["data", "pretrained", "checkpoints"] {
             let _ = fs::remove_dir_all(self.join(folder));
         }
-        for file in ["config.toml", "cleaning.json", "metrics.jsonl"] {
+        for file in ["config.toml", "command.toml", "cleaning.json", "metrics.jsonl"] {
             let _ = fs::remove_file(self.join(file));
         }
         let _ = fs::remove_dir(&self.path);

@@ -75,9 +75,46 @@ fn a_comparison_measures_every_method_by_every_seed_and_goes_on_when_cut_off() {
     std::fs::remove_file(scratch.path("runs/cut/compare.json")).unwrap();
     let lines = scratch.text("runs/cut/compare.jsonl");
     scratch.write("runs/cut/compare.jsonl", &lines[..lines.len() - 40]);
-    scratch.run(&format!("compare --methods {methods} --seeds 2 --name cut --resume")).ok();
+    scratch.run("front --name cut --resume").wrong(&["made by `compare`"]);
+    scratch.run("compare --name cut --resume").ok();
     assert_eq!(trainings("cut"), whole);
+    scratch.run("recommend --run runs/cut --user user-00001").wrong(&["comparison", "finetune"]);
     scratch.run("compare --methods pcgrid --dataset data").wrong(&["pcgrid", "--methods"]);
+    scratch.run("compare --methods mgda --balance cagrad --dataset data").wrong(&["--methods", "cagrad:c=0.2"]);
+}
+
+#[test]
+fn a_comparison_with_a_method_that_cannot_be_trained_trains_nothing() {
+    let scratch = Scratch::with_data();
+    for (line, why) in [
+        ("--methods weighted-sum,pcd:primary=sales", "sales"),
+        ("--methods weighted-sum,mgda --conditioning film", "do not steer"),
+        ("--methods weighted-sum,graddrop --set training.sam.rho=0.05", "graddrop"),
+    ] {
+        scratch.run(&format!("compare {line} --dataset data {QUICK}")).wrong(&[why]);
+        assert!(!scratch.exists("runs/data-1"), "{line}");
+    }
+    scratch.run(&format!("front --compare --points 2 --balance mgda --dataset data {QUICK}")).wrong(&["mgda"]);
+    assert!(!scratch.exists("runs/data-1"));
+}
+
+/// What is not trained has no part in a comparison, and a training of one step is measured as well.
+#[test]
+fn a_comparison_is_of_what_is_trained() {
+    let scratch = Scratch::with_data();
+    let quick = QUICK.replace("--max-steps 6", "--max-steps 1");
+    let line =
+        format!("compare --methods sum,mgda --seeds 1 --weights click=1,dwell=2 --dataset data {quick} --name two");
+    scratch.run(&line).ok();
+    let file = scratch.json("runs/two/compare.json");
+    for training in file["trainings"].as_array().unwrap() {
+        let measured: Vec<&String> = training["metrics"].as_object().unwrap().keys().collect();
+        assert_eq!(measured, ["click", "dwell"]);
+        assert!(training["seconds_per_step"].is_null());
+    }
+    assert_eq!(scratch.text("runs/two/compare.jsonl").lines().count(), 2);
+    scratch.run("compare --name two --resume").ok();
+    assert_eq!(scratch.text("runs/two/compare.jsonl").lines().count(), 2);
 }
 
 #[test]
@@ -103,7 +140,7 @@ fn one_model_gives_a_whole_front_and_serves_it() {
     // Cut off before its end, it goes on to the same front.
     scratch.copy("runs/one", "runs/cut");
     std::fs::remove_file(scratch.path("runs/cut/front.json")).unwrap();
-    scratch.run("front --points 5 --name cut --resume").ok();
+    scratch.run("front --name cut --resume").ok();
     assert_eq!(scratch.json("runs/cut/front.json")["front"], file["front"]);
 }
 
@@ -153,7 +190,7 @@ fn a_front_that_was_cut_off_goes_on() {
     scratch.copy("runs/whole", "runs/cut");
     std::fs::remove_file(scratch.path("runs/cut/front.json")).unwrap();
     std::fs::remove_dir_all(scratch.path("runs/cut/checkpoints/balance-2")).unwrap();
-    scratch.run("front --points 3 --name cut --resume").ok();
+    scratch.run("front --name cut --resume").ok();
     let front = |run: &str| scratch.json(&format!("runs/{run}/front.json"))["front"].clone();
     assert_eq!(front("whole"), front("cut"));
 }

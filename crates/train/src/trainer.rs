@@ -72,13 +72,7 @@ impl<'a> Trainer<'a> {
         seed: u64,
     ) -> Result<Self, TrainError> {
         let plan = Arc::new(Plan::new(corpus, objectives, config, seed)?);
-        config.check_moves()?;
-        if config.sam.is_some() && !balancer.weighs() {
-            let (field, value) = ("sam", "set".into());
-            let problem =
-                "graddrop answers with no weights to use again at the peak: leave it out, or take another method";
-            return Err(TrainError::BadConfig { field, value, problem });
-        }
+        let preferences = Self::checked(model, config, &balancer, seed)?;
         let parameters = model.parameters();
         let lr_scale = config.backbone_learning_rate / config.learning_rate;
         let backbone = |prefix: &str| ParameterGroup { prefix: prefix.into(), lr_scale, weight_decay: None };
@@ -95,7 +89,7 @@ impl<'a> Trainer<'a> {
             )?,
             optimizer: config.optimizer.build(&groups, parameters.all())?,
             average: config.average().map(|average| Ema::new(average, parameters.all())).transpose()?,
-            preferences: Preferences::new(model, &balancer, config.dirichlet, seed)?,
+            preferences,
             model,
             corpus,
             objectives,
@@ -112,6 +106,35 @@ impl<'a> Trainer<'a> {
             trainer.restore(&path)?;
         }
         Ok(trainer)
+    }
+
+    /// Whether a model can be trained so, as far as that shows without data: what [`Self::new`] refuses besides.
+    ///
+    /// # Errors
+    /// Settings that do not fit each other.
+    pub fn check(
+        model: &Recommender,
+        config: &TrainingConfig,
+        balancer: &Balancer,
+        seed: u64,
+    ) -> Result<(), TrainError> {
+        Self::checked(model, config, balancer, seed).map(drop)
+    }
+
+    fn checked(
+        model: &Recommender,
+        config: &TrainingConfig,
+        balancer: &Balancer,
+        seed: u64,
+    ) -> Result<Option<Preferences>, TrainError> {
+        config.check_moves()?;
+        if config.sam.is_some() && !balancer.weighs() {
+            let (field, value) = ("sam", "set".into());
+            let problem =
+                "graddrop answers with no weights to use again at the peak: leave it out, or take another method";
+            return Err(TrainError::BadConfig { field, value, problem });
+        }
+        Preferences::new(model, balancer, config.dirichlet, seed)
     }
 
     /// Steps already done by the checkpoint that was found.

@@ -78,11 +78,15 @@ impl Options {
         if self.alone {
             return false;
         }
-        let check = Command::new(&self.python).args(["-c", "import torch, torchjd, quadprog"]).output();
+        let needed = match self.model {
+            Some(_) => "import torch, torchjd, quadprog, transformers",
+            None => "import torch, torchjd, quadprog",
+        };
+        let check = Command::new(&self.python).args(["-c", needed]).output();
         let found = check.is_ok_and(|output| output.status.success());
         if !found {
             eprintln!(
-                "TorchJD is left out: {} has no torch, torchjd and quadprog; name one that has with --python (xtask/peers/optim.py says \
+                "TorchJD is left out: {} cannot `{needed}`; name one that has with --python (xtask/peers/optim.py says \
                  what to install)",
                 self.python.display()
             );

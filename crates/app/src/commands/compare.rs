@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     fs::{self, OpenOptions},
     io::Write,
+    path::{Path, PathBuf},
     time::Instant,
 };
 
@@ -13,11 +14,10 @@ use paretune_eval::{
     hypervolume,
     report::{Cell, Table},
 };
-use paretune_objectives::{Kind, Objective};
 use paretune_optim::Method;
 use paretune_train::{
-    BalanceConfig, Observer, TrainEvent,
-    evaluation::{Rows, predict, primary_metric, value_metrics},
+    BalanceConfig, Observer, TrainError, TrainEvent,
+    evaluation::{Rows, predict, primary_metric, skill, value_metrics},
 };
 use serde::{Deserialize, Serialize};
 
@@ -38,13 +38,16 @@ use super::finetune::{open, take_back};
 struct Training {
     method: String,
     seed: u64,
-    /// Objective → its primary metric on the test part.
+    /// Objective → its primary metric on the test part; of the objectives that are trained.
     metrics: BTreeMap<String, f64>,
-    /// What the model dominates: the volume between it and a prediction that knows nothing, in skills (see [`skill`]).
-    hypervolume: f64,
-    /// Median over the steps, validations left out.
-    seconds_per_step: f64,
+    /// What the model dominates: the volume between it and a prediction that knows nothing, in skills.
+    hypervolume: Option<f64>,
+    /// Median over the steps, validations left out; absent where no two steps followed each other.
+    seconds_per_step: Option<f64>,
     steps: usize,
+    /// Why it came to no end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
 }
 
 /// What `compare.json` holds.
@@ -57,24 +60,40 @@ struct CompareFile<'a> {
 }
 
 const LINES: &str = "compare.jsonl";
+/// Seeds unless another number is asked for.
+const SEEDS: usize = 3;
 
 pub(super) fn run(args: &cli::Compare) -> anyhow::Result<()> {
     let started = Instant::now();
-    let methods = methods(&args.methods)?;
-    let (run, config) = open(&args.job, &args.output)?;
-    compare(args, &run, config, &methods, started).inspect_err(|error| take_back(&run, error))
+    // What is wrong with the methods shows before there is a folder.
+    methods(args.own.methods.as_deref())?;
+    let (run, config, own) = open(&args.job, &args.output, "compare", &args.own)?;
+    compare(args, &own, &run, config, started).inspect_err(|error| take_back(&run, error))
 }
 
 fn compare(
     args: &cli::Compare,
+    own: &cli::Methods,
     run: &RunDir,
     config: RunConfig,
-    methods: &[(String, BalanceConfig)],
     started: Instant,
 ) -> anyhow::Result<()> {
     let show = if args.output.json { Show::Json } else { Show::People };
+    if config.balance != BalanceConfig::default() {
+        return Err(wrong_input(
+            "a comparison takes its methods and their settings from --methods, as in cagrad:c=0.2 or upgrad:gradients=full, and nothing \
+             from --balance, --gradients or [balance]",
+        ));
+    }
+    let methods = methods(own.methods.as_deref())?;
+    let seeds = own.seeds.unwrap_or(SEEDS).max(1);
     let mut job = Job::prepare(config, run)?;
     run.write("config.toml", toml::to_string(&job.config)?)?;
+    let model = job.new_model(job.variant())?;
+    for (name, balance) in &methods {
+        measure::check(&job, &model, balance).with_context(|| format!("--methods {name}"))?;
+    }
+    drop(model);
     if show == Show::People {
         println!("{}", job.describe());
         println!("run: {}", run.path().display());
@@ -82,35 +101,37 @@ fn compare(
     let first = job.config.seed;
     let negatives = job.evaluation_negatives();
     let rows = Rows::new(&job.corpus, &job.objectives, Part::Test, negatives, job.config.evaluation.rows, first)?;
+    let all = methods.len() * seeds;
     let mut done = read(run)?;
-    let all = methods.len() * args.seeds.max(1);
+    done.retain(|training| {
+        (first..first + seeds as u64).contains(&training.seed)
+            && methods.iter().any(|(name, _)| *name == training.method)
+    });
     // Seed by seed, so that a run that is cut off has compared all methods by some seeds.
-    for seed in (first..).take(args.seeds.max(1)) {
-        for (name, balance) in methods {
-            if done.iter().any(|training| training.method == *name && training.seed == seed) {
-                continue;
+    for seed in (first..).take(seeds) {
+        for (name, balance) in &methods {
+            let checkpoints = checkpoints(run, name, seed);
+            if !done.iter().any(|training| training.method == *name && training.seed == seed) {
+                (job.config.balance, job.config.seed) = (balance.clone(), seed);
+                let label = format!("{} of {all}: {name}, seed {seed}", done.len() + 1);
+                let training = train(&job, &checkpoints, name, seed, &rows, &label, show)?;
+                append(run, &training)?;
+                if show == Show::Json {
+                    println!("{}", serde_json::to_string(&training)?);
+                }
+                done.push(training);
             }
-            (job.config.balance, job.config.seed) = (balance.clone(), seed);
-            let label = format!("{} of {all}: {name}, seed {seed}", done.len() + 1);
-            let training = train(&job, run, name, seed, &rows, &label, show)?;
-            let line = serde_json::to_string(&training)?;
-            let path = run.join(LINES);
-            let mut file = OpenOptions::new().create(true).append(true).open(&path)?;
-            writeln!(file, "{line}").and_then(|()| file.sync_all()).with_context(|| path.display().to_string())?;
-            if show == Show::Json {
-                println!("{line}");
-            }
-            done.push(training);
+            discard(&checkpoints)?;
         }
     }
 
-    let table = table(&job, methods, &done);
+    let table = table(&job, &methods, &done);
     let mut report = page::opening(
         &format!("Balancing methods on {}", job.corpus.dataset.name),
         &job,
         &[
             ("Methods", methods.len().to_string()),
-            ("Seeds", args.seeds.max(1).to_string()),
+            ("Seeds", seeds.to_string()),
             ("Test rows", rows.len().to_string()),
             ("Time", seconds(started.elapsed().as_secs_f64())),
         ],
@@ -132,16 +153,16 @@ fn compare(
 }
 
 /// `upgrad`, or with settings: `cagrad:c=0.2`, `mgda:normalize=none:gradients=full`. `all` is every method that needs no setting.
-fn methods(given: &[String]) -> anyhow::Result<Vec<(String, BalanceConfig)>> {
+fn methods(given: Option<&str>) -> anyhow::Result<Vec<(String, BalanceConfig)>> {
     let mut methods: Vec<(String, BalanceConfig)> = Vec::new();
-    for text in given {
+    for text in split(given.unwrap_or("all"), ',').into_iter().map(str::trim).filter(|text| !text.is_empty()) {
         if text == "all" {
             let named = Method::ALL.iter().filter(|method| **method != Method::Constant);
             let plain = |method: &Method| BalanceConfig { method: *method, ..BalanceConfig::default() };
             methods.extend(named.map(|method| (method.to_string(), plain(method))));
             continue;
         }
-        let mut parts = text.split(':');
+        let mut parts = split(text, ':').into_iter();
         let mut table = toml::Table::new();
         table.insert("method".into(), parts.next().unwrap_or_default().into());
         for part in parts {
@@ -155,7 +176,7 @@ fn methods(given: &[String]) -> anyhow::Result<Vec<(String, BalanceConfig)>> {
         let config = toml::Value::Table(table)
             .try_into()
             .map_err(|error| wrong_input(format!("--methods {text}: {}", error.to_string().trim())))?;
-        methods.push((text.clone(), config));
+        methods.push((text.to_owned(), config));
     }
     let mut names: Vec<&String> = methods.iter().map(|(name, _)| name).collect();
     names.sort();
@@ -164,6 +185,25 @@ fn methods(given: &[String]) -> anyhow::Result<Vec<(String, BalanceConfig)>> {
         None if methods.is_empty() => Err(wrong_input("--methods names no method")),
         None => Ok(methods),
     }
+}
+
+/// Splits where no bracket and no quotation mark is open.
+fn split(text: &str, at: char) -> Vec<&str> {
+    let (mut parts, mut start, mut depth, mut quoted) = (Vec::new(), 0, 0i32, false);
+    for (place, c) in text.char_indices() {
+        match c {
+            '"' => quoted = !quoted,
+            '[' | '{' if !quoted => depth += 1,
+            ']' | '}' if !quoted => depth -= 1,
+            c if c == at && depth <= 0 && !quoted => {
+                parts.push(&text[start..place]);
+                start = place + c.len_utf8();
+            }
+            _ => {}
+        }
+    }
+    parts.push(&text[start..]);
+    parts
 }
 
 /// What an earlier part of the run has done. A line that was cut off goes, and is trained again.
@@ -175,58 +215,98 @@ fn read(run: &RunDir) -> anyhow::Result<Vec<Training>> {
     Ok(lines.iter().filter_map(|line| serde_json::from_str(line).ok()).collect())
 }
 
+fn append(run: &RunDir, training: &Training) -> anyhow::Result<()> {
+    let path = run.join(LINES);
+    let write = || -> std::io::Result<()> {
+        let mut file = OpenOptions::new().create(true).append(true).open(&path)?;
+        writeln!(file, "{}", serde_json::to_string(training)?)?;
+        file.sync_all()
+    };
+    write().with_context(|| format!("cannot write {}", path.display()))
+}
+
+fn checkpoints(run: &RunDir, name: &str, seed: u64) -> PathBuf {
+    let plain: String = name.chars().map(|c| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' }).collect();
+    run.join("checkpoints").join(format!("{plain}-{seed}"))
+}
+
+/// Removes the checkpoints of a training whose result is safe; one that is half removed is not taken for a checkpoint.
+fn discard(checkpoints: &Path) -> anyhow::Result<()> {
+    if !checkpoints.exists() {
+        return Ok(());
+    }
+    let beside = checkpoints.with_extension("discarded");
+    let remove = || -> std::io::Result<()> {
+        if beside.exists() {
+            fs::remove_dir_all(&beside)?;
+        }
+        fs::rename(checkpoints, &beside)?;
+        fs::remove_dir_all(&beside)
+    };
+    remove().with_context(|| format!("cannot remove {}", checkpoints.display()))
+}
+
 fn train(
     job: &Job,
-    run: &RunDir,
+    checkpoints: &Path,
     name: &str,
     seed: u64,
     rows: &Rows,
     label: &str,
     show: Show,
 ) -> anyhow::Result<Training> {
-    let plain: String = name.chars().map(|c| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' }).collect();
-    let checkpoints = run.join("checkpoints").join(format!("{plain}-{seed}"));
     let mut pace = Pace::default();
-    let (model, (outcome, _)) =
-        measure::train_watched(job, job.variant(), &job.weights(), (&checkpoints, None), label, show, &mut pace)
-            .with_context(|| name.to_owned())?;
-    fs::remove_dir_all(&checkpoints).with_context(|| format!("cannot remove {}", checkpoints.display()))?;
+    let weights = job.weights();
+    let trained = measure::train_watched(job, job.variant(), &weights, (checkpoints, None), label, show, &mut pace);
+    let mut training = Training {
+        method: name.into(),
+        seed,
+        metrics: BTreeMap::new(),
+        hypervolume: None,
+        seconds_per_step: pace.median(),
+        steps: 0,
+        error: None,
+    };
+    let model = match trained {
+        Ok((model, (outcome, _))) => {
+            training.steps = outcome.steps;
+            model
+        }
+        // It would come to the same end again; the others need not wait for it.
+        Err(error) if matches!(error.downcast_ref(), Some(TrainError::NotFinite { .. })) => {
+            eprintln!("{label}: {error}");
+            training.error = Some(error.to_string());
+            return Ok(training);
+        }
+        Err(error) => return Err(error.context(name.to_owned())),
+    };
     let known = model.embed(&job.corpus.tokens, None)?;
     let predictions = predict(&model, &job.corpus, &known, rows)?;
-    let mut metrics = BTreeMap::new();
     let mut skills = Vec::new();
-    for (k, objective) in job.objectives.iter().enumerate() {
-        let values = value_metrics(objective, &predictions[k], &rows.labels[k], &rows.users);
-        let Some(value) = values.get(primary_metric(objective)) else { continue };
-        metrics.insert(objective.name.clone(), *value);
-        skills.push(skill(objective, *value, &rows.labels[k]));
+    for (k, objective) in job.objectives.iter().enumerate().filter(|(k, _)| weights[*k] > 0.0) {
+        let (predicted, labels) = (&predictions[k], &rows.labels[k]);
+        let values = value_metrics(objective, predicted, labels, &rows.users);
+        if let Some(value) = values.get(primary_metric(objective)) {
+            training.metrics.insert(objective.name.clone(), *value);
+        }
+        skills.extend(skill(objective, predicted, labels, &rows.users));
     }
     let reference = vec![0.0; skills.len()];
-    let hypervolume = hypervolume(&[skills], &reference, &vec![true; reference.len()])?;
-    let seconds_per_step = pace.median();
-    Ok(Training { method: name.into(), seed, metrics, hypervolume, seconds_per_step, steps: outcome.steps })
-}
-
-/// How much better than knowing nothing, 1 being perfect: `2 AUC - 1`, or R² (of logarithms, for times).
-fn skill(objective: &Objective, value: f64, labels: &[f32]) -> f64 {
-    let of = |label: f32| f64::from(if objective.kind == Kind::LogRegression { label.max(0.0).ln_1p() } else { label });
-    if objective.kind.is_binary() {
-        return 2.0 * value - 1.0;
-    }
-    let seen: Vec<f64> = labels.iter().filter(|label| label.is_finite()).map(|label| of(*label)).collect();
-    let mean = seen.iter().sum::<f64>() / seen.len() as f64;
-    let variance = seen.iter().map(|label| (label - mean).powi(2)).sum::<f64>() / seen.len() as f64;
-    1.0 - value * value / variance
+    training.hypervolume = Some(hypervolume(&[skills], &reference, &vec![true; reference.len()])?);
+    Ok(training)
 }
 
 /// One row for each method, the best hypervolume first.
 fn table(job: &Job, methods: &[(String, BalanceConfig)], done: &[Training]) -> Table {
-    let metrics = job.objectives.iter().map(|objective| format!("{} {}", objective.name, primary_metric(objective)));
+    let weights = job.weights();
+    let trained: Vec<_> =
+        job.objectives.iter().zip(&weights).filter(|(_, weight)| **weight > 0.0).map(|(one, _)| one).collect();
+    let metrics = trained.iter().map(|objective| format!("{} {}", objective.name, primary_metric(objective)));
     let columns = ["method".to_owned()].into_iter().chain(metrics);
     let columns = columns.chain(["hypervolume".to_owned(), "ms/step".to_owned(), "of weighted-sum".to_owned()]);
     let pace = |name: &str| {
         let of: Vec<f64> =
-            done.iter().filter(|training| training.method == name).map(|training| training.seconds_per_step).collect();
+            done.iter().filter(|training| training.method == name).filter_map(|one| one.seconds_per_step).collect();
         spread(&of).map(|(mean, _)| mean * 1e3)
     };
     let plain = pace("weighted-sum").or_else(|| pace("sum"));
@@ -239,9 +319,9 @@ fn table(job: &Job, methods: &[(String, BalanceConfig)], done: &[Training]) -> T
         let cell = |value: Option<(f64, f64)>, digits: usize| {
             value.map_or(Cell::Empty, |(mean, deviation)| Cell::from(format!("{mean:.digits$} ± {deviation:.digits$}")))
         };
-        let volume = column(&|training| Some(training.hypervolume));
+        let volume = column(&|training| training.hypervolume);
         let mut cells = vec![Cell::from(name.as_str())];
-        for objective in job.objectives.iter() {
+        for objective in &trained {
             cells.push(cell(column(&|training| training.metrics.get(&objective.name).copied()), 4));
         }
         cells.push(cell(volume, 4));
@@ -253,9 +333,19 @@ fn table(job: &Job, methods: &[(String, BalanceConfig)], done: &[Training]) -> T
         lines.push((volume.map_or(f64::NEG_INFINITY, |(mean, _)| mean), cells));
     }
     lines.sort_by(|a, b| b.0.total_cmp(&a.0));
+    let failed: Vec<String> = done
+        .iter()
+        .filter(|training| training.error.is_some())
+        .map(|training| format!("{} (seed {})", training.method, training.seed))
+        .collect();
+    let failed = if failed.is_empty() { String::new() } else { format!(" Came to no end: {}.", failed.join(", ")) };
     let note = "Means and standard deviations over the seeds, test part. Hypervolume: the product of the skills (2 AUC - 1, or R²; 0 where \
                 one is negative), which is the volume between the model and a prediction that knows nothing.";
-    lines.into_iter().fold(Table::new("Balancing methods", columns).note(note), |table, (_, cells)| table.row(cells))
+    lines
+        .into_iter()
+        .fold(Table::new("Balancing methods", columns).note(format!("{note}{failed}")), |table, (_, cells)| {
+            table.row(cells)
+        })
 }
 
 /// Mean and standard deviation.
@@ -289,10 +379,10 @@ impl Observer for Pace {
 }
 
 impl Pace {
-    fn median(&self) -> f64 {
+    fn median(&self) -> Option<f64> {
         let mut steps = self.steps.clone();
         steps.sort_by(f64::total_cmp);
-        steps.get(steps.len() / 2).copied().unwrap_or(f64::NAN)
+        steps.get(steps.len() / 2).copied()
     }
 }
 
@@ -300,30 +390,24 @@ impl Pace {
 mod tests {
     use super::*;
 
-    fn named(given: &[&str]) -> anyhow::Result<Vec<(String, BalanceConfig)>> {
-        methods(&given.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>())
-    }
-
     #[test]
     fn methods_are_named_with_their_settings() {
-        let all = named(&["all", "cagrad:c=0.2", "mgda:normalize=none:gradients=full:refresh=5"]).unwrap();
-        assert_eq!(all.len(), Method::ALL.len() + 1);
+        let all = methods(Some("all,cagrad:c=0.2,constant:weights=[1,2],mgda:normalize=none:gradients=full:refresh=5"))
+            .unwrap();
+        assert_eq!(all.len(), Method::ALL.len() + 2);
+        assert_eq!(all[all.len() - 2].0, "constant:weights=[1,2]");
         let (name, config) = all.last().unwrap();
         assert_eq!(name, "mgda:normalize=none:gradients=full:refresh=5");
         assert_eq!((config.method, config.refresh), (Method::Mgda, 5));
-        let refused = |text: &str| named(&[text]).unwrap_err().to_string();
+        let controlled = methods(Some("upgrad:control={kind=\"anneal\",to={click=2,dwell=1}}")).unwrap();
+        assert!(controlled[0].1.control.is_some());
+        assert_eq!(methods(None).unwrap().len(), Method::ALL.len() - 1);
+        let refused = |text: &str| methods(Some(text)).unwrap_err().to_string();
         assert!(refused("cagrad:0.2").contains("KEY=VALUE"));
         assert!(refused("cagrad:alpha=1").contains("no parameter alpha"));
         assert!(refused("pcgrid").contains("pcgrid"));
-        assert!(named(&["mgda", "mgda"]).unwrap_err().to_string().contains("twice"));
-    }
-
-    #[test]
-    fn skills_are_relative_to_knowing_nothing() {
-        let labels = [1.0, 3.0, f32::NAN];
-        assert_eq!(skill(&Objective::new("rating", Kind::Regression, "rating"), 1.0, &labels), 0.0);
-        assert_eq!(skill(&Objective::new("rating", Kind::Regression, "rating"), 0.0, &labels), 1.0);
-        assert_eq!(skill(&Objective::new("click", Kind::Binary, "click"), 0.75, &labels), 0.5);
+        assert!(refused("mgda,mgda").contains("twice"));
+        assert!(refused(",").contains("no method"));
     }
 
     #[test]

@@ -23,7 +23,7 @@ pub(super) fn run(args: &cli::Evaluate) -> anyhow::Result<()> {
     bench.untrained(&job.new_model(job.variant())?)?;
     let mut model = job.saved_model(&run)?;
     if !args.weights.is_empty() {
-        model.prefer(&job.asked_weights(&args.weights)?)?;
+        job.ask(&mut model, &job.asked_weights(&args.weights)?)?;
     }
     let known = model.embed(&job.corpus.tokens, None)?;
     bench.model("model", &model, &known)?;

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use anyhow::Context;
 use paretune_train::GradientCut;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
     cli,
@@ -21,7 +22,7 @@ const EXAMPLES: usize = 4;
 
 pub(super) fn run(args: &cli::Finetune) -> anyhow::Result<()> {
     let started = Instant::now();
-    let (run, config) = open(&args.job, &args.output)?;
+    let (run, config, Nothing {}) = open(&args.job, &args.output, "finetune", &Nothing {})?;
     train(args, &run, config, started).inspect_err(|error| take_back(&run, error))
 }
 
@@ -135,27 +136,64 @@ fn first_user(job: &Job) -> &str {
     job.corpus.dataset.users.ids.first().map_or("ID", String::as_str)
 }
 
-/// A new run with its resolved configuration, or the one to go on with and what it was started with.
-pub(super) fn open(job: &cli::Job, output: &cli::Output) -> anyhow::Result<(RunDir, RunConfig)> {
-    if output.resume {
-        let run = RunDir::open(output, "")?;
-        // A run that was cut off before it had written its configuration begins with the one that is given again.
-        if run.join("config.toml").is_file() {
-            if *job != cli::Job::default() {
-                eprintln!(
-                    "note: a resumed run keeps the configuration that it was started with; other settings are not looked at"
-                );
-            }
-            return Ok((run.clone(), stored_config(&run)?));
-        }
+/// Which command made a run, with what arguments of its own.
+#[derive(Debug, Serialize, Deserialize)]
+struct Stored<T> {
+    command: String,
+    #[serde(flatten)]
+    own: T,
+}
+
+/// Of a command without arguments of its own.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct Nothing {}
+
+/// File of the run that holds it.
+const COMMAND: &str = "command.toml";
+
+/// A new run with its resolved configuration, or the one to go on with and what it was started with; and the arguments that are the
+/// command's own.
+pub(super) fn open<T>(
+    job: &cli::Job,
+    output: &cli::Output,
+    command: &str,
+    own: &T,
+) -> anyhow::Result<(RunDir, RunConfig, T)>
+where
+    T: Clone + Default + PartialEq + Serialize + DeserializeOwned,
+{
+    let begin = |run: &RunDir| -> anyhow::Result<RunConfig> {
         let config = RunConfig::resolve(job)?;
+        let stored = Stored { command: command.to_owned(), own: own.clone() };
+        run.write(COMMAND, toml::to_string(&stored)?)?;
         run.write("config.toml", toml::to_string(&config).context("cannot write the configuration")?)?;
-        return Ok((run, config));
+        Ok(config)
+    };
+    if !output.resume {
+        // What is wrong with the settings shows before there is a folder.
+        let config = RunConfig::resolve(job)?;
+        let run = RunDir::open(output, &config.data.dataset)?;
+        return Ok((run.clone(), begin(&run)?, own.clone()));
     }
-    let config = RunConfig::resolve(job)?;
-    let run = RunDir::open(output, &config.data.dataset)?;
-    run.write("config.toml", toml::to_string(&config).context("cannot write the configuration")?)?;
-    Ok((run, config))
+    let run = RunDir::open(output, "")?;
+    // A run that was cut off before it had written its configuration begins with the one that is given again.
+    if !run.join("config.toml").is_file() {
+        return Ok((run.clone(), begin(&run)?, own.clone()));
+    }
+    let path = run.join(COMMAND);
+    let text = std::fs::read_to_string(&path).map_err(|error| wrong_input(format!("{}: {error}", path.display())))?;
+    let stored: Stored<toml::Table> = config::parse(&text, &path)?;
+    if stored.command != command {
+        let (path, made) = (run.path().display(), stored.command);
+        return Err(wrong_input(format!("{path} was made by `{made}`: go on with it by `{made} --resume`")));
+    }
+    let stored: Stored<T> = config::parse(&text, &path)?;
+    if *job != cli::Job::default() || (*own != T::default() && *own != stored.own) {
+        eprintln!(
+            "note: a resumed run keeps the configuration that it was started with; other settings are not looked at"
+        );
+    }
+    Ok((run.clone(), stored_config(&run)?, stored.own))
 }
 
 /// The configuration a run was started with.

@@ -14,7 +14,7 @@ use crate::{
     config::RunConfig,
     failure::wrong_input,
     job::{Job, Variant},
-    measure::{Bench, train},
+    measure::{self, Bench, train},
     page,
     progress::{Show, seconds},
     run_dir::RunDir,
@@ -23,6 +23,8 @@ use crate::{
 use super::finetune::{open, take_back};
 use forms::{Form, Summary};
 
+/// Number of balances unless another is asked for.
+const POINTS: usize = 7;
 /// Metrics of the lists that each balance serves.
 const SERVED: [&str; 4] = ["ndcg", "diversity", "coverage", "provider_gini"];
 
@@ -41,11 +43,17 @@ struct FrontFile<'a> {
 
 pub(super) fn run(args: &cli::Front) -> anyhow::Result<()> {
     let started = Instant::now();
-    let (run, config) = open(&args.job, &args.output)?;
-    measure(args, &run, config, started).inspect_err(|error| take_back(&run, error))
+    let (run, config, own) = open(&args.job, &args.output, "front", &args.own)?;
+    measure(args, &own, &run, config, started).inspect_err(|error| take_back(&run, error))
 }
 
-fn measure(args: &cli::Front, run: &RunDir, config: RunConfig, started: Instant) -> anyhow::Result<()> {
+fn measure(
+    args: &cli::Front,
+    own: &cli::Balances,
+    run: &RunDir,
+    config: RunConfig,
+    started: Instant,
+) -> anyhow::Result<()> {
     let show = if args.output.json { Show::Json } else { Show::People };
     let job = Job::prepare(config, run)?;
     run.write("config.toml", toml::to_string(&job.config)?)?;
@@ -64,24 +72,29 @@ fn measure(args: &cli::Front, run: &RunDir, config: RunConfig, started: Instant)
     let lists = Table::new("Served by its own weights", ["balance".to_owned()].into_iter().chain(shown.clone()))
         .note("The whole catalogue ranked by each balance's weights for the users of the test part.");
     let mut points = Points { job: &job, run, show, shown, bench, lists, measured: 0 };
-    let wanted = match args.compare {
+    let wanted = match own.compare {
         true => vec![Conditioning::None, Conditioning::Film, Conditioning::Hypernetwork],
         false => vec![job.config.model.conditioning],
     };
-    let balances = balances(job.objectives.len(), args.points);
+    let balances = balances(job.objectives.len(), own.points.unwrap_or(POINTS));
+    for conditioning in wanted.iter().copied().filter(|form| !form.is_none()) {
+        // What cannot be trained shows before anything is.
+        let model = job.new_model(job.conditioned(conditioning, own.conditioned_epochs))?;
+        measure::check(&job, &model, &job.config.balance)?;
+    }
     let mut all = Vec::new();
     for conditioning in wanted {
-        let prefix = if args.compare { format!("{}: ", forms::name(conditioning)) } else { String::new() };
+        let prefix = if own.compare { format!("{}: ", forms::name(conditioning)) } else { String::new() };
         all.push(match conditioning {
             Conditioning::None => points.separate(&balances, &prefix)?,
-            one => points.together(one, args.conditioned_epochs, &balances, &prefix, !args.compare)?,
+            one => points.together(one, own.conditioned_epochs, &balances, &prefix, !own.compare)?,
         });
     }
     let Points { bench, lists, .. } = points;
     let Some(section) = bench.front()? else {
         return Err(wrong_input("the test part holds labels of fewer than two objectives: there is no front to draw"));
     };
-    let summaries = if args.compare { forms::compare(&section, &all)? } else { Vec::new() };
+    let summaries = if own.compare { forms::compare(&section, &all)? } else { Vec::new() };
 
     let mut report = page::opening(
         &format!("Pareto front on {}", job.corpus.dataset.name),
@@ -158,8 +171,7 @@ impl Points<'_> {
         keep: bool,
     ) -> anyhow::Result<Form> {
         let first = self.measured;
-        let own = self.job.variant();
-        let variant = Variant { conditioning, epochs: epochs.unwrap_or(own.epochs), ..own };
+        let variant = self.job.conditioned(conditioning, epochs);
         let name = conditioning.name();
         let (mut model, seconds) = self.train(variant, &vec![1.0; self.job.objectives.len()], name, name)?;
         if keep {
@@ -181,8 +193,10 @@ impl Points<'_> {
     ) -> anyhow::Result<(Recommender, f64)> {
         let folder = self.run.join("checkpoints").join(folder);
         let started = Instant::now();
-        let (model, _) = train(self.job, variant, weights, &folder, label, None, self.show)?;
-        Ok((model, forms::record(&folder, started.elapsed().as_secs_f64())?))
+        let (model, (outcome, progress)) = train(self.job, variant, weights, &folder, label, None, self.show)?;
+        // A training that was finished before costs no more for being looked at again.
+        let took = if outcome.steps > progress.first_step { started.elapsed().as_secs_f64() } else { 0.0 };
+        Ok((model, forms::record(&folder, took)?))
     }
 
     fn measure(&mut self, label: &str, weights: &[f64], model: &Recommender) -> anyhow::Result<()> {

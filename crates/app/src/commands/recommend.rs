@@ -27,7 +27,7 @@ pub(super) fn run(args: &cli::Recommend) -> anyhow::Result<()> {
     let weights = job.asked_weights(&args.weights)?;
     let mut model = job.saved_model(&run)?;
     if model.preference().is_some() && !args.weights.is_empty() {
-        model.prefer(&weights)?;
+        job.ask(&mut model, &weights)?;
     }
     let corpus = &job.corpus;
 

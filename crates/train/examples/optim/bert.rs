@@ -104,7 +104,7 @@ pub(crate) fn run(options: &Options) -> Fallible<()> {
     let corpus = corpus(&tokenizer)?;
     if !options.json {
         let (width, layers) = (first.hidden_size(), first.config().num_hidden_layers);
-        println!("bert: {layers} layers, {width} wide");
+        println!("shop: text encoder of {layers} layers, {width} wide");
     }
     for k in SIZES {
         let objectives = objectives(k)?;
@@ -133,7 +133,7 @@ pub(crate) fn run(options: &Options) -> Fallible<()> {
             lane.optimizer.step_clipped(&step.gradients, 1e-4, 1.0)?;
             Ok(())
         })?;
-        tell(options, "bert", k, &forms, &times);
+        tell(options, "shop", k, &forms, &times);
     }
     Ok(())
 }

@@ -15,6 +15,9 @@ const ROWS: u32 = 20_000;
 const WIDTH: usize = 32;
 const WIDTHS: [usize; 4] = [FIELDS * WIDTH, 256, 128, 64];
 
+/// As the peer's: no memory, no decay.
+const PLAIN: SgdConfig = SgdConfig { momentum: 0.0, nesterov: false };
+
 struct Mlp {
     table: Embedding,
     layers: Vec<Linear>,
@@ -73,8 +76,11 @@ pub(crate) fn run(options: &Options) -> Fallible<()> {
         let mut parts = Vec::new();
         for form in &forms {
             let mlp = Mlp::new(&objectives)?;
-            let sgd =
-                Sgd::new(SgdConfig::default(), &Groups::default(), [mlp.below.clone(), mlp.heads.clone()].concat())?;
+            let sgd = Sgd::new(
+                PLAIN,
+                &Groups { weight_decay: 0.0, ..Groups::default() },
+                [mlp.below.clone(), mlp.heads.clone()].concat(),
+            )?;
             parts.push((mlp, Balancer::new(&form.config, &objectives, &vec![1.0; k])?, sgd));
         }
         let times = take_turns(forms.len(), options.steps * 4, |form, _| {

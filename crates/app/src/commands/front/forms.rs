@@ -2,11 +2,12 @@
 
 use std::{fs, ops::Range, path::Path};
 
-use anyhow::Context;
 use paretune_eval::hypervolume;
 use paretune_eval::report::{Cell, FrontSection, Table};
 use paretune_objectives::Conditioning;
 use serde::Serialize;
+
+use crate::run_dir::write_atomically;
 
 /// What was trained to get a set of points.
 #[derive(Debug)]
@@ -27,8 +28,8 @@ pub(super) struct Summary {
     training_seconds: f64,
     /// From the reference that all forms share.
     hypervolume: f64,
-    /// Of the separate models' hypervolume.
-    share: f64,
+    /// Of the separate models' hypervolume, if they have any.
+    share: Option<f64>,
     points: usize,
     /// Points that no point of any form beats in every respect.
     on_joint_front: usize,
@@ -55,7 +56,7 @@ pub(super) fn compare(section: &FrontSection, forms: &[Form]) -> anyhow::Result<
             trainings: form.trainings,
             training_seconds: form.seconds,
             hypervolume: volume,
-            share: volume / first,
+            share: (first > 0.0).then(|| volume / first),
             points: points.len(),
             on_joint_front: points.iter().filter(|point| point.on_front).count(),
         });
@@ -75,7 +76,7 @@ pub(super) fn table(summaries: &[Summary]) -> Table {
             Cell::count(row.trainings),
             Cell::number(row.training_seconds, 1),
             Cell::number(row.hypervolume, 6),
-            Cell::number(row.share, 3),
+            row.share.map_or(Cell::Empty, |share| Cell::number(share, 3)),
             Cell::count(row.points),
             Cell::count(row.on_joint_front),
         ])
@@ -88,7 +89,7 @@ pub(super) fn record(folder: &Path, seconds: f64) -> anyhow::Result<f64> {
     let path = folder.join("seconds.txt");
     let before = fs::read_to_string(&path).ok().and_then(|text| text.trim().parse::<f64>().ok()).unwrap_or(0.0);
     let total = before + seconds;
-    fs::write(&path, total.to_string()).with_context(|| format!("cannot write {}", path.display()))?;
+    write_atomically(&path, total.to_string().as_bytes())?;
     Ok(total)
 }
 
@@ -107,8 +108,8 @@ mod tests {
         let forms = [form(Conditioning::None, 0..2), form(Conditioning::Film, 2..4)];
         let summaries = compare(&section, &forms).unwrap();
         // Two boxes of 3 × 1 that share 1 × 1; and one of 2 × 2.
-        assert_eq!((summaries[0].hypervolume, summaries[0].share, summaries[0].on_joint_front), (5.0, 1.0, 2));
-        assert_eq!((summaries[1].hypervolume, summaries[1].share, summaries[1].on_joint_front), (4.0, 0.8, 1));
+        assert_eq!((summaries[0].hypervolume, summaries[0].share, summaries[0].on_joint_front), (5.0, Some(1.0), 2));
+        assert_eq!((summaries[1].hypervolume, summaries[1].share, summaries[1].on_joint_front), (4.0, Some(0.8), 1));
         let table = table(&summaries).to_string();
         assert!(table.contains("separate") && table.contains("film") && table.contains("0.800"), "{table}");
     }
