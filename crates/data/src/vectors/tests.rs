@@ -92,7 +92,7 @@ fn npy_is_as_numpy_writes_it() {
     make(&target, "", &chunks);
     assert_eq!(names(target.parent().unwrap()), ["v.npy", "v.npy.ids.jsonl"]);
     let bytes = fs::read(&target).unwrap();
-    // numpy.save of numpy 2.3.5: np.zeros((5, 3), dtype="<f4").
+    // numpy.save of numpy 2.4.6: np.zeros((5, 3), dtype="<f4").
     let mut head = b"\x93NUMPY\x01\x00\x76\x00{'descr': '<f4', 'fortran_order': False, 'shape': (5, 3), }".to_vec();
     head.resize(127, b' ');
     head.push(b'\n');
