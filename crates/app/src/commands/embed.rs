@@ -1,6 +1,6 @@
 //! `embed`: texts to vectors, part by part.
 
-use std::{borrow::Cow, cell::Cell, fs, str::FromStr, time::Instant};
+use std::{cell::Cell, fs, str::FromStr, time::Instant};
 
 use paretune_data::{TextChunk, TextTable, VectorFormat, VectorParts};
 use paretune_encoder::{Embedder, Encoder, LoadOptions, Trainable, scale_to_unit_length};
@@ -122,14 +122,14 @@ impl Wording {
         }
     }
 
-    fn text(&self, values: &[Option<Cow<'_, str>>]) -> String {
+    fn text(&self, values: &[Option<&str>]) -> String {
         match self {
-            Self::Column(_) => values.first().and_then(Option::as_deref).unwrap_or_default().to_owned(),
+            Self::Column(_) => values.first().copied().flatten().unwrap_or_default().to_owned(),
             Self::Template(template) => {
                 let fields = template.fields();
                 template.render(|field| {
                     let place = fields.iter().position(|known| *known == field)?;
-                    values.get(place)?.as_deref()
+                    *values.get(place)?
                 })
             }
         }

@@ -35,7 +35,7 @@ const CHUNK_BYTES: usize = 1 << 22;
 /// let table = TextTable::open(&path, &["name", "maker"], Some("sku"))?;
 /// assert_eq!(table.count(&mut |_bytes| ())?, 2);
 /// let two = NonZeroUsize::MIN.saturating_add(1);
-/// table.chunks(two, &|fields| fields.iter().flatten().cloned().collect::<Vec<_>>().join(" by "), &mut |chunk| {
+/// table.chunks(two, &|fields| fields.iter().flatten().copied().collect::<Vec<_>>().join(" by "), &mut |chunk| {
 ///     assert_eq!((chunk.texts, chunk.ids), (vec!["Tea pot by Ann".into(), "Mug".into()], vec!["7".into(), "8".into()]));
 ///     Ok::<(), DataError>(())
 /// })?;
@@ -139,14 +139,14 @@ impl TextTable {
     pub fn chunks<E: From<DataError>>(
         &self,
         rows: NonZeroUsize,
-        text: &dyn Fn(&[Option<Cow<'_, str>>]) -> String,
+        text: &dyn Fn(&[Option<&str>]) -> String,
         each: &mut dyn FnMut(TextChunk) -> Result<(), E>,
     ) -> Result<(), E> {
         let (mut chunk, mut bytes) = (TextChunk::default(), 0);
         let mut stopped = None;
         let scanned = self.scan(&mut |_| (), &mut |row| {
             let row = self.row(&row)?;
-            let text = text(&row.fields);
+            let text = text(&row.fields.iter().map(Option::as_deref).collect::<Vec<_>>());
             bytes += text.len() + row.id.as_ref().map_or(0, |id| id.len());
             chunk.texts.push(text);
             chunk.ids.extend(row.id.map(Cow::into_owned));

@@ -10,8 +10,8 @@ fn at_most(rows: usize) -> NonZeroUsize {
     NonZeroUsize::new(rows).unwrap()
 }
 
-fn joined(fields: &[Option<Cow<'_, str>>]) -> String {
-    fields.iter().map(|field| field.as_deref().unwrap_or("-")).collect::<Vec<_>>().join("|")
+fn joined(fields: &[Option<&str>]) -> String {
+    fields.iter().map(|field| field.unwrap_or("-")).collect::<Vec<_>>().join("|")
 }
 
 fn written(name: &str, content: impl AsRef<[u8]>) -> (tempfile::TempDir, PathBuf) {
