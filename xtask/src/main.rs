@@ -45,6 +45,9 @@ enum Chore {
     /// Make the small built-in text encoder from a larger one.
     #[command(disable_help_flag = true)]
     Distill(Rest),
+    /// Turn texts into vectors: a file of any size to safetensors, Parquet or npy.
+    #[command(disable_help_flag = true)]
+    Embed(Rest),
     /// Print a completion script for a shell.
     #[command(disable_help_flag = true)]
     Completions(Rest),
@@ -73,6 +76,7 @@ fn main() -> ExitCode {
         Chore::Compare(rest) => process::paretune("compare", rest.args),
         Chore::Simulate(rest) => process::paretune("simulate", rest.args),
         Chore::Distill(rest) => process::paretune("distill", rest.args),
+        Chore::Embed(rest) => process::paretune("embed", rest.args),
         Chore::Completions(rest) => process::paretune("completions", rest.args),
         Chore::Test => test::run().map(|()| 0),
         Chore::Fixtures(args) => fixtures::run(&args).map(|()| 0),

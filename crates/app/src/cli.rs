@@ -1,6 +1,6 @@
 //! The command line.
 
-use std::path::PathBuf;
+use std::{num::NonZeroUsize, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueHint};
 use serde::{Deserialize, Serialize};
@@ -37,6 +37,8 @@ pub(crate) enum Command {
     Simulate(Simulate),
     /// Make the small built-in text encoder from a larger sentence encoder.
     Distill(Distill),
+    /// Turn texts into vectors: a file of any size to safetensors, Parquet or npy.
+    Embed(Embed),
     /// Print a completion script for a shell.
     Completions {
         /// Which shell.
@@ -295,6 +297,52 @@ pub(crate) struct Distill {
     /// Seed.
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,
+}
+
+/// Turn texts into vectors. A run that was cut off goes on where it stopped when the same command is given again, to the same bytes.
+#[derive(Debug, Args)]
+pub(crate) struct Embed {
+    /// Text encoder: `builtin`, a model directory (such as a run's `model/`), or a Hub model such as
+    /// `sentence-transformers/all-MiniLM-L6-v2[@revision]`.
+    #[arg(long, value_name = "SOURCE", default_value = crate::embedded::MODEL)]
+    pub(crate) model: String,
+    /// The texts: `.txt` with one a line, or a table, `.csv`, `.tsv`, `.jsonl` or `.parquet`. An empty text has a vector like any other,
+    /// so that rows stay beside rows.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) input: PathBuf,
+    /// Where the vectors go: `.safetensors`, `.parquet` or `.npy`. It is replaced if it exists, once the new one is whole.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) output: PathBuf,
+    /// Column of the table that holds the text; `title` by default.
+    #[arg(long, value_name = "NAME", conflicts_with = "template")]
+    pub(crate) column: Option<String>,
+    /// Text of several columns, for example `{title}. {description}`.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) template: Option<String>,
+    /// Column of the table that names the rows: a column of the Parquet file, or FILE.ids.jsonl beside the others.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) id_column: Option<String>,
+    /// How matrices are multiplied: `f32`, or `bf16` or `int8`, faster where the processor has them.
+    #[arg(long, value_name = "KIND", default_value_t)]
+    pub(crate) arithmetic: paretune_encoder::Arithmetic,
+    /// Tokens at which a text is cut; the model's own limit by default.
+    #[arg(long, value_name = "N")]
+    pub(crate) max_length: Option<usize>,
+    /// Scale every vector to length 1.
+    #[arg(long)]
+    pub(crate) normalize: bool,
+    /// Tokens that go through the model at once.
+    #[arg(long, value_name = "N", default_value = "8192")]
+    pub(crate) batch_tokens: NonZeroUsize,
+    /// Texts of a part: what is in memory, and what a kill can cost.
+    #[arg(long, value_name = "N", default_value = "4096")]
+    pub(crate) part_texts: NonZeroUsize,
+    /// Print one JSON object for each event instead of a bar.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Never touch the network: model files come from the cache.
+    #[arg(long)]
+    pub(crate) offline: bool,
 }
 
 fn weight(text: &str) -> Result<(String, f64), String> {

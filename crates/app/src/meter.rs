@@ -18,7 +18,9 @@ pub(crate) struct Meter {
     what: String,
     bar: ProgressBar,
     terminal: bool,
-    started: Instant,
+    started: Cell<Instant>,
+    /// What was done before the clock started.
+    before: Cell<u64>,
     last: Cell<Instant>,
     total: Cell<u64>,
 }
@@ -35,7 +37,36 @@ impl Meter {
         }
         bar.set_message(what.to_owned());
         let now = Instant::now();
-        Self { what: what.into(), bar, terminal, started: now, last: Cell::new(now), total: Cell::new(total) }
+        Self {
+            what: what.into(),
+            bar,
+            terminal,
+            started: Cell::new(now),
+            before: Cell::new(0),
+            last: Cell::new(now),
+            total: Cell::new(total),
+        }
+    }
+
+    /// Measures the pace and shows nothing.
+    pub(crate) fn hidden(total: u64) -> Self {
+        let meter = Self::new("", total);
+        meter.bar.set_draw_target(ProgressDrawTarget::hidden());
+        Self { terminal: true, ..meter }
+    }
+
+    /// So many were done before: the clock starts now, so that they count in neither rate nor time left.
+    pub(crate) fn start_at(&self, done: u64) {
+        self.before.set(done);
+        self.started.set(Instant::now());
+        self.bar.set_position(done);
+        self.bar.reset_eta();
+    }
+
+    /// How many a second since the clock started, and the seconds that are left at this rate.
+    pub(crate) fn pace(&self, done: u64) -> (f64, f64) {
+        let rate = done.saturating_sub(self.before.get()) as f64 / self.started.get().elapsed().as_secs_f64().max(1e-9);
+        (rate, self.total.get().saturating_sub(done) as f64 / rate.max(1e-9))
     }
 
     /// So many are done.
@@ -44,8 +75,8 @@ impl Meter {
         if !self.terminal && self.last.get().elapsed() >= EVERY {
             self.last.set(Instant::now());
             let total = self.total.get().max(done).max(1);
-            let left = self.started.elapsed().as_secs_f64() / done.max(1) as f64 * (total - done) as f64;
-            eprintln!("{} {done}/{total}, {} left", self.what, seconds(left));
+            let (rate, left) = self.pace(done);
+            eprintln!("{} {done}/{total}, {rate:.0}/s, {} left", self.what, seconds(left));
         }
     }
 

@@ -47,15 +47,19 @@ impl Replacement {
                 return Err(failed(&self.target)(error));
             }
         }
-        // A rename lasts only once its folder is on disk. Not every system lets a folder be opened.
-        let folder = match self.target.parent() {
-            Some(folder) if !folder.as_os_str().is_empty() => folder,
-            _ => Path::new("."),
-        };
-        if let Ok(folder) = File::open(folder) {
-            let _ = folder.sync_all();
-        }
+        sync_folder(&self.target);
         Ok(())
+    }
+}
+
+/// A rename lasts only once the folder of `target` is on disk. Not every system lets a folder be opened.
+pub(crate) fn sync_folder(target: &Path) {
+    let folder = match target.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    if let Ok(folder) = File::open(folder) {
+        let _ = folder.sync_all();
     }
 }
 

@@ -59,6 +59,41 @@ pub enum DataError {
         problem: String,
     },
 
+    /// A file's name does not say what is in it, or is to be in it.
+    #[error("the format of {} cannot be told from its name; known are {known}", path.display())]
+    UnknownFormat {
+        /// The file.
+        path: PathBuf,
+        /// How names may end.
+        known: &'static str,
+    },
+
+    /// A column of a file was asked for that has lines only.
+    #[error(
+        "{file} has lines and no column `{column}`; leave the column out, or give a table (.csv, .tsv, .jsonl, .parquet)"
+    )]
+    NoColumns {
+        /// The file.
+        file: String,
+        /// The column asked for.
+        column: String,
+    },
+
+    /// A row of a file of texts cannot be read.
+    #[error("{file}, {unit} {number}{}: {problem}", column.as_ref().map(|name| format!(", column `{name}`")).unwrap_or_default())]
+    BadRow {
+        /// The file.
+        file: String,
+        /// `line` or `row`.
+        unit: &'static str,
+        /// Its number, from 1.
+        number: u64,
+        /// The column, where it is one column's fault.
+        column: Option<String>,
+        /// What is wrong, and how to mend it.
+        problem: String,
+    },
+
     /// A column of a table in memory has another length than the table.
     #[error(
         "{table}: column `{column}` has {found} entries, the table has {expected}; give every column one entry per row"

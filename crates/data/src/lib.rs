@@ -12,6 +12,8 @@
 //!   what became of every row. `docs/datasets.md` is its manual.
 //! - **The clock.** Every event has a clock, and whatever describes the past of an event ([`Histories`], [`Behaviour`]) counts only
 //!   training events with a strictly smaller one. A [`Split`] sets it.
+//! - **Texts and vectors.** A [`TextTable`] reads the texts of a file of any size, and [`VectorParts`] writes what was computed from
+//!   them, part by part, to safetensors, Parquet or npy.
 //! - **Simulation.** [`simulator`] makes a marketplace whose truth is known.
 //!
 //! The crate knows nothing of tensors, text models, losses or the network. The same input and seed give the same output, to the byte,
@@ -64,12 +66,16 @@ mod small_log;
 mod split;
 mod store;
 mod table;
+mod vectors;
 
 pub use behaviour::{Behaviour, BehaviourConfig, BehaviourSnapshot, NewItem};
 pub use descriptor::Descriptor;
 pub use error::DataError;
 pub use history::Histories;
-pub use import::{CleaningReport, DropReason, FeedbackSummary, FileReport, ImportOptions, import};
+pub use import::{
+    CleaningReport, DropReason, FeedbackSummary, FileReport, ImportOptions, TextChunk, TextTable, import,
+};
 pub use negatives::{NegativeSampler, NegativeSampling};
 pub use split::{Part, Split, SplitStrategy};
 pub use table::{Dataset, Events, Items, UserColumn, Users};
+pub use vectors::{VectorFormat, VectorParts};

@@ -93,6 +93,21 @@ impl Encoder {
     }
 }
 
+/// Scales vectors of `width` numbers, end to end, to length 1, as the `Normalize` part of sentence-transformers does:
+/// `x / max(‖x‖, 10⁻¹²)`, so that zeros stay zeros. Numbers that do not fill a vector at the end are left as they are.
+///
+/// ```
+/// let mut vectors = [3.0, 4.0, 0.0, 0.0];
+/// paretune_encoder::scale_to_unit_length(&mut vectors, 2);
+/// assert_eq!(vectors, [0.6, 0.8, 0.0, 0.0]);
+/// ```
+pub fn scale_to_unit_length(vectors: &mut [f32], width: usize) {
+    for vector in vectors.chunks_exact_mut(width.max(1)) {
+        let length = vector.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>().sqrt();
+        vector.iter_mut().for_each(|x| *x = (f64::from(*x) / length.max(1e-12)) as f32);
+    }
+}
+
 /// Embeds batches of texts of similar length.
 fn in_batches(
     texts: &Tokenized,

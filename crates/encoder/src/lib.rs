@@ -53,7 +53,7 @@ mod tokens;
 mod weights;
 
 pub use config::BertConfig;
-pub use embedder::Embedder;
+pub use embedder::{Embedder, scale_to_unit_length};
 pub use embedding::Embedding;
 pub use encoder::Encoder;
 pub use error::EncoderError;

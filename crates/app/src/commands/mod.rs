@@ -2,6 +2,7 @@
 
 mod compare;
 mod distill;
+mod embed;
 mod evaluate;
 mod finetune;
 mod front;
@@ -24,6 +25,7 @@ pub(crate) fn run(command: Command) -> anyhow::Result<()> {
         Command::Compare(args) => compare::run(&args),
         Command::Simulate(args) => simulate::run(&args),
         Command::Distill(args) => distill::run(&args),
+        Command::Embed(args) => embed::run(&args),
         Command::Completions { shell } => {
             // In one piece: the generator itself panics when the reader leaves early.
             let mut script = Vec::new();

@@ -61,7 +61,8 @@ pub(crate) enum Header {
 }
 
 impl Format {
-    fn of_path(path: &str) -> Option<Self> {
+    /// What the end of a file's name says.
+    pub(crate) fn of_path(path: &str) -> Option<Self> {
         let (_, extension) = path.rsplit_once('.')?;
         match extension.to_ascii_lowercase().as_str() {
             "csv" => Some(Self::Csv),
@@ -140,19 +141,7 @@ impl Short for FileSpec {
 
     fn from_text(path: &str) -> Result<Self, String> {
         let format = Format::of_path(path).ok_or_else(|| no_format(path))?;
-        Ok(Self {
-            path: path.to_owned(),
-            format,
-            delimiter: None,
-            quote: format == Format::Csv,
-            header: Header::FirstLine,
-            skip: 0,
-            encoding: UTF_8,
-            repair: Vec::new(),
-            spill: None,
-            entities: false,
-            double_encoded: false,
-        })
+        Ok(Self::plain(path, format))
     }
 
     fn from_table<'de, D: Deserializer<'de>>(table: D) -> Result<Self, D::Error> {
@@ -189,6 +178,23 @@ impl Short for FileSpec {
 }
 
 impl FileSpec {
+    /// A file of which nothing but the format is known: UTF-8, its first line the header.
+    pub(crate) fn plain(path: &str, format: Format) -> Self {
+        Self {
+            path: path.to_owned(),
+            format,
+            delimiter: None,
+            quote: format == Format::Csv,
+            header: Header::FirstLine,
+            skip: 0,
+            encoding: UTF_8,
+            repair: Vec::new(),
+            spill: None,
+            entities: false,
+            double_encoded: false,
+        }
+    }
+
     /// What does not fit together.
     pub(super) fn fault(&self) -> Option<String> {
         if self.path.is_empty() {

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader, Cursor};
+use std::io::{self, BufRead, BufReader, Cursor, Read};
 use std::path::{Path, PathBuf};
 
 use encoding_rs::{Encoding, UTF_8, UTF_16BE, UTF_16LE};
@@ -11,6 +11,9 @@ use encoding_rs::{Encoding, UTF_8, UTF_16BE, UTF_16LE};
 use super::{DropReason, Fault};
 use crate::DataError;
 use crate::descriptor::FileSpec;
+
+/// Bytes of the longest line that is read; a file without line ends must not fill the memory.
+const LONGEST_LINE: u64 = 1 << 24;
 
 /// One line, decoded and repaired.
 #[derive(Debug, Clone, PartialEq)]
@@ -32,6 +35,7 @@ pub(super) struct Lines<'a> {
     bytes: u64,
     buffer: Vec<u8>,
     returned: VecDeque<Line>,
+    longest: u64,
 }
 
 impl<'a> Lines<'a> {
@@ -56,6 +60,7 @@ impl<'a> Lines<'a> {
             bytes: 0,
             buffer: Vec::new(),
             returned: VecDeque::new(),
+            longest: LONGEST_LINE,
         };
         for _ in 0..spec.skip {
             lines.next()?;
@@ -81,13 +86,19 @@ impl<'a> Lines<'a> {
             return Ok(Some(line));
         }
         self.buffer.clear();
-        let read = self.reader.read_until(b'\n', &mut self.buffer);
+        let read = (&mut self.reader).take(self.longest).read_until(b'\n', &mut self.buffer);
         let read = read.map_err(DataError::io("read", &self.path))?;
         if read == 0 {
             return Ok(None);
         }
         self.bytes += read as u64;
         self.number += 1;
+        if read as u64 == self.longest && self.buffer.last() != Some(&b'\n') {
+            self.bytes += skip_line(&mut self.reader).map_err(DataError::io("read", &self.path))?;
+            let detail = format!("the line has more than {} bytes", self.longest);
+            let fault = Some(Fault::new(DropReason::TooLong, detail));
+            return Ok(Some(Line { number: self.number, text: "…".into(), fault }));
+        }
         let mut bytes = self.buffer.as_slice();
         bytes = bytes.strip_suffix(b"\n").unwrap_or(bytes);
         bytes = bytes.strip_suffix(b"\r").unwrap_or(bytes);
@@ -105,6 +116,12 @@ impl<'a> Lines<'a> {
         }))
     }
 
+    #[cfg(test)]
+    fn at_most(mut self, bytes: u64) -> Self {
+        self.longest = bytes;
+        self
+    }
+
     fn mend(&self, text: Cow<'_, str>) -> String {
         let mut text = text.into_owned();
         for (from, to) in self.repair {
@@ -113,5 +130,48 @@ impl<'a> Lines<'a> {
             }
         }
         text
+    }
+}
+
+/// Leaves out the rest of a line; gives its bytes, the end of the line included.
+fn skip_line(reader: &mut dyn BufRead) -> io::Result<u64> {
+    let mut skipped = 0;
+    loop {
+        let bytes = match reader.fill_buf() {
+            Ok([]) => return Ok(skipped),
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        };
+        let end = bytes.iter().position(|byte| *byte == b'\n');
+        let taken = end.map_or(bytes.len(), |end| end + 1);
+        reader.consume(taken);
+        skipped += taken as u64;
+        if end.is_some() {
+            return Ok(skipped);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::descriptor::Format;
+
+    #[test]
+    fn a_line_without_end_costs_itself_only() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.csv");
+        fs::write(&path, "12345678\n123456789\n1234567\n\n123456789").unwrap();
+        let spec = FileSpec::plain("a.csv", Format::Csv);
+        let mut lines = Lines::open(&path, &spec).unwrap().at_most(9);
+        let mut read = Vec::new();
+        while let Some(line) = lines.next().unwrap() {
+            read.push((line.number, line.text, line.fault.map(|fault| fault.reason)));
+        }
+        let long = Some(DropReason::TooLong);
+        let expected = [(1, "12345678", None), (2, "…", long), (3, "1234567", None), (4, "", None), (5, "…", long)];
+        assert_eq!(read, expected.map(|(number, text, fault)| (number, text.to_owned(), fault)));
+        assert_eq!(lines.bytes(), 37);
     }
 }

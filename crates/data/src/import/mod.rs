@@ -13,12 +13,14 @@ mod rows;
 #[cfg(test)]
 mod tests;
 mod text;
+mod texts;
 mod users;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 pub use report::{CleaningReport, DropReason, FeedbackSummary, FileReport};
+pub use texts::{TextChunk, TextTable};
 
 use self::quarantine::Quarantine;
 use self::report::{check_share, summarize};

@@ -70,6 +70,8 @@ pub enum DropReason {
     OpenQuote,
     /// A number is outside the range that the descriptor allows.
     OutOfRange,
+    /// A line is longer than any text.
+    TooLong,
     /// Some bytes mean nothing in the file's encoding.
     Undecodable,
     /// The item of an event is not in the catalogue.
@@ -163,6 +165,7 @@ impl fmt::Display for DropReason {
             Self::MissingField => "missing field",
             Self::OpenQuote => "open quote",
             Self::OutOfRange => "out of range",
+            Self::TooLong => "line too long",
             Self::Undecodable => "undecodable text",
             Self::UnknownItem => "unknown item",
         })

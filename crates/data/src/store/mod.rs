@@ -22,7 +22,7 @@ use std::path::Path;
 use bytes::Bytes;
 
 pub(crate) use column::{Column, Table, guarded};
-pub(crate) use write::{Columns, encode};
+pub(crate) use write::{Columns, encode, flatten};
 
 use crate::{DataError, Dataset};
 

@@ -142,7 +142,7 @@ fn nullable(columns: Columns) -> impl Iterator<Item = (String, ArrayRef, bool)> 
 }
 
 /// Digs out what the operating system said, such as "no space left on device".
-fn flatten(error: ParquetError) -> io::Error {
+pub(crate) fn flatten(error: ParquetError) -> io::Error {
     let error = match error {
         ParquetError::External(inner) => match inner.downcast::<io::Error>() {
             Ok(error) => return *error,

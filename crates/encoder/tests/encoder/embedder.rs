@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 
 use candle_core::Device;
-use paretune_encoder::{Arithmetic, BertConfig, Encoder, EncoderError, LoadOptions, Pooling};
+use paretune_encoder::{Arithmetic, BertConfig, Encoder, EncoderError, LoadOptions, Pooling, scale_to_unit_length};
 use paretune_features::{ModelFiles, Packed, TextTokenizer, Tokenized};
 
 use super::{batch, numbers, packed, tiny_files, with_threads};
@@ -122,6 +122,22 @@ fn an_embedder_says_how_far_it_is_and_refuses_what_does_not_fit() {
         assert!(matches!(refuse(packed(&[vec![1; 33]])), EncoderError::TooLong { position: 32, limit: 32 }));
         assert!(matches!(refuse(packed(&[vec![1], vec![]])), EncoderError::InvalidTokens { .. }));
     }
+}
+
+#[test]
+fn unit_length_keeps_the_direction() {
+    let encoder = Encoder::load(&tiny_files(), &LoadOptions::default()).unwrap();
+    let vectors = encoder.embed(&Tokenized::from_sequences(sequences()), 100, None).unwrap();
+    let mut scaled = vectors.clone();
+    scale_to_unit_length(&mut scaled, 32);
+    for (vector, scaled) in vectors.chunks_exact(32).zip(scaled.chunks_exact(32)) {
+        let length = scaled.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt();
+        assert!((length - 1.0).abs() < 1e-6 && cosine(vector, scaled) > 1.0 - 1e-12, "{length}");
+    }
+    let mut extremes = [f32::MAX, f32::MAX, 0.0, 0.0, 1e-30, 0.0, 7.0];
+    scale_to_unit_length(&mut extremes, 2);
+    let half = std::f32::consts::FRAC_1_SQRT_2;
+    assert_eq!(extremes, [half, half, 0.0, 0.0, (1e-30f32 as f64 / 1e-12) as f32, 0.0, 7.0]);
 }
 
 const SUBJECTS: [&str; 8] = [
