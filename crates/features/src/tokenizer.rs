@@ -1,6 +1,7 @@
 //! Text to token ids.
 
 use rayon::prelude::*;
+use tokenizers::normalizers::{Lowercase, NormalizerWrapper, Sequence};
 use tokenizers::{Tokenizer, TruncationParams};
 
 use crate::{FeatureError, ModelFiles, Tokenized};
@@ -26,7 +27,8 @@ pub struct TextTokenizer {
 
 impl TextTokenizer {
     /// Reads the tokenizer of a model. Texts are cut at `max_length` tokens, special ones included; `None` means what
-    /// the model asks for ([`ModelFiles::max_length`]), and no limit if it asks for none.
+    /// the model asks for ([`ModelFiles::max_length`]), and no limit if it asks for none. `do_lower_case` in
+    /// `sentence_bert_config.json` is followed.
     ///
     /// # Errors
     /// [`FeatureError::Malformed`] if `tokenizer.json` cannot be read or adds no special tokens;
@@ -43,6 +45,10 @@ impl TextTokenizer {
         let direction = tokenizer.get_truncation().map(|truncation| truncation.direction).unwrap_or_default();
         tokenizer.with_padding(None);
         tokenizer.with_truncation(None).map_err(|error| malformed(error.to_string()))?;
+
+        if files.lowers_case() {
+            lower_case(&mut tokenizer).map_err(malformed)?;
+        }
 
         let special = tokenizer.encode_fast("", true).map_err(|error| malformed(error.to_string()))?.len();
         if special == 0 {
@@ -120,4 +126,21 @@ impl TextTokenizer {
     pub fn max_length(&self) -> Option<usize> {
         self.max_length
     }
+}
+
+/// Puts lower case before all other normalizing, unless it is there.
+fn lower_case(tokenizer: &mut Tokenizer) -> Result<(), String> {
+    let lowers = |normalizer: &NormalizerWrapper| matches!(normalizer, NormalizerWrapper::Lowercase(_));
+    let present = match tokenizer.get_normalizer() {
+        None => Vec::new(),
+        Some(NormalizerWrapper::Sequence(all)) => all.as_ref().to_vec(),
+        Some(one) => vec![one.clone()],
+    };
+    if !present.iter().any(lowers) {
+        let all = std::iter::once(NormalizerWrapper::Lowercase(Lowercase)).chain(present).collect();
+        tokenizer
+            .with_normalizer(Some(NormalizerWrapper::Sequence(Sequence::new(all))))
+            .map_err(|error| error.to_string())?;
+    }
+    Ok(())
 }
