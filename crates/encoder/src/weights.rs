@@ -47,7 +47,10 @@ pub(crate) fn read(
         let bytes = std::fs::read(path).map_err(|source| EncoderError::Read { path: path.clone(), source })?;
         let broken = |reason: String| EncoderError::BrokenWeights { path: path.clone(), reason };
         let file = SafeTensors::deserialize(&bytes).map_err(|error| broken(error.to_string()))?;
-        for (name, view) in file.iter() {
+        // The reader's own order is random: without another, so would be which of two errors is reported.
+        let mut views: Vec<_> = file.iter().collect();
+        views.sort_unstable_by_key(|(name, _)| *name);
+        for (name, view) in views {
             let hub_name = hub_name(name);
             if wanted(path, &hub_name, view.shape())? {
                 let values = to_f32(path, name, &view)?;
