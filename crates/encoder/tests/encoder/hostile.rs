@@ -8,6 +8,8 @@ use candle_core::{DType, Device, Tensor};
 use paretune_encoder::{EncodeOptions, EncoderError, Prompt, SentenceEncoder, SentenceOptions};
 use paretune_features::ModelFiles;
 
+use proptest::prelude::*;
+
 use super::fixtures;
 
 fn copy(from: &Path, to: &Path) {
@@ -260,4 +262,46 @@ fn prompts_that_pooling_would_leave_out_are_refused() {
     let message = model.encode_query(&["w7"]).unwrap_err().to_string();
     assert!(message.contains("1_Pooling/config.json") && message.contains("include_prompt"), "{message}");
     assert!(model.encode_with(&["w7"], &EncodeOptions { prompt: Prompt::None, ..EncodeOptions::default() }).is_ok());
+}
+
+const FILES: [&str; 8] = [
+    "config.json",
+    "tokenizer.json",
+    "modules.json",
+    "1_Pooling/config.json",
+    "2_Dense/config.json",
+    "config_sentence_transformers.json",
+    "2_Dense/model.safetensors",
+    "model.safetensors",
+];
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    /// Whatever bytes are changed or cut off: an error or vectors, never a panic.
+    #[test]
+    fn damage_anywhere_is_no_panic(
+        file in 0..FILES.len(),
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
+        cut in prop::option::weighted(0.2, any::<prop::sample::Index>()),
+    ) {
+        let (_guard, dir) = model("dense");
+        let path = dir.join(FILES[file]);
+        let mut bytes = fs::read(&path).unwrap();
+        // Most of a weights file are numbers, which mean nothing wrong whatever they are: the changes go to its head.
+        let length = bytes.len().min(2500);
+        for (place, byte) in changes {
+            bytes[place.index(length)] = byte;
+        }
+        if let Some(cut) = cut {
+            bytes.truncate(cut.index(length));
+        }
+        fs::write(&path, bytes).unwrap();
+        match load(&dir) {
+            Ok(model) => {
+                let _ = model.encode(&["w7 w8", "", "w9"]);
+            }
+            Err(error) => prop_assert!(!error.to_string().is_empty()),
+        }
+    }
 }

@@ -120,7 +120,7 @@ fn parts_have_a_folder_and_weights_of_their_own() {
     assert!(matches!(parts[1].weights(), Err(FeatureError::MissingFile { .. })));
     fs::write(dir.path().join("1_Pooling/pytorch_model.bin"), "").unwrap();
     assert!(matches!(parts[1].weights(), Err(FeatureError::UnsafeWeights { .. })));
-    fs::write(&files.modules.clone().unwrap(), r#"[{"path": "../x", "type": "a.Dense"}]"#).unwrap();
+    fs::write(files.modules.clone().unwrap(), r#"[{"path": "../x", "type": "a.Dense"}]"#).unwrap();
     assert!(matches!(files.parts(), Err(FeatureError::Malformed { .. })));
 }
 
