@@ -1,6 +1,9 @@
 //! Text to token ids.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use rayon::prelude::*;
+use serde::de::IgnoredAny;
 use tokenizers::normalizers::{Lowercase, NormalizerWrapper, Sequence};
 use tokenizers::{Tokenizer, TruncationParams};
 
@@ -39,7 +42,9 @@ impl TextTokenizer {
         let malformed = |reason: String| FeatureError::Malformed { path: path.clone(), reason };
         let bytes =
             std::fs::read(path).map_err(|source| FeatureError::Io { action: "read", path: path.clone(), source })?;
-        let mut tokenizer = Tokenizer::from_bytes(bytes).map_err(|error| malformed(error.to_string()))?;
+        // The tokenizers crate panics where a part of the file is no JSON: that is found out before.
+        serde_json::from_slice::<IgnoredAny>(&bytes).map_err(|error| malformed(error.to_string()))?;
+        let mut tokenizer = guarded(|| Tokenizer::from_bytes(&bytes)).map_err(malformed)?;
 
         // Published tokenizers often pad and cut as they did when they were made; here the caller decides.
         let direction = tokenizer.get_truncation().map(|truncation| truncation.direction).unwrap_or_default();
@@ -50,7 +55,7 @@ impl TextTokenizer {
             lower_case(&mut tokenizer).map_err(malformed)?;
         }
 
-        let special = tokenizer.encode_fast("", true).map_err(|error| malformed(error.to_string()))?.len();
+        let special = guarded(|| tokenizer.encode_fast("", true)).map_err(malformed)?.len();
         if special == 0 {
             return Err(malformed(
                 "it adds no special tokens (`post_processor`), so an empty text would have no tokens".into(),
@@ -107,10 +112,8 @@ impl TextTokenizer {
         let mut tokenized = Tokenized::default();
         for (place, text) in texts.iter().enumerate() {
             let text = text.as_ref();
-            let encoding = self.tokenizer.encode_fast(text, true).map_err(|error| FeatureError::Tokenizing {
-                index: first + place,
-                start: text.chars().take(40).collect(),
-                reason: error.to_string(),
+            let encoding = guarded(|| self.tokenizer.encode_fast(text, true)).map_err(|reason| {
+                FeatureError::Tokenizing { index: first + place, start: text.chars().take(40).collect(), reason }
             })?;
             tokenized.push(encoding.get_ids(), !encoding.get_overflowing().is_empty());
         }
@@ -125,6 +128,19 @@ impl TextTokenizer {
     /// The length at which texts are cut, in tokens.
     pub fn max_length(&self) -> Option<usize> {
         self.max_length
+    }
+}
+
+/// The answer of the tokenizers crate, which panics at some configurations that make no sense, such as a normalizer that names a
+/// broken character map; a file that came from elsewhere must not end the program.
+fn guarded<T>(work: impl FnOnce() -> tokenizers::Result<T>) -> Result<T, String> {
+    match catch_unwind(AssertUnwindSafe(work)) {
+        Ok(answer) => answer.map_err(|error| error.to_string()),
+        Err(panic) => {
+            let said = panic.downcast_ref::<String>().map(String::as_str);
+            let said = said.or_else(|| panic.downcast_ref::<&str>().copied());
+            Err(format!("the tokenizer makes no sense: {}", said.unwrap_or("it breaks off")))
+        }
     }
 }
 

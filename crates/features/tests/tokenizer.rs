@@ -70,6 +70,22 @@ fn lower_case_is_made_where_the_model_asks_for_it() {
 }
 
 #[test]
+fn tokenizers_at_which_the_library_panics_are_refused() {
+    let (dir, files) = unchanged();
+    let path = dir.path().join("tokenizer.json");
+    for contents in [r#"{"version": "1.0", "decoder": {"#, r#"{"version": "1.0", "decoder": tru}"#] {
+        std::fs::write(&path, contents).unwrap();
+        let error = TextTokenizer::load(&files, None).unwrap_err();
+        assert!(matches!(&error, FeatureError::Malformed { path: named, .. } if *named == path), "{error}");
+    }
+    let (_dir, files) = tiny("tokenizer.json", |json| {
+        json["normalizer"] = serde_json::json!({"type": "Precompiled", "precompiled_charsmap": "AAAA"});
+    });
+    let error = TextTokenizer::load(&files, None).unwrap_err();
+    assert!(error.to_string().contains("tokenizer.json"), "{error}");
+}
+
+#[test]
 fn texts_are_cut_at_the_length_asked_for_and_counted() {
     let (_dir, files) = unchanged();
     let texts = ["toy story", "toy story of love", "love love love love love", "toy"];
