@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use paretune_encoder::{Encoder, LoadOptions, Precision};
+use paretune_encoder::{Precision, SentenceEncoder, SentenceOptions};
 use paretune_features::ModelFiles;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -18,7 +18,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "bf16" => Precision::Bf16,
         other => return Err(format!("unknown precision `{other}`; use f32, f16 or bf16").into()),
     };
-    let files = ModelFiles::local(source)?;
-    Encoder::load(&files, &LoadOptions::default())?.save_as(Path::new(target), &files, precision)?;
+    SentenceEncoder::load(&ModelFiles::local(source)?, &SentenceOptions::default())?
+        .save_as(Path::new(target), precision)?;
     Ok(())
 }

@@ -39,6 +39,9 @@ pub struct BertConfig {
     pub other: Map<String, Value>,
 }
 
+/// More layers than any model has: a file that claims more would only fill the memory with their names.
+const MOST_LAYERS: usize = 4096;
+
 impl Default for BertConfig {
     fn default() -> Self {
         Self {
@@ -117,6 +120,12 @@ impl BertConfig {
         ];
         if let Some((name, _)) = sizes.iter().find(|(_, size)| *size == 0) {
             return Err(format!("{name} is 0; it must be positive"));
+        }
+        if self.num_hidden_layers > MOST_LAYERS {
+            return Err(format!(
+                "num_hidden_layers is {}; at most {MOST_LAYERS} are supported",
+                self.num_hidden_layers
+            ));
         }
         if !self.hidden_size.is_multiple_of(self.num_attention_heads) {
             return Err(format!(

@@ -19,7 +19,8 @@ use crate::tokens;
 /// A BERT that turns packed token sequences into vectors, and can be trained.
 ///
 /// Weights are shared between clones of the [`Var`](candle_core::Var)s which [`parameters`](Self::parameters) gives: an optimizer that
-/// sets them changes the encoder. For vectors alone, without training, see [`Embedder`](crate::Embedder).
+/// sets them changes the encoder. For vectors alone, without training, see [`Embedder`](crate::Embedder);
+/// from texts to vectors in one call, [`SentenceEncoder`](crate::SentenceEncoder).
 #[derive(Debug)]
 pub struct Encoder {
     pub(crate) config: BertConfig,

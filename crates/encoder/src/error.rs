@@ -47,12 +47,14 @@ pub enum EncoderError {
         model_type: String,
     },
     /// The model has a part which this crate does not implement, so that its vectors would silently differ.
-    #[error("{} has a part of kind `{kind}`; supported: Transformer, Pooling, Normalize", path.display())]
+    #[error("{} has a part of kind `{kind}` in modules.json; supported: {supported}", path.display())]
     UnsupportedPart {
         /// The model's folder.
         path: PathBuf,
         /// The part's kind in `modules.json`.
         kind: String,
+        /// What can be there.
+        supported: &'static str,
     },
     /// A weights file is cut off or not in the safetensors format.
     #[error("{} is not a complete safetensors file ({reason}); download or copy it again", path.display())]
@@ -73,14 +75,27 @@ pub enum EncoderError {
         /// Their names, all of them.
         missing: Vec<String>,
     },
-    /// A tensor has another shape than the configuration or the model says.
+    /// A tensor of a weights file has another shape than the configuration says.
     #[error(
-        "tensor `{name}` has shape {found:?}, expected {expected:?}; weights and config.json do not belong together"
+        "{}: tensor `{name}` has shape {found:?}, expected {expected:?}; weights and config.json do not belong together",
+        path.display()
     )]
-    WrongShape {
+    WeightShape {
+        /// The weights file.
+        path: PathBuf,
         /// The tensor's Hub name.
         name: String,
         /// The shape by the configuration.
+        expected: Vec<usize>,
+        /// The shape that was found.
+        found: Vec<usize>,
+    },
+    /// A tensor has another shape than the model's.
+    #[error("tensor `{name}` has shape {found:?}, expected {expected:?}; it belongs to another model")]
+    WrongShape {
+        /// The tensor's Hub name.
+        name: String,
+        /// The shape of the model's.
         expected: Vec<usize>,
         /// The shape that was found.
         found: Vec<usize>,
@@ -146,6 +161,22 @@ pub enum EncoderError {
         missing: Vec<String>,
         /// Tensors without a trainable parameter.
         unknown: Vec<String>,
+    },
+    /// A prompt was asked for that the model does not have.
+    #[error("the model has no prompt `{name}`; its prompts are {}, and `Prompt::Text` takes any", known.join(", "))]
+    UnknownPrompt {
+        /// The name asked for.
+        name: String,
+        /// The names there are.
+        known: Vec<String>,
+    },
+    /// Vectors of different widths were to be compared.
+    #[error("vectors of {left} numbers cannot be compared with vectors of {right}; embed both with the same model")]
+    DifferentWidths {
+        /// Width of the vectors on the left.
+        left: usize,
+        /// Width of the vectors on the right.
+        right: usize,
     },
     /// Tokenizer or model files could not be copied.
     #[error(transparent)]

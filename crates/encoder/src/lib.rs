@@ -2,7 +2,9 @@
 //!
 //! Bird's-eye view:
 //!
-//! - [`Encoder`] loads a model ([`Encoder::load`]), turns packed tokens into differentiable vectors
+//! - [`SentenceEncoder`] is a whole model for who wants vectors of texts: tokenizer, prompts, transformer, pooling, dense layers,
+//!   scaling, and similarities, from a Hub name or a folder ([`SentenceEncoder::from_hub`]);
+//! - [`Encoder`] is its trainable part: it loads a model ([`Encoder::load`]), turns packed tokens into differentiable vectors
 //!   ([`Encoder::encode`]), embeds whole catalogues without a graph ([`Encoder::embed`]), gives its parameters to an
 //!   optimizer ([`Encoder::parameters`]) and saves itself as `sentence-transformers` reads it ([`Encoder::save`]);
 //! - [`Linear`], [`LayerNorm`], [`gelu`] and [`dropout`] are its parts, for networks on top of it;
@@ -49,6 +51,7 @@ mod load;
 mod parameter;
 mod pooling;
 mod save;
+mod sentence;
 mod tokens;
 mod weights;
 
@@ -66,4 +69,5 @@ pub use layer_cache::CacheOptions;
 pub use layers::{LayerNorm, Linear};
 pub use load::{LoadOptions, Trainable};
 pub use pooling::Pooling;
+pub use sentence::{EncodeOptions, Prompt, SentenceEncoder, SentenceOptions, Similarity, Vectors};
 pub use weights::Precision;

@@ -1,7 +1,6 @@
 //! Setting an encoder up: from files, or at random; and what of it is trained.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 use candle_core::{DType, Device, Tensor};
 use paretune_features::ModelFiles;
@@ -72,34 +71,24 @@ impl Encoder {
     /// If a file is missing or broken, the model is not a BERT, tensors are missing or of the wrong shape, more layers
     /// are to be trained than there are, or an option makes no sense.
     pub fn load(files: &ModelFiles, options: &LoadOptions) -> Result<Self, EncoderError> {
-        let config = BertConfig::read(&files.config)?;
         let supported = ["Transformer", "Pooling", "Normalize"];
         if let Some(kind) = files.module_kinds().into_iter().find(|kind| !supported.contains(&kind.as_str())) {
-            return Err(EncoderError::UnsupportedPart { path: files.dir.clone(), kind });
+            let supported = "Transformer, Pooling, Normalize; `SentenceEncoder` embeds with Dense too";
+            return Err(EncoderError::UnsupportedPart { path: files.dir.clone(), kind, supported });
         }
-        let pooling = files.pooling.as_deref().map(Pooling::read).transpose()?.unwrap_or_default();
+        Self::load_transformer(files, options)
+    }
 
-        let shapes = config.tensors();
-        let used = |name: &str| name.starts_with("embeddings.") || name.starts_with("encoder.");
-        let wanted = |name: &str| (used(name) && name != "embeddings.position_ids") || name.starts_with("pooler.");
-        let mut tensors = weights::read(&files.weights, &options.device, wanted)?;
-        let missing: Vec<String> =
-            shapes.iter().filter(|(name, _)| !tensors.contains_key(name)).map(|(name, _)| name.clone()).collect();
-        if !missing.is_empty() {
-            let path = files.weights.first().cloned().unwrap_or_else(|| PathBuf::from(&files.dir));
-            return Err(EncoderError::MissingTensors { path, missing });
-        }
-        let mut own = BTreeMap::new();
-        for (name, expected) in shapes {
-            let Some(tensor) = tensors.remove(&name) else {
-                continue;
-            };
-            if tensor.dims() != expected {
-                return Err(EncoderError::WrongShape { name, expected, found: tensor.dims().to_vec() });
-            }
-            own.insert(name, tensor);
-        }
-        tensors.retain(|name, _| name.starts_with("pooler."));
+    /// The transformer and the pooling of a model, whatever follows them.
+    pub(crate) fn load_transformer(files: &ModelFiles, options: &LoadOptions) -> Result<Self, EncoderError> {
+        let config = BertConfig::read(&files.config)?;
+        let pooling = files.pooling.as_deref().map(Pooling::read).transpose()?.unwrap_or_default();
+        let named = config.tensors();
+        let shapes: BTreeMap<String, Vec<usize>> = named.iter().cloned().collect();
+        let pooler = |name: &str| name.starts_with("pooler.");
+        let mut own = weights::read(&files.weights, &options.device, weights::shaped(&shapes, pooler))?;
+        weights::complete(files.weights.first(), named.iter().map(|(name, _)| name), &own)?;
+        let tensors = own.extract_if(.., |name, _| pooler(name)).collect();
         Self::build(config, pooling, own, tensors, options)
     }
 

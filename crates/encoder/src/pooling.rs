@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::error::EncoderError;
@@ -29,6 +30,17 @@ impl Pooling {
         let text =
             std::fs::read_to_string(path).map_err(|source| EncoderError::Read { path: path.to_owned(), source })?;
         Self::parse(&text).map_err(|reason| EncoderError::Config { path: path.to_owned(), reason })
+    }
+
+    /// Beside the mode, whether the tokens of a prompt count (`include_prompt`), and the width of the token vectors if it is given.
+    pub(crate) fn details(path: &Path) -> Result<(bool, Option<usize>), EncoderError> {
+        let invalid = |reason: String| EncoderError::Config { path: path.to_owned(), reason };
+        let text =
+            std::fs::read_to_string(path).map_err(|source| EncoderError::Read { path: path.to_owned(), source })?;
+        let details: Details =
+            serde_json::from_str(&text).map_err(|error| invalid(format!("not valid JSON: {error}")))?;
+        let width = details.embedding_dimension.or(details.word_embedding_dimension);
+        Ok((details.include_prompt.unwrap_or(true), width))
     }
 
     fn parse(text: &str) -> Result<Self, String> {
@@ -65,6 +77,13 @@ impl Pooling {
             "pooling_mode_mean_sqrt_len_tokens": false,
         })
     }
+}
+
+#[derive(Deserialize)]
+struct Details {
+    include_prompt: Option<bool>,
+    embedding_dimension: Option<usize>,
+    word_embedding_dimension: Option<usize>,
 }
 
 #[cfg(test)]

@@ -33,6 +33,18 @@ impl Encoder {
     /// # Errors
     /// If a file cannot be written or the tokenizer's files cannot be copied.
     pub fn save_as(&self, dir: &Path, files: &ModelFiles, precision: Precision) -> Result<(), EncoderError> {
+        let normalize = ("2_Normalize".to_owned(), "Normalize");
+        self.write(dir, files, precision, files.normalizes().then_some(normalize).as_slice())
+    }
+
+    /// Writes the model, followed by parts whose own files are written already: their folders and kinds.
+    pub(crate) fn write(
+        &self,
+        dir: &Path,
+        files: &ModelFiles,
+        precision: Precision,
+        after: &[(String, &str)],
+    ) -> Result<(), EncoderError> {
         files.copy_tokenizer_to(dir)?;
         write_json(&dir.join("config.json"), &self.config_json(precision)?)?;
         write_json(&dir.join("1_Pooling/config.json"), &self.pooling().to_json(self.hidden_size()))?;
@@ -41,7 +53,7 @@ impl Encoder {
             let length = files.max_length().unwrap_or(self.config.max_position_embeddings);
             write_json(&sentence_config, &json!({ "max_seq_length": length, "do_lower_case": false }))?;
         }
-        write_json(&dir.join("modules.json"), &modules(files.normalizes()))?;
+        write_json(&dir.join("modules.json"), &modules(after))?;
         let path = dir.join(WEIGHTS);
         write_whole(&path, &to_bytes(&path, &self.tensors(), precision)?)
     }
@@ -66,18 +78,15 @@ impl Encoder {
     }
 }
 
-fn modules(normalizes: bool) -> Value {
-    let module = |index: usize, path: &str, kind: &str| {
+fn modules(after: &[(String, &str)]) -> Value {
+    let first = [(String::new(), "Transformer"), ("1_Pooling".to_owned(), "Pooling")];
+    let module = |(index, (path, kind)): (usize, &(String, &str))| {
         let class = format!("sentence_transformers.models.{kind}");
         json!({ "idx": index, "name": index.to_string(), "path": path, "type": class })
     };
-    let mut all = vec![module(0, "", "Transformer"), module(1, "1_Pooling", "Pooling")];
-    if normalizes {
-        all.push(module(2, "2_Normalize", "Normalize"));
-    }
-    Value::Array(all)
+    Value::Array(first.iter().chain(after).enumerate().map(module).collect())
 }
 
-fn write_json(path: &Path, value: &Value) -> Result<(), EncoderError> {
+pub(crate) fn write_json(path: &Path, value: &Value) -> Result<(), EncoderError> {
     write_whole(path, format!("{value:#}\n").as_bytes())
 }

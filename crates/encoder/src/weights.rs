@@ -35,20 +35,24 @@ impl Precision {
 }
 
 /// Reads tensors from one file or several shards, under their names without a leading `bert.`; only those that
-/// `wanted` accepts. Everything becomes `f32`.
+/// `wanted` accepts, which is given the file, the name and the shape, so that a wrong shape is refused before its numbers are read.
+/// Everything becomes `f32`.
 pub(crate) fn read(
     paths: &[PathBuf],
     device: &Device,
-    wanted: impl Fn(&str) -> bool,
+    wanted: impl Fn(&Path, &str, &[usize]) -> Result<bool, EncoderError>,
 ) -> Result<BTreeMap<String, Tensor>, EncoderError> {
     let mut tensors = BTreeMap::new();
     for path in paths {
         let bytes = std::fs::read(path).map_err(|source| EncoderError::Read { path: path.clone(), source })?;
         let broken = |reason: String| EncoderError::BrokenWeights { path: path.clone(), reason };
         let file = SafeTensors::deserialize(&bytes).map_err(|error| broken(error.to_string()))?;
-        for (name, view) in file.iter() {
+        // The reader's own order is random: without another, so would be which of two errors is reported.
+        let mut views: Vec<_> = file.iter().collect();
+        views.sort_unstable_by_key(|(name, _)| *name);
+        for (name, view) in views {
             let hub_name = hub_name(name);
-            if wanted(&hub_name) {
+            if wanted(path, &hub_name, view.shape())? {
                 let values = to_f32(path, name, &view)?;
                 tensors.insert(hub_name, Tensor::from_vec(values, view.shape(), device)?);
             }
@@ -133,4 +137,34 @@ pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), EncoderError>
         let _ = std::fs::remove_file(&beside);
         EncoderError::Write { path: path.to_owned(), source }
     })
+}
+
+/// Accepts the tensors of `shapes` where they have their shape, and those others that `also` names, whatever their shape.
+pub(crate) fn shaped<'a>(
+    shapes: &'a BTreeMap<String, Vec<usize>>,
+    also: impl Fn(&str) -> bool + 'a,
+) -> impl Fn(&Path, &str, &[usize]) -> Result<bool, EncoderError> + 'a {
+    move |path, name, found| match shapes.get(name) {
+        Some(expected) if expected != found => Err(EncoderError::WeightShape {
+            path: path.to_owned(),
+            name: name.to_owned(),
+            expected: expected.clone(),
+            found: found.to_vec(),
+        }),
+        Some(_) => Ok(true),
+        None => Ok(also(name)),
+    }
+}
+
+/// That every tensor of `shapes` was found; `path` is the first file they were looked for in.
+pub(crate) fn complete<'a>(
+    path: Option<&PathBuf>,
+    shapes: impl IntoIterator<Item = &'a String>,
+    tensors: &BTreeMap<String, Tensor>,
+) -> Result<(), EncoderError> {
+    let missing: Vec<String> = shapes.into_iter().filter(|name| !tensors.contains_key(*name)).cloned().collect();
+    match missing.is_empty() {
+        true => Ok(()),
+        false => Err(EncoderError::MissingTensors { path: path.cloned().unwrap_or_default(), missing }),
+    }
 }

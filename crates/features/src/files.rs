@@ -33,6 +33,26 @@ pub struct ModelFiles {
     pub sentence_config: Option<PathBuf>,
 }
 
+/// One part of a sentence-transformers model, as `modules.json` names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelPart {
+    /// `Transformer`, `Pooling`, `Normalize`, `Dense`, …: the class without its Python package.
+    pub kind: String,
+    /// The folder of its files; it need not exist where a part has none, as `Normalize`.
+    pub dir: PathBuf,
+}
+
+impl ModelPart {
+    /// The safetensors files of the part: one, or the shards of its index.
+    ///
+    /// # Errors
+    /// [`FeatureError::MissingFile`] if there are no weights, [`FeatureError::UnsafeWeights`] if only a pickle has them,
+    /// [`FeatureError::Malformed`] if the index of the shards cannot be read or leads out of the folder.
+    pub fn weights(&self) -> Result<Vec<PathBuf>, FeatureError> {
+        weights(&self.dir)
+    }
+}
+
 /// What tokenizing needs beside `tokenizer.json`, in this crate or in Python; those present are copied with a model.
 const TOKENIZER_FILES: &[&str] = &[
     "tokenizer.json",
@@ -148,15 +168,41 @@ impl ModelFiles {
         modules.unwrap_or_default().iter().map(|module| module.kind().to_owned()).collect()
     }
 
-    /// Identifies what the model computes: 16 hexadecimal digits of the SHA-256 of configuration, tokenizer, pooling
-    /// and weights. Equal for copies of a model wherever they lie; reads every file once.
+    /// The model's parts in their order; empty without `modules.json`.
     ///
     /// # Errors
-    /// [`FeatureError::Io`] if a file cannot be read.
+    /// [`FeatureError::Malformed`] if `modules.json` cannot be read or names a folder outside of the model's.
+    pub fn parts(&self) -> Result<Vec<ModelPart>, FeatureError> {
+        let Some(path) = &self.modules else {
+            return Ok(Vec::new());
+        };
+        let modules = modules::parse(&read(path)?).map_err(|reason| malformed(path, reason))?;
+        let part = |module: &Module| ModelPart { kind: module.kind().to_owned(), dir: self.dir.join(module.path()) };
+        Ok(modules.iter().map(part).collect())
+    }
+
+    /// Whether texts are to be in lower case whatever `tokenizer.json` does (`do_lower_case` in
+    /// `sentence_bert_config.json`).
+    pub(crate) fn lowers_case(&self) -> bool {
+        let sentence = self.sentence_config.as_deref().and_then(|path| read_json::<SentenceConfig>(path).ok());
+        sentence.and_then(|config| config.do_lower_case).unwrap_or(false)
+    }
+
+    /// Identifies what the model computes: 16 hexadecimal digits of the SHA-256 of configuration, tokenizer, pooling,
+    /// weights and dense layers after the pooling. Equal for copies of a model wherever they lie; reads every file once.
+    ///
+    /// # Errors
+    /// [`FeatureError::Io`] if a file cannot be read, [`FeatureError::Malformed`] if `modules.json` is damaged.
     pub fn hash(&self) -> Result<String, FeatureError> {
         let mut hasher = Sha256::new();
         let mut buffer = vec![0; 1 << 16];
-        for path in [&self.config, &self.tokenizer].into_iter().chain(&self.pooling).chain(&self.weights) {
+        let dense = self.parts()?.into_iter().filter(|part| part.kind == "Dense");
+        let dense: Vec<PathBuf> = dense
+            .flat_map(|part| ["config.json", "model.safetensors"].map(|name| part.dir.join(name)))
+            .filter(|path| path.is_file())
+            .collect();
+        let own = [&self.config, &self.tokenizer].into_iter().chain(&self.pooling).chain(&self.weights);
+        for path in own.chain(&dense) {
             let failed = |source| FeatureError::Io { action: "read", path: path.clone(), source };
             let mut file = fs::File::open(path).map_err(failed)?;
             // The length first, so that no byte can move from one file to the next unnoticed.
@@ -202,6 +248,7 @@ const TOKENIZER_ADVICE: &str = "the tokenizer is read from this file alone; make
 #[derive(Deserialize)]
 struct SentenceConfig {
     max_seq_length: Option<usize>,
+    do_lower_case: Option<bool>,
 }
 
 #[derive(Deserialize)]
@@ -220,7 +267,7 @@ struct ShardIndex {
     weight_map: std::collections::BTreeMap<String, String>,
 }
 
-fn existing(dir: &Path, name: &str) -> Option<PathBuf> {
+pub(crate) fn existing(dir: &Path, name: &str) -> Option<PathBuf> {
     Some(dir.join(name)).filter(|path| path.is_file())
 }
 
@@ -232,7 +279,7 @@ fn missing(dir: &Path, name: &str, advice: &str) -> FeatureError {
     FeatureError::MissingFile { model: dir.display().to_string(), file: name.to_owned(), advice: advice.to_owned() }
 }
 
-fn malformed(path: &Path, reason: impl ToString) -> FeatureError {
+pub(crate) fn malformed(path: &Path, reason: impl ToString) -> FeatureError {
     FeatureError::Malformed { path: path.to_path_buf(), reason: reason.to_string() }
 }
 
@@ -240,7 +287,7 @@ fn read(path: &Path) -> Result<String, FeatureError> {
     fs::read_to_string(path).map_err(|source| FeatureError::Io { action: "read", path: path.to_path_buf(), source })
 }
 
-fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, FeatureError> {
+pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, FeatureError> {
     serde_json::from_str(&read(path)?).map_err(|error| malformed(path, error))
 }
 

@@ -1,6 +1,10 @@
 //! Text to token ids.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use rayon::prelude::*;
+use serde::de::IgnoredAny;
+use tokenizers::normalizers::{Lowercase, NormalizerWrapper, Sequence};
 use tokenizers::{Tokenizer, TruncationParams};
 
 use crate::{FeatureError, ModelFiles, Tokenized};
@@ -26,7 +30,8 @@ pub struct TextTokenizer {
 
 impl TextTokenizer {
     /// Reads the tokenizer of a model. Texts are cut at `max_length` tokens, special ones included; `None` means what
-    /// the model asks for ([`ModelFiles::max_length`]), and no limit if it asks for none.
+    /// the model asks for ([`ModelFiles::max_length`]), and no limit if it asks for none. `do_lower_case` in
+    /// `sentence_bert_config.json` is followed.
     ///
     /// # Errors
     /// [`FeatureError::Malformed`] if `tokenizer.json` cannot be read or adds no special tokens;
@@ -37,14 +42,20 @@ impl TextTokenizer {
         let malformed = |reason: String| FeatureError::Malformed { path: path.clone(), reason };
         let bytes =
             std::fs::read(path).map_err(|source| FeatureError::Io { action: "read", path: path.clone(), source })?;
-        let mut tokenizer = Tokenizer::from_bytes(bytes).map_err(|error| malformed(error.to_string()))?;
+        // The tokenizers crate panics where a part of the file is no JSON: that is found out before.
+        serde_json::from_slice::<IgnoredAny>(&bytes).map_err(|error| malformed(error.to_string()))?;
+        let mut tokenizer = guarded(|| Tokenizer::from_bytes(&bytes)).map_err(malformed)?;
 
         // Published tokenizers often pad and cut as they did when they were made; here the caller decides.
         let direction = tokenizer.get_truncation().map(|truncation| truncation.direction).unwrap_or_default();
         tokenizer.with_padding(None);
         tokenizer.with_truncation(None).map_err(|error| malformed(error.to_string()))?;
 
-        let special = tokenizer.encode_fast("", true).map_err(|error| malformed(error.to_string()))?.len();
+        if files.lowers_case() {
+            lower_case(&mut tokenizer).map_err(malformed)?;
+        }
+
+        let special = guarded(|| tokenizer.encode_fast("", true)).map_err(malformed)?.len();
         if special == 0 {
             return Err(malformed(
                 "it adds no special tokens (`post_processor`), so an empty text would have no tokens".into(),
@@ -101,10 +112,8 @@ impl TextTokenizer {
         let mut tokenized = Tokenized::default();
         for (place, text) in texts.iter().enumerate() {
             let text = text.as_ref();
-            let encoding = self.tokenizer.encode_fast(text, true).map_err(|error| FeatureError::Tokenizing {
-                index: first + place,
-                start: text.chars().take(40).collect(),
-                reason: error.to_string(),
+            let encoding = guarded(|| self.tokenizer.encode_fast(text, true)).map_err(|reason| {
+                FeatureError::Tokenizing { index: first + place, start: text.chars().take(40).collect(), reason }
             })?;
             tokenized.push(encoding.get_ids(), !encoding.get_overflowing().is_empty());
         }
@@ -120,4 +129,34 @@ impl TextTokenizer {
     pub fn max_length(&self) -> Option<usize> {
         self.max_length
     }
+}
+
+/// The answer of the tokenizers crate, which panics at some configurations that make no sense, such as a normalizer that names a
+/// broken character map; a file that came from elsewhere must not end the program.
+fn guarded<T>(work: impl FnOnce() -> tokenizers::Result<T>) -> Result<T, String> {
+    match catch_unwind(AssertUnwindSafe(work)) {
+        Ok(answer) => answer.map_err(|error| error.to_string()),
+        Err(panic) => {
+            let said = panic.downcast_ref::<String>().map(String::as_str);
+            let said = said.or_else(|| panic.downcast_ref::<&str>().copied());
+            Err(format!("the tokenizer makes no sense: {}", said.unwrap_or("it breaks off")))
+        }
+    }
+}
+
+/// Puts lower case before all other normalizing, unless it is there.
+fn lower_case(tokenizer: &mut Tokenizer) -> Result<(), String> {
+    let lowers = |normalizer: &NormalizerWrapper| matches!(normalizer, NormalizerWrapper::Lowercase(_));
+    let present = match tokenizer.get_normalizer() {
+        None => Vec::new(),
+        Some(NormalizerWrapper::Sequence(all)) => all.as_ref().to_vec(),
+        Some(one) => vec![one.clone()],
+    };
+    if !present.iter().any(lowers) {
+        let all = std::iter::once(NormalizerWrapper::Lowercase(Lowercase)).chain(present).collect();
+        tokenizer
+            .with_normalizer(Some(NormalizerWrapper::Sequence(Sequence::new(all))))
+            .map_err(|error| error.to_string())?;
+    }
+    Ok(())
 }

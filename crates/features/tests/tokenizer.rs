@@ -52,6 +52,40 @@ fn words_are_cut_into_known_pieces() {
 }
 
 #[test]
+fn lower_case_is_made_where_the_model_asks_for_it() {
+    // A normalizer that keeps case, alone or in a sequence, and whatever the model says of lower case.
+    for (normalizer, lower, ids) in [
+        (serde_json::json!(null), Some(true), &[2, 37, 38, 3][..]),
+        (serde_json::json!({"type": "NFC"}), Some(true), &[2, 37, 38, 3]),
+        (serde_json::json!({"type": "Sequence", "normalizers": [{"type": "Lowercase"}]}), Some(true), &[2, 37, 38, 3]),
+        (serde_json::json!({"type": "NFC"}), Some(false), &[2, 1, 38, 3]),
+        (serde_json::json!({"type": "NFC"}), None, &[2, 1, 38, 3]),
+    ] {
+        let (dir, files) = tiny("tokenizer.json", |json| json["normalizer"] = normalizer.clone());
+        let config = serde_json::json!({ "max_seq_length": 24, "do_lower_case": lower });
+        std::fs::write(dir.path().join("sentence_bert_config.json"), config.to_string()).unwrap();
+        let tokenized = TextTokenizer::load(&files, None).unwrap().encode(&["TOY story"]).unwrap();
+        assert_eq!(tokenized.sequence(0), ids, "{normalizer} {lower:?}");
+    }
+}
+
+#[test]
+fn tokenizers_at_which_the_library_panics_are_refused() {
+    let (dir, files) = unchanged();
+    let path = dir.path().join("tokenizer.json");
+    for contents in [r#"{"version": "1.0", "decoder": {"#, r#"{"version": "1.0", "decoder": tru}"#] {
+        std::fs::write(&path, contents).unwrap();
+        let error = TextTokenizer::load(&files, None).unwrap_err();
+        assert!(matches!(&error, FeatureError::Malformed { path: named, .. } if *named == path), "{error}");
+    }
+    let (_dir, files) = tiny("tokenizer.json", |json| {
+        json["normalizer"] = serde_json::json!({"type": "Precompiled", "precompiled_charsmap": "AAAA"});
+    });
+    let error = TextTokenizer::load(&files, None).unwrap_err();
+    assert!(error.to_string().contains("tokenizer.json"), "{error}");
+}
+
+#[test]
 fn texts_are_cut_at_the_length_asked_for_and_counted() {
     let (_dir, files) = unchanged();
     let texts = ["toy story", "toy story of love", "love love love love love", "toy"];

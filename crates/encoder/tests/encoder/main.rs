@@ -7,7 +7,10 @@ mod cache;
 mod embedder;
 mod files;
 mod gradients;
+mod hostile;
 mod reference;
+mod search;
+mod sentence;
 mod training;
 
 use std::collections::HashMap;

@@ -111,6 +111,38 @@ fn shards_follow_their_index() {
 }
 
 #[test]
+fn parts_have_a_folder_and_weights_of_their_own() {
+    let dir = folder(WHOLE);
+    let files = ModelFiles::local(dir.path()).unwrap();
+    let parts = files.parts().unwrap();
+    assert_eq!(parts[1], ModelPart { kind: "Pooling".into(), dir: dir.path().join("1_Pooling") });
+    assert_eq!(parts[0].weights().unwrap(), files.weights);
+    assert!(matches!(parts[1].weights(), Err(FeatureError::MissingFile { .. })));
+    fs::write(dir.path().join("1_Pooling/pytorch_model.bin"), "").unwrap();
+    assert!(matches!(parts[1].weights(), Err(FeatureError::UnsafeWeights { .. })));
+    fs::write(files.modules.clone().unwrap(), r#"[{"path": "../x", "type": "a.Dense"}]"#).unwrap();
+    assert!(matches!(files.parts(), Err(FeatureError::Malformed { .. })));
+}
+
+#[test]
+fn shard_names_that_lead_away_are_refused() {
+    let dir = folder(&["config.json", "tokenizer.json"]);
+    for shard in ["../x.safetensors", "/etc/passwd", "a/../../x", "..", "a/b/../../../x"] {
+        let index = format!(r#"{{"weight_map": {{"a": "{shard}"}}}}"#);
+        fs::write(dir.path().join("model.safetensors.index.json"), index).unwrap();
+        let error = ModelFiles::local(dir.path()).unwrap_err();
+        assert!(matches!(&error, FeatureError::Malformed { .. }), "{error:?}");
+        assert!(error.to_string().contains(shard) && error.to_string().contains("index.json"), "{error}");
+    }
+    // A folder is no shard.
+    for shard in ["", "."] {
+        let index = format!(r#"{{"weight_map": {{"a": "{shard}"}}}}"#);
+        fs::write(dir.path().join("model.safetensors.index.json"), index).unwrap();
+        assert!(matches!(ModelFiles::local(dir.path()), Err(FeatureError::MissingFile { .. })));
+    }
+}
+
+#[test]
 fn the_hash_follows_the_contents_not_the_place() {
     let hash = |dir: &tempfile::TempDir| ModelFiles::local(dir.path()).unwrap().hash().unwrap();
     let (one, two) = (folder(WHOLE), folder(WHOLE));
@@ -118,6 +150,15 @@ fn the_hash_follows_the_contents_not_the_place() {
     assert!(hash(&one).len() == 16 && hash(&one).bytes().all(|byte| byte.is_ascii_hexdigit()));
     fs::write(two.path().join("model.safetensors"), "other weights").unwrap();
     assert_ne!(hash(&one), hash(&two));
+
+    let three = folder(WHOLE);
+    let modules = r#"[{"path": "", "type": "m.Transformer"}, {"path": "2_Dense", "type": "m.Dense"}]"#;
+    fs::write(three.path().join("modules.json"), modules).unwrap();
+    fs::create_dir(three.path().join("2_Dense")).unwrap();
+    fs::write(three.path().join("2_Dense/model.safetensors"), "weights").unwrap();
+    let before = hash(&three);
+    fs::write(three.path().join("2_Dense/model.safetensors"), "other weights").unwrap();
+    assert_ne!(before, hash(&three), "a dense layer changes the vectors");
 }
 
 #[test]

@@ -54,21 +54,34 @@ pub(super) fn wanted(model: &str, files: &[RemoteFile]) -> Result<Vec<RemoteFile
     };
     let is_wanted = |path: &str| {
         let inside = path.strip_prefix(base).is_some_and(|name| SMALL.contains(&name) || is_weights(name));
-        inside || SMALL.contains(&path) || is_module_config(path)
+        inside || SMALL.contains(&path) || is_module_file(path, "config.json") || is_dense_weights(path)
     };
+    let pickled = files.iter().find_map(|file| {
+        let folder = file.path.strip_suffix("/pytorch_model.bin")?;
+        let weights = format!("{folder}/model.safetensors");
+        (is_dense_weights(&weights) && !has(&weights)).then(|| file.path.clone())
+    });
+    if let Some(file) = pickled {
+        return Err(FeatureError::UnsafeWeights { model: model.to_owned(), file });
+    }
     Ok(files.iter().filter(|file| is_wanted(&file.path)).cloned().collect())
 }
 
-/// Whether the path is like `1_Pooling/config.json`.
-fn is_module_config(path: &str) -> bool {
-    let Some(("config.json", folder)) = path.rsplit_once('/').map(|(folder, name)| (name, folder)) else {
+/// Whether the path is like `1_Pooling/config.json`, for this name of a file.
+fn is_module_file(path: &str, file: &str) -> bool {
+    let Some((folder, name)) = path.rsplit_once('/') else {
         return false;
     };
     let numbered = folder.split_once('_').is_some_and(|(number, kind)| {
         let digits = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
         digits && kind.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
     });
-    numbered && !folder.contains('/')
+    name == file && numbered && !folder.contains('/')
+}
+
+/// Whether the path is like `2_Dense/model.safetensors`.
+fn is_dense_weights(path: &str) -> bool {
+    is_module_file(path, "model.safetensors") && path.contains("_Dense")
 }
 
 #[cfg(test)]
@@ -112,6 +125,29 @@ mod tests {
             "tokenizer.json",
         ];
         assert_eq!(check(&all).unwrap(), all);
+    }
+
+    #[test]
+    fn dense_layers_come_with_their_weights() {
+        let all = [
+            "1_Pooling/config.json",
+            "2_Dense/config.json",
+            "2_Dense/model.safetensors",
+            "config.json",
+            "model.safetensors",
+            "modules.json",
+            "tokenizer.json",
+        ];
+        let mut offered = all.to_vec();
+        offered.extend(["2_Dense/pytorch_model.bin", "deep/2_Dense/model.safetensors", "onnx_Dense/model.safetensors"]);
+        assert_eq!(check(&offered).unwrap(), all);
+
+        offered.retain(|path| *path != "2_Dense/model.safetensors");
+        let error = check(&offered).unwrap_err();
+        assert!(
+            matches!(&error, FeatureError::UnsafeWeights { file, .. } if file == "2_Dense/pytorch_model.bin"),
+            "{error}"
+        );
     }
 
     #[test]
