@@ -162,23 +162,22 @@ pub(super) fn open<T>(
 where
     T: Clone + Default + PartialEq + Serialize + DeserializeOwned,
 {
-    let begin = |run: &RunDir| -> anyhow::Result<RunConfig> {
-        let config = RunConfig::resolve(job)?;
+    let begin = |run: &RunDir, config: RunConfig| -> anyhow::Result<RunConfig> {
         let stored = Stored { command: command.to_owned(), own: own.clone() };
         run.write(COMMAND, toml::to_string(&stored)?)?;
         run.write("config.toml", toml::to_string(&config).context("cannot write the configuration")?)?;
         Ok(config)
     };
     if !output.resume {
-        // What is wrong with the settings shows before there is a folder.
+        // Before there is a folder: that is when wrong settings show, and when `latest` is still the run that `--config` may name.
         let config = RunConfig::resolve(job)?;
         let run = RunDir::open(output, &config.data.dataset)?;
-        return Ok((run.clone(), begin(&run)?, own.clone()));
+        return Ok((run.clone(), begin(&run, config)?, own.clone()));
     }
     let run = RunDir::open(output, "")?;
     // A run that was cut off before it had written its configuration begins with the one that is given again.
     if !run.join("config.toml").is_file() {
-        return Ok((run.clone(), begin(&run)?, own.clone()));
+        return Ok((run.clone(), begin(&run, RunConfig::resolve(job)?)?, own.clone()));
     }
     let path = run.join(COMMAND);
     let text = std::fs::read_to_string(&path).map_err(|error| wrong_input(format!("{}: {error}", path.display())))?;
