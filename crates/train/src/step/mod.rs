@@ -13,7 +13,8 @@
 //! shared, so there is nothing to balance (Sener & Koltun 2018).
 //!
 //! With [`GradientCut::Full`] the Gramian is that of all shared parameters. The graph is then cut between the layers of the backbone too, and
-//! all objectives go down side by side ([`streamed`] says what is held in memory).
+//! all objectives go down side by side: the parameters' gradients that are kept for the Gramian never hold more values than one gradient of the
+//! whole model, whatever `K`.
 //!
 //! [`balanced_gradients`] does it for a [`Recommender`], [`Graph::balance`] for any graph of Candle.
 
