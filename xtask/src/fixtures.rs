@@ -30,7 +30,8 @@ fn run_scripts(args: &Args) -> anyhow::Result<()> {
         // Checks make nothing and want arguments.
         .filter(|path| path.file_name().and_then(|name| name.to_str()).is_some_and(|name| !name.starts_with("check_")))
         .collect();
-    scripts.sort();
+    // The other scripts make the models that adapters belong to.
+    scripts.sort_by_key(|path| (path.ends_with("make_adapters.py"), path.clone()));
     for script in scripts {
         let mut python = Command::new(&args.python);
         python.arg(script).env("PARETUNE_MINILM", model_folder());
