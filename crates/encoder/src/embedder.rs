@@ -2,15 +2,15 @@
 
 use paretune_features::{Packed, Tokenized};
 
-use crate::bert::{embeddings, layer};
-use crate::config::BertConfig;
 use crate::encoder::Encoder;
 use crate::error::EncoderError;
+use crate::family::ModelConfig;
 use crate::kernels::buffers::Buffer;
 use crate::kernels::gemm::Arithmetic;
 use crate::kernels::norm::{Norm, Summands};
 use crate::kernels::pool::pooled;
-use crate::parameter::Pass;
+use crate::network::{embeddings, layer};
+use crate::parameter::{Parameter, Pass};
 use crate::pooling::Pooling;
 use crate::tokens;
 
@@ -32,11 +32,12 @@ use crate::tokens;
 /// # Ok::<(), paretune_encoder::EncoderError>(())
 /// ```
 pub struct Embedder {
-    config: BertConfig,
+    config: ModelConfig,
     pooling: Pooling,
     embeddings: embeddings::Parameters,
-    sizes: layer::Sizes,
-    layers: Vec<layer::Packed>,
+    layers: Vec<(layer::Sizes, layer::Packed)>,
+    /// Scale and shift of the norm after the last layer.
+    final_norm: Option<(Vec<f32>, Option<Vec<f32>>)>,
     arithmetic: Arithmetic,
 }
 
@@ -56,15 +57,29 @@ impl Encoder {
     /// If the weights are not on the CPU.
     pub fn embedder(&self, arithmetic: Arithmetic) -> Result<Embedder, EncoderError> {
         let arithmetic = arithmetic.available();
-        let sizes = self.bert.sizes;
-        let pack =
-            |parameters: &layer::Parameters| parameters.read(|weights| layer::Packed::new(weights, &sizes, arithmetic));
+        let pack = |(parameters, sizes): (&layer::Parameters, &layer::Sizes)| {
+            let packed = parameters.read(sizes, false, |weights| layer::Packed::new(weights, arithmetic))?;
+            Ok((sizes.clone(), packed))
+        };
+        let less_one = self.config.architecture.scales_less_one;
+        let final_norm = match &self.network.final_norm {
+            Some((scale, shift)) => {
+                let numbers = |parameter: &Parameter| parameter.get(Pass::INFERENCE).to_vec1::<f32>();
+                let mut scale = numbers(scale)?;
+                if less_one {
+                    scale.iter_mut().for_each(|scale| *scale += 1.0);
+                }
+                Some((scale, shift.as_ref().map(numbers).transpose()?))
+            }
+            None => None,
+        };
+        let layers = self.network.layers.iter().zip(&self.network.sizes).map(pack);
         Ok(Embedder {
             config: self.config.clone(),
             pooling: self.pooling,
-            embeddings: self.bert.embeddings.clone(),
-            sizes,
-            layers: self.bert.layers.iter().map(pack).collect::<candle_core::Result<_>>()?,
+            embeddings: self.network.embeddings.clone(),
+            layers: layers.collect::<candle_core::Result<_>>()?,
+            final_norm,
             arithmetic,
         })
     }
@@ -139,7 +154,7 @@ impl Embedder {
 
     /// Width of the vectors.
     pub fn hidden_size(&self) -> usize {
-        self.sizes.hidden
+        self.config.hidden_size()
     }
 
     /// One vector per text; see [`Encoder::embed`].
@@ -173,14 +188,20 @@ impl Embedder {
     fn states(&self, packed: &Packed) -> Result<Buffer<f32>, EncoderError> {
         let hidden = self.hidden_size();
         let (mut x, mut next) = (Buffer::take(packed.tokens() * hidden), Buffer::take(packed.tokens() * hidden));
-        self.embeddings.read(|[words, positions, segments, scale, shift]| {
-            embeddings::sum([words, positions, segments], &packed.ids, &packed.positions, hidden, &mut next);
-            let norm = Norm { scale, shift, epsilon: self.sizes.epsilon };
-            norm.forward(Summands { x: &next, residual: None, mask: None, first_row: 0 }, &mut x);
+        self.embeddings.read(|tables| {
+            self.embeddings.forward(tables, &packed.ids, &packed.positions, &mut x, false);
         })?;
-        let run = layer::Run { offsets: &packed.offsets, masks: [None; 3], first_token: 0 };
-        for packed in &self.layers {
-            layer::forward(&x, &mut next, packed, &self.sizes, &run);
+        let masks = layer::Masks::default();
+        let run = layer::Run { offsets: &packed.offsets, masks, first_token: 0 };
+        for (sizes, packed) in &self.layers {
+            layer::forward(&x, &mut next, packed, sizes, &run);
+            std::mem::swap(&mut x, &mut next);
+        }
+        if let Some((scale, shift)) = &self.final_norm {
+            let architecture = &self.config.architecture;
+            let (kind, epsilon) = (architecture.norm, architecture.epsilon as f32);
+            let norm = Norm { scale, shift: shift.as_deref(), kind, epsilon };
+            norm.forward(Summands { x: &x, residual: None, mask: None, first_row: 0 }, &mut next);
             std::mem::swap(&mut x, &mut next);
         }
         Ok(x)

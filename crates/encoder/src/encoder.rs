@@ -6,29 +6,29 @@ use std::sync::Arc;
 use candle_core::{DType, Device, Tensor};
 use paretune_features::Packed;
 
-use crate::bert::{Bert, Between, Parameters, composed};
-use crate::config::BertConfig;
 use crate::error::EncoderError;
+use crate::family::ModelConfig;
 use crate::kernels::gemm::Arithmetic;
 use crate::kernels::pool::pool;
 use crate::layer_cache::LayerCache;
+use crate::network::{Between, Network, Parameters, composed};
 use crate::parameter::Pass;
 use crate::pooling::Pooling;
 use crate::tokens;
 
-/// A BERT that turns packed token sequences into vectors, and can be trained.
+/// A transformer that turns packed token sequences into vectors, and can be trained.
 ///
 /// Weights are shared between clones of the [`Var`](candle_core::Var)s which [`parameters`](Self::parameters) gives: an optimizer that
 /// sets them changes the encoder. For vectors alone, without training, see [`Embedder`](crate::Embedder);
 /// from texts to vectors in one call, [`SentenceEncoder`](crate::SentenceEncoder).
 #[derive(Debug)]
 pub struct Encoder {
-    pub(crate) config: BertConfig,
+    pub(crate) config: ModelConfig,
     pub(crate) pooling: Pooling,
     pub(crate) parameters: Parameters,
     /// Tensors of the file which the encoder does not use but other tools do: written again when the model is saved.
     pub(crate) unused: BTreeMap<String, Tensor>,
-    pub(crate) bert: Bert,
+    pub(crate) network: Network,
     /// How matrices are multiplied in training.
     pub(crate) arithmetic: Arithmetic,
     pub(crate) recompute: bool,
@@ -37,13 +37,13 @@ pub struct Encoder {
 
 impl Encoder {
     /// The architecture.
-    pub fn config(&self) -> &BertConfig {
+    pub fn config(&self) -> &ModelConfig {
         &self.config
     }
 
     /// Width of the vectors.
     pub fn hidden_size(&self) -> usize {
-        self.config.hidden_size
+        self.config.hidden_size()
     }
 
     /// How token vectors become one.
@@ -58,7 +58,7 @@ impl Encoder {
 
     /// Where the weights lie.
     pub fn device(&self) -> Device {
-        self.bert.embeddings.0[0].get(Pass::INFERENCE).device().clone()
+        self.network.device()
     }
 
     /// The vectors of all tokens, `[tokens, hidden]`, differentiable with respect to the trained parameters.
@@ -135,10 +135,11 @@ impl Encoder {
         }
         let hidden = match &self.cache {
             Some(cache) => {
-                let x = cache.get(&self.bert, packed)?;
-                self.bert.layers_with(x, cache.layers()..self.bert.layers.len(), &offsets, pass, between)?
+                let x = cache.get(&self.network, packed)?;
+                let above = cache.layers()..self.network.layers.len();
+                self.network.finish(self.network.layers_with(x, above, &offsets, pass, between)?, pass)?
             }
-            None => self.bert.forward(packed, &offsets, pass, between)?,
+            None => self.network.forward(packed, &offsets, pass, between)?,
         };
         Ok((hidden, offsets))
     }

@@ -39,12 +39,14 @@ pub enum EncoderError {
         reason: String,
     },
     /// The model is of a family which this crate does not implement.
-    #[error("{}: model_type is `{model_type}`; supported: bert", path.display())]
+    #[error("{}: model_type is `{model_type}`; supported: {supported}", path.display())]
     UnsupportedModel {
         /// The `config.json`.
         path: PathBuf,
         /// What it says.
         model_type: String,
+        /// What it can be.
+        supported: String,
     },
     /// The model has a part which this crate does not implement, so that its vectors would silently differ.
     #[error("{} has a part of kind `{kind}` in modules.json; supported: {supported}", path.display())]
@@ -194,4 +196,10 @@ fn first(names: &[String]) -> String {
         shown.push_str(", …");
     }
     shown
+}
+
+impl From<std::convert::Infallible> for EncoderError {
+    fn from(never: std::convert::Infallible) -> Self {
+        match never {}
+    }
 }

@@ -14,9 +14,9 @@ use candle_core::{Device, Tensor};
 use paretune_features::Packed;
 use sha2::{Digest, Sha256};
 
-use crate::bert::Bert;
 use crate::error::EncoderError;
 use crate::kernels::gemm::Arithmetic;
+use crate::network::Network;
 use crate::parameter::Pass;
 use crate::tokens::{parts, sequence};
 
@@ -69,21 +69,26 @@ struct Disk {
 }
 
 impl LayerCache {
-    /// A cache for what `bert` freezes; none if that is nothing or all.
+    /// A cache for what `network` freezes; none if that is nothing or all.
     pub(crate) fn open(
-        bert: &Bert,
+        network: &Network,
         arithmetic: Arithmetic,
         options: &CacheOptions,
     ) -> Result<Option<Self>, EncoderError> {
-        if bert.embeddings.is_trained() || bert.first_trained == 0 {
+        if network.embeddings.is_trained() || network.first_trained == 0 {
             return Ok(None);
         }
         let disk = match &options.folder {
-            Some(folder) => Disk::open(folder.join(format!("layers-{}-{arithmetic}.bin", fingerprint(bert)?)))?,
+            Some(folder) => Disk::open(folder.join(format!("layers-{}-{arithmetic}.bin", fingerprint(network)?)))?,
             None => None,
         };
         let state = State { memory: HashMap::new(), free: options.memory, disk };
-        Ok(Some(Self { layers: bert.first_trained, hidden: bert.sizes.hidden, arithmetic, state: Mutex::new(state) }))
+        Ok(Some(Self {
+            layers: network.first_trained,
+            hidden: network.architecture.hidden,
+            arithmetic,
+            state: Mutex::new(state),
+        }))
     }
 
     /// Number of the first layer above what is remembered.
@@ -92,7 +97,7 @@ impl LayerCache {
     }
 
     /// What enters layer [`layers`](Self::layers), `[tokens, hidden]`; a constant.
-    pub(crate) fn get(&self, bert: &Bert, packed: &Packed) -> Result<Tensor, EncoderError> {
+    pub(crate) fn get(&self, network: &Network, packed: &Packed) -> Result<Tensor, EncoderError> {
         let keys: Vec<Key> = (0..packed.len()).map(|at| key(sequence(packed, at))).collect();
         let mut out = vec![0f32; packed.tokens() * self.hidden];
         let mut missing = Vec::new();
@@ -110,8 +115,8 @@ impl LayerCache {
         for (_, part) in parts(&wanted, BATCH) {
             let offsets = part.offsets.as_slice().into();
             let pass = Pass { arithmetic: self.arithmetic, ..Pass::INFERENCE };
-            let x = bert.embed(&part, pass)?;
-            let x = bert.layers(&x, 0..self.layers, &offsets, pass)?.flatten_all()?.to_vec1::<f32>()?;
+            let x = network.embed(&part, pass)?;
+            let x = network.layers(&x, 0..self.layers, &offsets, pass)?.flatten_all()?.to_vec1::<f32>()?;
             let mut state = self.lock();
             for (pair, at) in part.offsets.windows(2).zip(&mut missing) {
                 let rows = &x[pair[0] as usize * self.hidden..pair[1] as usize * self.hidden];
@@ -245,18 +250,18 @@ fn key(tokens: &[u32]) -> Key {
 }
 
 /// Of the frozen weights that the entries depend on, and of the sizes.
-fn fingerprint(bert: &Bert) -> Result<String, EncoderError> {
+fn fingerprint(network: &Network) -> Result<String, EncoderError> {
     let mut hash = Sha256::new();
-    hash.update(format!("{:?}", bert.sizes));
+    hash.update(format!("{:?}", network.architecture));
     let mut add = |values: &[f32]| {
         for chunk in values.chunks(4096) {
             let bytes: Vec<u8> = chunk.iter().flat_map(|value| value.to_le_bytes()).collect();
             hash.update(bytes);
         }
     };
-    bert.embeddings.read(|tables| tables.into_iter().for_each(&mut add))?;
-    for layer in &bert.layers[..bert.first_trained] {
-        layer.read(|weights| weights.0.into_iter().for_each(&mut add))?;
+    network.embeddings.each(&mut add)?;
+    for layer in &network.layers[..network.first_trained] {
+        layer.each(&mut add)?;
     }
     Ok(hash.finalize().iter().take(12).map(|byte| format!("{byte:02x}")).collect())
 }

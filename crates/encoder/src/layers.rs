@@ -5,9 +5,9 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, Normal, Uniform};
 
-use crate::bert::composed;
 use crate::kernels::linear::linear;
 use crate::kernels::norm::layer_norm;
+use crate::network::composed;
 use crate::parameter::{Parameter, Pass};
 
 /// `y = x·Wᵀ + b` for `x: [n, in]`, `W: [out, in]`, `b: [out]`.
@@ -150,8 +150,8 @@ impl LayerNorm {
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let (scale, shift) = (self.scale.get(Pass::TRACKED), self.shift.get(Pass::TRACKED));
         match x.device().is_cpu() {
-            true => layer_norm(x, &scale, &shift, self.epsilon),
-            false => composed::norm(x, &scale, &shift, self.epsilon),
+            true => layer_norm(x, &scale, Some(&shift), self.epsilon),
+            false => composed::norm(x, &scale, Some(&shift), self.epsilon),
         }
     }
 

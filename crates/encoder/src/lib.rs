@@ -35,19 +35,19 @@
 //! # Ok::<(), paretune_encoder::EncoderError>(())
 //! ```
 
-mod bert;
 mod checkpoint;
-mod config;
 mod embedder;
 mod embedding;
 mod encoder;
 mod error;
+mod family;
 mod gradient_cache;
 mod graph;
 mod kernels;
 mod layer_cache;
 mod layers;
 mod load;
+mod network;
 mod parameter;
 mod pooling;
 mod save;
@@ -55,11 +55,11 @@ mod sentence;
 mod tokens;
 mod weights;
 
-pub use config::BertConfig;
 pub use embedder::{Embedder, scale_to_unit_length};
 pub use embedding::Embedding;
 pub use encoder::Encoder;
 pub use error::EncoderError;
+pub use family::{BertConfig, ModelConfig};
 pub use graph::{Gradients, RowGradient, backward, backward_from};
 pub use kernels::activation::gelu;
 pub use kernels::cross_entropy::cross_entropy;

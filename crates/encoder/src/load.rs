@@ -1,19 +1,20 @@
 //! Setting an encoder up: from files, or at random; and what of it is trained.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
 use paretune_features::ModelFiles;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
-use crate::bert::{Bert, Parameters};
-use crate::config::BertConfig;
 use crate::encoder::Encoder;
 use crate::error::EncoderError;
+use crate::family::{Architecture, Dropout, ModelConfig};
 use crate::kernels::gemm::Arithmetic;
 use crate::layer_cache::{CacheOptions, LayerCache};
 use crate::layers::normal_tensor;
+use crate::network::{Network, Parameters};
 use crate::parameter::Parameter;
 use crate::pooling::Pooling;
 use crate::weights;
@@ -25,8 +26,10 @@ pub enum Trainable {
     /// Everything, embeddings included.
     #[default]
     All,
-    /// The last so many transformer layers.
+    /// The last so many transformer layers, and the norm after them where there is one.
     LastLayers(usize),
+    /// Biases and the shifts of norms, of the transformer layers (Ben Zaken et al. 2022).
+    Biases,
     /// Nothing: the encoder is a fixed function.
     Nothing,
 }
@@ -64,11 +67,12 @@ impl Default for LoadOptions {
 }
 
 impl Encoder {
-    /// Loads a model in the Hub's layout: weights in `f32`, `f16` or `bf16`, in one file or several, with or without a
-    /// `bert.` before their names. Without a pooling configuration, vectors are means.
+    /// Loads a model in the Hub's layout: weights in `f32`, `f16` or `bf16`, in one file or several, with or without what models
+    /// with a head put before their names (`bert.`, `model.`). Without a pooling configuration, vectors are means, and those of
+    /// the last token where tokens see only what is before them.
     ///
     /// # Errors
-    /// If a file is missing or broken, the model is not a BERT, tensors are missing or of the wrong shape, more layers
+    /// If a file is missing or broken, the model is of no supported family, tensors are missing or of the wrong shape, more layers
     /// are to be trained than there are, or an option makes no sense.
     pub fn load(files: &ModelFiles, options: &LoadOptions) -> Result<Self, EncoderError> {
         let supported = ["Transformer", "Pooling", "Normalize"];
@@ -81,33 +85,55 @@ impl Encoder {
 
     /// The transformer and the pooling of a model, whatever follows them.
     pub(crate) fn load_transformer(files: &ModelFiles, options: &LoadOptions) -> Result<Self, EncoderError> {
-        let config = BertConfig::read(&files.config)?;
-        let pooling = files.pooling.as_deref().map(Pooling::read).transpose()?.unwrap_or_default();
-        let named = config.tensors();
-        let shapes: BTreeMap<String, Vec<usize>> = named.iter().cloned().collect();
-        let pooler = |name: &str| name.starts_with("pooler.");
-        let mut own = weights::read(&files.weights, &options.device, weights::shaped(&shapes, pooler))?;
+        let config = ModelConfig::read(&files.config)?;
+        let pooling = match &files.pooling {
+            Some(path) => Pooling::read(path)?,
+            None => Pooling::usual(&config),
+        };
+        let architecture = &config.architecture;
+        let named = architecture.tensors();
+        let stored = |(name, shape): &(String, Vec<usize>)| {
+            let mut shape = shape.clone();
+            if architecture.is_transposed(name, &shape) {
+                shape.reverse();
+            }
+            (name.clone(), shape)
+        };
+        let shapes: BTreeMap<String, Vec<usize>> = named.iter().map(stored).collect();
+        let kept = |name: &str| architecture.names.kept.iter().any(|prefix| name.starts_with(prefix));
+        let rename = |name: &str| architecture.names.hub_name(name);
+        let mut own = weights::read(&files.weights, &options.device, rename, weights::shaped(&shapes, kept))?;
         weights::complete(files.weights.first(), named.iter().map(|(name, _)| name), &own)?;
-        let tensors = own.extract_if(.., |name, _| pooler(name)).collect();
+        let tensors = own.extract_if(.., |name, _| !shapes.contains_key(name)).collect();
+        for (name, tensor) in &mut own {
+            if architecture.is_transposed(name, tensor.dims()) {
+                *tensor = tensor.t()?.contiguous()?;
+            }
+        }
         Self::build(config, pooling, own, tensors, options)
     }
 
     /// A model with random weights, all trainable: normally distributed with deviation 0.02 as BERT's own, biases 0,
-    /// layer norms 1. The same seed gives the same weights.
+    /// norms 1. The same seed gives the same weights.
     ///
     /// # Errors
     /// If the configuration is not valid or the tensors cannot be made.
-    pub fn random(config: BertConfig, pooling: Pooling, seed: u64, device: &Device) -> Result<Self, EncoderError> {
-        config.check().map_err(|reason| EncoderError::InvalidConfig { reason })?;
+    pub fn random<C>(config: C, pooling: Pooling, seed: u64, device: &Device) -> Result<Self, EncoderError>
+    where
+        C: TryInto<ModelConfig, Error: Into<EncoderError>>,
+    {
+        let config = config.try_into().map_err(Into::into)?;
         let mut random = ChaCha8Rng::seed_from_u64(seed);
         let mut tensors = BTreeMap::new();
-        for (name, shape) in config.tensors() {
-            let tensor = if name.ends_with("LayerNorm.weight") {
-                Tensor::ones(shape, DType::F32, device)?
-            } else if name.ends_with(".bias") {
+        for (name, shape) in config.architecture.tensors() {
+            let tensor = if name.ends_with(".bias") {
+                Tensor::zeros(shape, DType::F32, device)?
+            } else if shape.len() > 1 {
+                normal_tensor(&shape, 0.02, &mut random, device)?
+            } else if config.architecture.scales_less_one {
                 Tensor::zeros(shape, DType::F32, device)?
             } else {
-                normal_tensor(&shape, 0.02, &mut random, device)?
+                Tensor::ones(shape, DType::F32, device)?
             };
             tensors.insert(name, tensor);
         }
@@ -116,25 +142,14 @@ impl Encoder {
     }
 
     fn build(
-        config: BertConfig,
+        config: ModelConfig,
         pooling: Pooling,
         tensors: BTreeMap<String, Tensor>,
         unused: BTreeMap<String, Tensor>,
         options: &LoadOptions,
     ) -> Result<Self, EncoderError> {
-        let layers = config.num_hidden_layers;
-        let first_trained = match options.trainable {
-            Trainable::All => None,
-            Trainable::Nothing => Some(layers),
-            Trainable::LastLayers(asked) if asked > layers => {
-                return Err(EncoderError::TooManyLayers { asked, layers });
-            }
-            Trainable::LastLayers(asked) => Some(layers - asked),
-        };
-        let is_trained = |name: &str| match first_trained {
-            None => true,
-            Some(first) => layer_of(name).is_some_and(|layer| layer >= first),
-        };
+        let architecture = Arc::clone(&config.architecture);
+        let is_trained = trained(&architecture, options.trainable)?;
         let parameters = tensors
             .into_iter()
             .map(|(name, tensor)| {
@@ -142,29 +157,45 @@ impl Encoder {
                 Ok((name, Parameter::new(tensor, trained)?))
             })
             .collect::<Result<Parameters, EncoderError>>()?;
-        let rates = match options.dropout {
+        let dropout = match options.dropout {
             Some(rate) if !(0.0..1.0).contains(&rate) => {
                 let reason = format!("dropout is {rate}; it must be at least 0 and below 1");
                 return Err(EncoderError::InvalidConfig { reason });
             }
-            Some(rate) => (rate, rate),
-            None => (config.hidden_dropout_prob, config.attention_probs_dropout_prob),
+            Some(rate) => Dropout { embeddings: rate, attention: rate, hidden: rate },
+            None => config.architecture.dropout,
         };
         if options.arithmetic == Arithmetic::Int8 {
             let reason = "8-bit arithmetic cannot train; use f32 or bf16 here, and int8 for an embedder".to_owned();
             return Err(EncoderError::InvalidConfig { reason });
         }
-        let bert = Bert::new(&config, &parameters, rates)?;
+        let network = Network::new(&config.architecture, &parameters, dropout)?;
         let (arithmetic, recompute) = (options.arithmetic.available(), options.recompute);
         let cache = match &options.cache {
-            Some(cache) if options.device.is_cpu() => LayerCache::open(&bert, arithmetic, cache)?,
+            Some(cache) if options.device.is_cpu() => LayerCache::open(&network, arithmetic, cache)?,
             _ => None,
         };
-        Ok(Self { config, pooling, parameters, unused, bert, arithmetic, recompute, cache })
+        Ok(Self { config, pooling, parameters, unused, network, arithmetic, recompute, cache })
     }
 }
 
-/// The number of the transformer layer that a tensor belongs to.
-fn layer_of(name: &str) -> Option<usize> {
-    name.strip_prefix("encoder.layer.")?.split('.').next()?.parse().ok()
+/// Which tensors are trained.
+fn trained(architecture: &Architecture, trainable: Trainable) -> Result<impl Fn(&str) -> bool, EncoderError> {
+    let layers = architecture.layers;
+    if let Trainable::LastLayers(asked) = trainable
+        && asked > layers
+    {
+        return Err(EncoderError::TooManyLayers { asked, layers });
+    }
+    let final_norm = architecture.names.final_norm.map(|(stem, _)| format!("{stem}."));
+    let layer_of = move |name: &str| {
+        let is_final = final_norm.as_ref().is_some_and(|stem| name.starts_with(stem));
+        if is_final { Some(layers) } else { architecture.layer_of(name) }
+    };
+    Ok(move |name: &str| match trainable {
+        Trainable::All => true,
+        Trainable::Nothing | Trainable::LastLayers(0) => false,
+        Trainable::LastLayers(asked) => layer_of(name).is_some_and(|layer| layer >= layers - asked),
+        Trainable::Biases => name.ends_with(".bias") && layer_of(name).is_some(),
+    })
 }

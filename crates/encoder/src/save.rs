@@ -46,35 +46,40 @@ impl Encoder {
         after: &[(String, &str)],
     ) -> Result<(), EncoderError> {
         files.copy_tokenizer_to(dir)?;
-        write_json(&dir.join("config.json"), &self.config_json(precision)?)?;
+        write_json(&dir.join("config.json"), &self.config_json(precision))?;
         write_json(&dir.join("1_Pooling/config.json"), &self.pooling().to_json(self.hidden_size()))?;
         let sentence_config = dir.join("sentence_bert_config.json");
         if !sentence_config.is_file() {
-            let length = files.max_length().unwrap_or(self.config.max_position_embeddings);
+            let length = files.max_length().unwrap_or(self.config.longest());
             write_json(&sentence_config, &json!({ "max_seq_length": length, "do_lower_case": false }))?;
         }
         write_json(&dir.join("modules.json"), &modules(after))?;
         let path = dir.join(WEIGHTS);
-        write_whole(&path, &to_bytes(&path, &self.tensors(), precision)?)
+        write_whole(&path, &to_bytes(&path, &self.tensors()?, precision)?)
     }
 
-    /// All tensors of the model, trained or not, by their Hub names.
-    pub fn tensors(&self) -> BTreeMap<String, Tensor> {
-        let own = self.parameters.iter().map(|(name, parameter)| (name.clone(), parameter.get(Pass::INFERENCE)));
-        own.chain(self.unused.iter().map(|(name, tensor)| (name.clone(), tensor.clone()))).collect()
+    /// All tensors of the model, trained or not, by their Hub names and in the shapes of its family's files. Adapters are not among them.
+    ///
+    /// # Errors
+    /// If a tensor cannot be turned into the shape of the files.
+    pub fn tensors(&self) -> Result<BTreeMap<String, Tensor>, EncoderError> {
+        let own = self.parameters.iter().map(|(name, parameter)| {
+            let tensor = parameter.get(Pass::INFERENCE);
+            let swapped = self.config.architecture.is_transposed(name, tensor.dims());
+            Ok((name.clone(), if swapped { tensor.t()?.contiguous()? } else { tensor }))
+        });
+        own.chain(self.unused.iter().map(|(name, tensor)| Ok((name.clone(), tensor.clone())))).collect()
     }
 
-    fn config_json(&self, precision: Precision) -> Result<Value, EncoderError> {
-        let mut value = serde_json::to_value(&self.config)
-            .map_err(|error| EncoderError::InvalidConfig { reason: error.to_string() })?;
-        if let Some(fields) = value.as_object_mut() {
-            fields.insert("model_type".to_owned(), json!("bert"));
-            fields.entry("architectures").or_insert_with(|| json!(["BertModel"]));
-            // Newer versions of transformers call it `dtype` and read both.
-            let key = if fields.contains_key("dtype") { "dtype" } else { "torch_dtype" };
-            fields.insert(key.to_owned(), json!(precision.name()));
-        }
-        Ok(value)
+    fn config_json(&self, precision: Precision) -> Value {
+        let mut fields = self.config.json().clone();
+        fields.insert("model_type".to_owned(), json!(self.config.model_type()));
+        // What is written has no head, whatever was read.
+        fields.insert("architectures".to_owned(), json!([self.config.class()]));
+        // Newer versions of transformers call it `dtype` and read both.
+        let key = if fields.contains_key("dtype") { "dtype" } else { "torch_dtype" };
+        fields.insert(key.to_owned(), json!(precision.name()));
+        Value::Object(fields)
     }
 }
 

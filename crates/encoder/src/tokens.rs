@@ -2,11 +2,11 @@
 
 use paretune_features::Packed;
 
-use crate::config::BertConfig;
 use crate::error::EncoderError;
+use crate::family::ModelConfig;
 
 /// Refuses tokens that are not well formed, of another vocabulary, or too many for the positions.
-pub(crate) fn check(packed: &Packed, config: &BertConfig) -> Result<(), EncoderError> {
+pub(crate) fn check(packed: &Packed, config: &ModelConfig) -> Result<(), EncoderError> {
     let invalid = |reason: String| Err(EncoderError::InvalidTokens { reason });
     let tokens = packed.ids.len();
     if packed.positions.len() != tokens {
@@ -25,7 +25,7 @@ pub(crate) fn check(packed: &Packed, config: &BertConfig) -> Result<(), EncoderE
             packed.positions[token]
         ));
     }
-    let (vocabulary, limit) = (config.vocab_size, config.max_position_embeddings);
+    let (vocabulary, limit) = (config.vocab_size(), config.longest());
     if let Some(&id) = packed.ids.iter().find(|&&id| id as usize >= vocabulary) {
         return Err(EncoderError::UnknownToken { id, vocabulary });
     }

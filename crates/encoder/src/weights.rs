@@ -34,12 +34,12 @@ impl Precision {
     }
 }
 
-/// Reads tensors from one file or several shards, under their names without a leading `bert.`; only those that
-/// `wanted` accepts, which is given the file, the name and the shape, so that a wrong shape is refused before its numbers are read.
+/// Reads tensors from one file or several shards, under the names that `rename` gives them; only those that `wanted` accepts, which is given the file, the name and the shape, so that a wrong shape is refused before its numbers are read.
 /// Everything becomes `f32`.
 pub(crate) fn read(
     paths: &[PathBuf],
     device: &Device,
+    rename: impl Fn(&str) -> String,
     wanted: impl Fn(&Path, &str, &[usize]) -> Result<bool, EncoderError>,
 ) -> Result<BTreeMap<String, Tensor>, EncoderError> {
     let mut tensors = BTreeMap::new();
@@ -51,7 +51,7 @@ pub(crate) fn read(
         let mut views: Vec<_> = file.iter().collect();
         views.sort_unstable_by_key(|(name, _)| *name);
         for (name, view) in views {
-            let hub_name = hub_name(name);
+            let hub_name = rename(name);
             if wanted(path, &hub_name, view.shape())? {
                 let values = to_f32(path, name, &view)?;
                 tensors.insert(hub_name, Tensor::from_vec(values, view.shape(), device)?);
@@ -59,17 +59,6 @@ pub(crate) fn read(
         }
     }
     Ok(tensors)
-}
-
-/// The name in a `BertModel`: heads for other tasks add `bert.`, and conversions of the first checkpoints wrote `gamma`
-/// and `beta` in layer norms.
-fn hub_name(name: &str) -> String {
-    let name = name.strip_prefix("bert.").unwrap_or(name);
-    match name.rsplit_once("LayerNorm.") {
-        Some((path, "gamma")) => format!("{path}LayerNorm.weight"),
-        Some((path, "beta")) => format!("{path}LayerNorm.bias"),
-        _ => name.to_owned(),
-    }
 }
 
 fn to_f32(path: &Path, name: &str, view: &TensorView<'_>) -> Result<Vec<f32>, EncoderError> {

@@ -129,14 +129,14 @@ fn start(teacher: &Encoder, kept: &[u32], config: &DistillConfig) -> Result<Enco
         num_hidden_layers: config.layers,
         num_attention_heads: (config.hidden / 32).max(1),
         intermediate_size: 4 * config.hidden,
-        max_position_embeddings: 128.min(teacher.config().max_position_embeddings),
+        max_position_embeddings: 128.min(teacher.config().longest()),
         hidden_dropout_prob: 0.1,
         attention_probs_dropout_prob: 0.1,
-        ..teacher.config().clone()
+        ..teacher.config().bert().unwrap_or_default()
     };
     let positions = bert.max_position_embeddings;
     let student = Encoder::random(bert, Pooling::Mean, config.seed, &Device::Cpu)?;
-    let tensors = teacher.tensors();
+    let tensors = teacher.tensors()?;
     let embedding = |name: &str| {
         let full = format!("embeddings.{name}_embeddings.weight");
         let tensor = tensors.get(&full).cloned();

@@ -16,8 +16,8 @@ pub(crate) const TOKEN_BUDGET: usize = 4096;
 
 /// Token sequences spread over the vocabulary, past the special tokens and single letters that come first.
 pub(crate) fn sequences(encoder: &Encoder, batch: usize, length: usize) -> Packed {
-    let range = (encoder.config().vocab_size as u32).saturating_sub(1000).clamp(1, 20_000);
-    let first = (encoder.config().vocab_size as u32 - range).min(1000);
+    let range = (encoder.config().vocab_size() as u32).saturating_sub(1000).clamp(1, 20_000);
+    let first = (encoder.config().vocab_size() as u32 - range).min(1000);
     let id = |at: usize| first + (at as u32).wrapping_mul(7919) % range;
     Packed::from_sequences((0..batch).map(|row| (row * length..(row + 1) * length).map(id).collect::<Vec<u32>>()))
 }

@@ -3,14 +3,15 @@
 use std::error::Error;
 
 use candle_core::Device;
-use paretune_encoder::{Arithmetic, BertConfig, Encoder, Pooling};
+use paretune_encoder::{Arithmetic, BertConfig, Encoder, ModelConfig, Pooling};
 use paretune_features::ModelFiles;
 
 use crate::figures::{Training, sequences};
 use crate::options::{Options, median_seconds};
 
 pub(crate) fn run(options: &Options) -> Result<(), Box<dyn Error>> {
-    let config = BertConfig::read(&ModelFiles::local(&options.model)?.config)?;
+    let config = ModelConfig::read(&ModelFiles::local(&options.model)?.config)?;
+    let config = config.bert().ok_or("the scaling of a BERT is measured; give the folder of one")?;
     if !options.json {
         println!(
             "{:>7}{:>8}{:>8}{:>9}{:>13}{:>13}{:>22}",

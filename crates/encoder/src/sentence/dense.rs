@@ -119,7 +119,7 @@ impl Dense {
             shapes.insert("linear.bias".to_owned(), vec![outputs]);
         }
         let files = part.weights()?;
-        let tensors = weights::read(&files, &Device::Cpu, weights::shaped(&shapes, |_| false))?;
+        let tensors = weights::read(&files, &Device::Cpu, str::to_owned, weights::shaped(&shapes, |_| false))?;
         weights::complete(files.first(), shapes.keys(), &tensors)?;
         let numbers = |name: &str| match tensors.get(name) {
             Some(tensor) => Ok::<_, EncoderError>(Some(tensor.flatten_all()?.to_vec1::<f32>()?)),

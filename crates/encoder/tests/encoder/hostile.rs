@@ -131,7 +131,7 @@ fn configurations_that_do_not_fit_are_refused_by_field() {
     }
     for (file, contents, part) in [
         ("1_Pooling/config.json", r#"{"pooling_mode": "mean", "embedding_dimension": 17}"#, "17"),
-        ("1_Pooling/config.json", r#"{"pooling_mode": "lasttoken"}"#, "lasttoken"),
+        ("1_Pooling/config.json", r#"{"pooling_mode": "median"}"#, "median"),
         ("config_sentence_transformers.json", r#"{"similarity_fn_name": "maxsim"}"#, "maxsim"),
         ("config_sentence_transformers.json", r#"{"default_prompt_name": "x"}"#, "`x`"),
         ("config_sentence_transformers.json", r#"{"truncate_dim": 0}"#, "truncate_dim"),
@@ -156,6 +156,10 @@ fn sizes_that_lie_are_refused_before_memory_is_taken() {
     let message = config("num_hidden_layers", 4000);
     assert!(message.contains("missing") && message.contains("model.safetensors"), "{message}");
     for (field, value) in [("vocab_size", u64::MAX), ("hidden_size", 1 << 60), ("max_position_embeddings", 1 << 40)] {
+        let message = config(field, value);
+        assert!(message.contains("config.json") && message.contains(field), "{field}: {message}");
+    }
+    for (field, value) in [("vocab_size", 1 << 27), ("hidden_size", 1 << 26), ("max_position_embeddings", 1 << 28)] {
         let message = config(field, value);
         assert!(message.contains("model.safetensors") && message.contains("expected"), "{field}: {message}");
     }

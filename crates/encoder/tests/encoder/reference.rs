@@ -1,7 +1,7 @@
 //! Values and gradients against PyTorch's, stored by `fixtures/make_bert.py`.
 
 use candle_core::Device;
-use paretune_encoder::{BertConfig, Encoder, LoadOptions, Pooling};
+use paretune_encoder::{BertConfig, Encoder, LoadOptions, ModelConfig, Pooling};
 use paretune_features::{ModelFiles, Tokenized};
 
 use super::{difference, fixtures, largest, packed, sequences, stored, tiny_files};
@@ -78,7 +78,7 @@ fn minilm_equals_pytorch() {
 
 #[test]
 fn the_stored_model_is_what_its_configuration_says() {
-    let config = BertConfig::read(&fixtures().join("tiny/config.json")).unwrap();
+    let config = ModelConfig::read(&fixtures().join("tiny/config.json")).unwrap().bert().unwrap();
     assert_eq!(config.other["pad_token_id"], 0);
     assert_eq!(BertConfig { other: Default::default(), ..config }, BertConfig::tiny());
 }

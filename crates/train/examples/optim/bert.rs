@@ -103,7 +103,7 @@ pub(crate) fn run(options: &Options) -> Fallible<()> {
     let (first, tokenizer) = encoder(options)?;
     let corpus = corpus(&tokenizer)?;
     if !options.json {
-        let (width, layers) = (first.hidden_size(), first.config().num_hidden_layers);
+        let (width, layers) = (first.hidden_size(), first.config().layers());
         println!("shop: text encoder of {layers} layers, {width} wide");
     }
     for k in SIZES {

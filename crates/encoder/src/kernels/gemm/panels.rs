@@ -13,17 +13,17 @@ pub(crate) struct Stack<'a> {
     parts: &'a [&'a [f32]],
     width: usize,
     rows: usize,
+    /// Rows of each part, if they have equally many.
+    height: Option<usize>,
 }
 
 impl<'a> Stack<'a> {
-    /// Matrices of equal height, `width` columns each.
+    /// Matrices of `width` columns each.
     pub(crate) fn new(parts: &'a [&'a [f32]], width: usize) -> Self {
-        let numbers = parts.first().map_or(0, |part| part.len());
-        assert!(
-            width > 0 && numbers.is_multiple_of(width) && parts.iter().all(|part| part.len() == numbers),
-            "parts of equal height and {width} columns"
-        );
-        Self { parts, width, rows: numbers / width * parts.len() }
+        assert!(width > 0 && parts.iter().all(|part| part.len().is_multiple_of(width)), "parts of {width} columns");
+        let first = parts.first().map_or(0, |part| part.len());
+        let height = parts.iter().all(|part| part.len() == first).then_some(first / width);
+        Self { parts, width, rows: parts.iter().map(|part| part.len() / width).sum(), height }
     }
 
     #[inline(always)]
@@ -31,8 +31,17 @@ impl<'a> Stack<'a> {
         if let [whole] = self.parts {
             return &whole[row * self.width..][..self.width];
         }
-        let height = self.rows / self.parts.len();
-        &self.parts[row / height][row % height * self.width..][..self.width]
+        if let Some(height) = self.height {
+            return &self.parts[row / height][row % height * self.width..][..self.width];
+        }
+        let mut start = row * self.width;
+        for part in self.parts {
+            match part.get(start..start + self.width) {
+                Some(row) => return row,
+                None => start -= part.len(),
+            }
+        }
+        unreachable!("a row below {} of a stack", self.rows)
     }
 }
 

@@ -4,9 +4,9 @@ use candle_core::{DType, Result, Tensor, Var};
 use proptest::prelude::*;
 
 use super::{check, random};
-use crate::bert::composed;
 use crate::kernels::activation::Activation;
 use crate::kernels::linear::linear;
+use crate::network::composed;
 
 const ACTIVATIONS: [Option<Activation>; 4] =
     [None, Some(Activation::Gelu), Some(Activation::GeluTanh), Some(Activation::Relu)];

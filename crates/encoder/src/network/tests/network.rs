@@ -3,9 +3,9 @@
 use candle_core::{DType, Tensor, Var};
 use paretune_features::Packed;
 
-use super::{Step, bert, by_candle, by_kernels, largest, numbers, odd, packed, parameters};
-use crate::bert::{Bert, Parameters, embeddings};
-use crate::config::BertConfig;
+use super::{Step, by_candle, by_kernels, largest, network, numbers, odd, packed, parameters};
+use crate::family::ModelConfig;
+use crate::network::{Network, Parameters, embeddings};
 use crate::parameter::Pass;
 use crate::pooling::Pooling;
 
@@ -15,14 +15,14 @@ fn dropping(seed: u64) -> Pass {
     Pass { dropout: Some(seed), ..Pass::TRACKED }
 }
 
-fn step(config: &BertConfig, frozen: impl Fn(&str) -> bool, packed: &Packed, kind: Pooling, pass: Pass) -> Step {
+fn step(config: &ModelConfig, frozen: impl Fn(&str) -> bool, packed: &Packed, kind: Pooling, pass: Pass) -> Step {
     let all = parameters(config, DType::F32, frozen);
-    Step::new(by_kernels(&bert(config, &all), packed, kind, pass), &all, None)
+    Step::new(by_kernels(&network(config, &all), packed, kind, pass), &all, None)
 }
 
-fn twin(config: &BertConfig, packed: &Packed, kind: Pooling, pass: Pass) -> Step {
+fn twin(config: &ModelConfig, packed: &Packed, kind: Pooling, pass: Pass) -> Step {
     let all = parameters(config, DType::F64, |_| false);
-    Step::new(by_candle(&bert(config, &all), packed, kind, pass), &all, None)
+    Step::new(by_candle(&network(config, &all), packed, kind, pass), &all, None)
 }
 
 #[test]
@@ -33,7 +33,7 @@ fn the_network_equals_its_definition() {
             for pass in [Pass::TRACKED, dropping(3), Pass { first_token: 91, recompute: true, ..dropping(4) }] {
                 let config = odd(activation);
                 let step = step(&config, |_| false, &packed, kind, pass);
-                assert_eq!(step.gradients.len(), config.tensors().len());
+                assert_eq!(step.gradients.len(), config.architecture.tensors().len());
                 let what = format!("{activation}, {kind:?}, {pass:?}");
                 step.assert_near(&twin(&config, &packed, kind, pass), &what);
             }
@@ -57,7 +57,7 @@ fn each_part_can_be_frozen_alone() {
         for frozen in parameters(&config, DType::F32, |_| false).keys() {
             let step = step(&config, |name| name == frozen, &packed, Pooling::Mean, pass);
             assert!(!step.gradients.contains_key(frozen), "{frozen}");
-            assert_eq!(step.gradients.len(), config.tensors().len() - 1, "{frozen}");
+            assert_eq!(step.gradients.len(), config.architecture.tensors().len() - 1, "{frozen}");
             step.assert_same(&all, frozen);
         }
     }
@@ -68,19 +68,19 @@ fn frozen_lower_layers_drop_nothing() {
     let (config, packed) = (odd("gelu"), packed(&LENGTHS));
     let offsets = packed.offsets.as_slice().into();
     let all = parameters(&config, DType::F32, |name| !name.starts_with("encoder.layer.1."));
-    let bert = bert(&config, &all);
-    assert_eq!(bert.first_trained, 1);
+    let network = network(&config, &all);
+    assert_eq!(network.first_trained, 1);
     let below = |pass| {
-        let x = bert.embed(&packed, pass).unwrap();
-        bert.layers(&x, 0..1, &offsets, pass).unwrap()
+        let x = network.embed(&packed, pass).unwrap();
+        network.layers(&x, 0..1, &offsets, pass).unwrap()
     };
     let (one, other, fixed) = (below(dropping(1)), below(dropping(2)), below(Pass::INFERENCE));
     assert!(!one.track_op());
     assert_eq!(numbers(&one), numbers(&fixed));
     assert_eq!(numbers(&other), numbers(&fixed));
     // The trained layer on top drops what it always does.
-    let out = |pass| numbers(&bert.forward(&packed, &offsets, pass, &mut Ok).unwrap());
-    let on_top = |pass| numbers(&bert.layers(&fixed, 1..2, &offsets, pass).unwrap());
+    let out = |pass| numbers(&network.forward(&packed, &offsets, pass, &mut Ok).unwrap());
+    let on_top = |pass| numbers(&network.layers(&fixed, 1..2, &offsets, pass).unwrap());
     assert_eq!(out(dropping(1)), on_top(dropping(1)));
     assert_ne!(out(dropping(1)), out(dropping(2)));
     assert_ne!(out(dropping(1)), out(Pass::TRACKED));
@@ -89,12 +89,12 @@ fn frozen_lower_layers_drop_nothing() {
 #[test]
 fn each_place_of_the_network_draws_for_itself() {
     let config = odd("gelu");
-    let bert = bert(&config, &parameters(&config, DType::F32, |_| false));
-    let mut drawn = vec![bert.embedding_mask(dropping(1)).unwrap().unwrap()];
+    let network = network(&config, &parameters(&config, DType::F32, |_| false));
+    let mut drawn = vec![network.embedding_mask(dropping(1)).unwrap().unwrap()];
     for layer in 0..2 {
-        drawn.extend(bert.masks(layer, dropping(1)).unwrap().map(|mask| mask.unwrap()));
+        drawn.extend(network.masks(layer, dropping(1)).unwrap().blocks.map(|mask| mask.unwrap()));
     }
-    drawn.extend(bert.embedding_mask(dropping(2)).unwrap());
+    drawn.extend(network.embedding_mask(dropping(2)).unwrap());
     let kept: Vec<Vec<bool>> =
         drawn.iter().map(|mask| (0..64).map(|column| mask.row(0).factor(column) == 0.0).collect()).collect();
     for (at, one) in kept.iter().enumerate() {
@@ -110,7 +110,7 @@ fn the_gradient_of_a_word_is_the_sum_of_its_places() {
     let step = step(&config, |_| false, &packed, Pooling::Mean, Pass::TRACKED);
     step.assert_near(&twin(&config, &packed, Pooling::Mean, Pass::TRACKED), "repeated");
     let words = &step.gradients["embeddings.word_embeddings.weight"];
-    for row in 0..config.vocab_size {
+    for row in 0..config.vocab_size() {
         let is_used = row == 4 || row == 9;
         assert_eq!(largest(&words.get(row).unwrap()) > 0.0, is_used, "row {row}");
     }
@@ -123,10 +123,9 @@ fn the_gradient_of_a_word_is_the_sum_of_its_places() {
 #[test]
 fn embeddings_refuse_places_outside_of_their_tables() {
     let config = odd("gelu");
-    let bert = bert(&config, &parameters(&config, DType::F32, |_| false));
-    let run = |ids: &[u32], places: &[u32]| {
-        embeddings::embeddings(&bert.embeddings, (20, 1e-5), ids, places, None, Pass::TRACKED)
-    };
+    let network = network(&config, &parameters(&config, DType::F32, |_| false));
+    let run =
+        |ids: &[u32], places: &[u32]| embeddings::embeddings(&network.embeddings, ids, places, None, Pass::TRACKED);
     assert_eq!(run(&[30, 0], &[511, 0]).unwrap().dims(), [2, 20]);
     assert_eq!(run(&[], &[]).unwrap().dims(), [0, 20]);
     assert!(run(&[31], &[0]).is_err());
@@ -138,13 +137,13 @@ fn gradients_of_what_follows_reach_the_network() {
     // The same weights, once more in an operation of Candle's.
     let (config, packed) = (odd("gelu"), packed(&[3, 2]));
     let name = "encoder.layer.1.output.dense.bias";
-    let run = |dtype, network: &dyn Fn(&Bert) -> Tensor| {
+    let run = |dtype, compute: &dyn Fn(&Network) -> Tensor| {
         let all: Parameters = parameters(&config, dtype, |_| false);
-        let out = network(&bert(&config, &all));
+        let out = compute(&network(&config, &all));
         let var: &Var = all[name].var().unwrap();
         Step::new(out.broadcast_mul(var.as_tensor()).unwrap(), &all, None)
     };
-    let found = run(DType::F32, &|bert| by_kernels(bert, &packed, Pooling::Mean, Pass::TRACKED));
-    let expected = run(DType::F64, &|bert| by_candle(bert, &packed, Pooling::Mean, Pass::TRACKED));
+    let found = run(DType::F32, &|network| by_kernels(network, &packed, Pooling::Mean, Pass::TRACKED));
+    let expected = run(DType::F64, &|network| by_candle(network, &packed, Pooling::Mean, Pass::TRACKED));
     found.assert_near(&expected, "used twice");
 }

@@ -13,14 +13,14 @@ use paretune_features::Packed;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use super::{Bert, Parameters, composed};
-use crate::config::BertConfig;
+use super::{Network, Parameters, composed};
+use crate::family::{BertConfig, Dropout, ModelConfig};
 use crate::kernels::pool::pool;
 use crate::parameter::{Parameter, Pass};
 use crate::pooling::Pooling;
 
-/// Rates of hidden and attention dropout, which differ so that one cannot stand in for the other.
-const RATES: (f64, f64) = (0.2, 0.35);
+/// Rates of dropout, which differ so that one cannot stand in for the other.
+const RATES: Dropout = Dropout { embeddings: 0.2, attention: 0.35, hidden: 0.25 };
 
 fn uniform(shape: &[usize], seed: u64) -> Tensor {
     let mut generator = ChaCha8Rng::seed_from_u64(seed);
@@ -29,7 +29,15 @@ fn uniform(shape: &[usize], seed: u64) -> Tensor {
 }
 
 /// A network of odd sizes: nothing is a multiple of a register's width.
-fn odd(activation: &str) -> BertConfig {
+fn odd(activation: &str) -> ModelConfig {
+    model(odd_bert(activation))
+}
+
+fn model(config: BertConfig) -> ModelConfig {
+    config.try_into().unwrap()
+}
+
+fn odd_bert(activation: &str) -> BertConfig {
     BertConfig {
         vocab_size: 31,
         hidden_size: 20,
@@ -44,22 +52,23 @@ fn odd(activation: &str) -> BertConfig {
 }
 
 /// Weights that keep the size of what passes through them, with biases and scales that matter.
-fn weights(config: &BertConfig) -> BTreeMap<String, Tensor> {
+fn weights(config: &ModelConfig) -> BTreeMap<String, Tensor> {
     let weight = |(at, (name, shape)): (usize, (String, Vec<usize>))| {
         let values = uniform(&shape, at as u64 + 100);
         let values = match name.as_str() {
-            name if name.ends_with("LayerNorm.weight") => values.affine(0.4, 1.0),
+            _ if shape.len() == 1 && config.architecture.scales_less_one => values.affine(0.4, 0.0),
             name if name.ends_with(".bias") => values.affine(0.4, 0.0),
-            name if name.starts_with("embeddings.") => Ok(values),
+            _ if shape.len() == 1 => values.affine(0.4, 1.0),
+            name if config.architecture.layer_of(name).is_none() => Ok(values),
             _ => values.affine((3.0 / shape[1] as f64).sqrt(), 0.0),
         };
         (name, values.unwrap())
     };
-    config.tensors().into_iter().enumerate().map(weight).collect()
+    config.architecture.tensors().into_iter().enumerate().map(weight).collect()
 }
 
 /// The weights in a float type; all are trained but those that are `frozen`.
-fn parameters(config: &BertConfig, dtype: DType, frozen: impl Fn(&str) -> bool) -> Parameters {
+fn parameters(config: &ModelConfig, dtype: DType, frozen: impl Fn(&str) -> bool) -> Parameters {
     let parameter = |(name, tensor): (String, Tensor)| {
         let parameter = Parameter::new(tensor.to_dtype(dtype).unwrap(), !frozen(&name)).unwrap();
         (name, parameter)
@@ -67,8 +76,8 @@ fn parameters(config: &BertConfig, dtype: DType, frozen: impl Fn(&str) -> bool) 
     weights(config).into_iter().map(parameter).collect()
 }
 
-fn bert(config: &BertConfig, parameters: &Parameters) -> Bert {
-    Bert::new(config, parameters, RATES).unwrap()
+fn network(config: &ModelConfig, parameters: &Parameters) -> Network {
+    Network::new(&config.architecture, parameters, RATES).unwrap()
 }
 
 fn offsets(lengths: &[usize]) -> Arc<[u32]> {
@@ -103,14 +112,15 @@ fn difference(found: &Tensor, expected: &Tensor) -> f64 {
 }
 
 /// The network of Candle's operations, in whatever type the weights have.
-fn by_candle(bert: &Bert, packed: &Packed, kind: Pooling, pass: Pass) -> Tensor {
+fn by_candle(network: &Network, packed: &Packed, kind: Pooling, pass: Pass) -> Tensor {
     let offsets = packed.offsets.as_slice().into();
-    let mask = bert.embedding_mask(pass).unwrap();
-    let mut x = composed::embeddings(bert, packed, mask, pass).unwrap();
-    for (index, parameters) in bert.layers.iter().enumerate() {
-        let masks = bert.masks(index, pass).unwrap();
-        x = composed::layer(&x, parameters, &bert.sizes, &offsets, masks, pass).unwrap();
+    let mask = network.embedding_mask(pass).unwrap();
+    let mut x = composed::embeddings(network, packed, mask, pass).unwrap();
+    for (index, parameters) in network.layers.iter().enumerate() {
+        let masks = network.masks(index, pass).unwrap();
+        x = composed::layer(&x, parameters, &network.sizes[index], &offsets, masks, pass).unwrap();
     }
+    let x = network.finish(x, pass).unwrap();
     let pooled: Vec<Tensor> = offsets
         .windows(2)
         .map(|pair| {
@@ -119,15 +129,16 @@ fn by_candle(bert: &Bert, packed: &Packed, kind: Pooling, pass: Pass) -> Tensor 
                 Pooling::Mean => rows.mean(0).unwrap(),
                 Pooling::Cls => rows.get(0).unwrap(),
                 Pooling::Max => rows.max(0).unwrap(),
+                kind => composed::pool(&rows, &[0, pair[1] - pair[0]], kind).unwrap().get(0).unwrap(),
             }
         })
         .collect();
     Tensor::stack(&pooled, 0).unwrap()
 }
 
-fn by_kernels(bert: &Bert, packed: &Packed, kind: Pooling, pass: Pass) -> Tensor {
+fn by_kernels(network: &Network, packed: &Packed, kind: Pooling, pass: Pass) -> Tensor {
     let offsets = packed.offsets.as_slice().into();
-    pool(&bert.forward(packed, &offsets, pass, &mut Ok).unwrap(), &offsets, kind).unwrap()
+    pool(&network.forward(packed, &offsets, pass, &mut Ok).unwrap(), &offsets, kind).unwrap()
 }
 
 /// Gradients of `Σ direction ⊙ out` with a fixed random direction.
@@ -171,7 +182,16 @@ impl Step {
         for (name, found) in &self.gradients {
             let expected_gradient = &expected.gradients[name];
             // Softmax does not change with a key's bias: its gradient is zero, but for rounding in what is added up.
-            let like = expected.gradients.get(&name.replace("key.bias", "query.bias")).unwrap_or(expected_gradient);
+            let like = expected
+                .gradients
+                .get(
+                    &name
+                        .replace("key.bias", "query.bias")
+                        .replace("k_proj.bias", "q_proj.bias")
+                        .replace("k_lin.bias", "q_lin.bias")
+                        .replace("attn.k.bias", "attn.q.bias"),
+                )
+                .unwrap_or(expected_gradient);
             let (off, size) = (difference(found, expected_gradient), largest(like).max(least));
             if off > 2e-5 * size {
                 offenders.push(format!("{name}: off by {off:e} of {size}"));

@@ -3,19 +3,21 @@
 use candle_core::{DType, Tensor};
 use paretune_features::Packed;
 
-use super::{Step, bert, by_candle, by_kernels, difference, largest, numbers, odd, packed, parameters};
-use crate::bert::Bert;
-use crate::config::BertConfig;
+use super::{
+    Step, by_candle, by_kernels, difference, largest, model, network, numbers, odd, odd_bert, packed, parameters,
+};
+use crate::family::{BertConfig, ModelConfig};
 use crate::kernels::gemm::Arithmetic;
+use crate::network::Network;
 use crate::parameter::Pass;
 use crate::pooling::Pooling;
 
 /// The same step in the arithmetic of `pass` and in `f64`.
-fn steps(config: &BertConfig, pass: Pass) -> (Step, Step) {
+fn steps(config: &ModelConfig, pass: Pass) -> (Step, Step) {
     let packed = packed(&[7, 1, 40, 2, 33]);
-    let run = |dtype, network: fn(&Bert, &Packed, Pooling, Pass) -> Tensor| {
+    let run = |dtype, run: fn(&Network, &Packed, Pooling, Pass) -> Tensor| {
         let all = parameters(config, dtype, |_| false);
-        Step::new(network(&bert(config, &all), &packed, Pooling::Mean, pass), &all, None)
+        Step::new(run(&network(config, &all), &packed, Pooling::Mean, pass), &all, None)
     };
     (run(DType::F32, by_kernels), run(DType::F64, by_candle))
 }
@@ -29,13 +31,13 @@ fn compare(found: &[f64], expected: &[f64]) -> (f64, f64) {
 
 #[test]
 fn gradients_in_bf16_point_where_the_exact_ones_do() {
-    let larger = BertConfig {
+    let larger = model(BertConfig {
         hidden_size: 96,
         num_attention_heads: 3,
         intermediate_size: 200,
         num_hidden_layers: 3,
-        ..odd("gelu")
-    };
+        ..odd_bert("gelu")
+    });
     for config in [odd("gelu"), odd("gelu_new"), larger] {
         for (dropout, recompute) in [(None, false), (Some(3), false), (Some(3), true)] {
             let pass = Pass { arithmetic: Arithmetic::Bf16.available(), dropout, recompute, ..Pass::TRACKED };

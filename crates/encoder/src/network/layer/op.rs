@@ -5,10 +5,10 @@ use std::sync::{Arc, OnceLock};
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, Var, bail};
 
 use super::backward::{Backward, Gradients};
-use super::forward::{Run, Saved, forward, forward_saving};
-use super::weights::{Packed, Parameters, Sizes, place};
+use super::forward::{Masks, Run, Saved, forward, forward_saving};
+use super::parameters::Parameters;
+use super::weights::{Packed, Sizes};
 use crate::graph::{Gradient, Outbox, tie};
-use crate::kernels::dropout::Mask;
 use crate::kernels::gemm::Arithmetic;
 use crate::kernels::slices::{Floats, contiguous, tensor};
 use crate::parameter::Pass;
@@ -17,7 +17,7 @@ struct LayerOp {
     parameters: Parameters,
     sizes: Sizes,
     offsets: Arc<[u32]>,
-    masks: [Option<Mask>; 3],
+    masks: Masks,
     pass: Pass,
     /// Whether a backward pass may follow, for which inner values are kept.
     keep: bool,
@@ -34,24 +34,32 @@ impl LayerOp {
         self.pass.arithmetic
     }
 
+    /// Whether adapters drop parts of their input.
+    fn drops(&self) -> bool {
+        self.masks.adapters.iter().any(Option::is_some)
+    }
+
     /// Gradients with the variables they belong to.
     fn named(&self, gradients: Gradients) -> Result<Vec<(Var, Gradient)>> {
         let mut named = Vec::new();
-        let hidden = self.sizes.hidden;
-        let mut parts = |whole: Option<Vec<f32>>, shape: Shape, at: usize| -> Result<()> {
-            let Some(whole) = whole else { return Ok(()) };
-            let whole = tensor(whole, shape)?;
-            for (part, place) in [place::QUERY, place::KEY, place::VALUE].into_iter().enumerate() {
-                if let Some(var) = self.parameters.0[place + at].var() {
-                    named.push((var.clone(), Gradient::Dense(whole.narrow(0, part * hidden, hidden)?)));
+        let var = |place: usize| self.parameters.all[place].var();
+        for (places, stacked) in gradients.stacked {
+            let rows = |place: usize| self.parameters.all[place].get(Pass::INFERENCE).dims().to_vec();
+            let shapes: Vec<Vec<usize>> = places.iter().map(|place| rows(*place)).collect();
+            let height: usize = shapes.iter().map(|shape| shape[0]).sum();
+            let mut shape = shapes[0].clone();
+            shape[0] = height;
+            let whole = tensor(stacked, shape)?;
+            let mut row = 0;
+            for (place, shape) in places.into_iter().zip(shapes) {
+                if let Some(var) = var(place) {
+                    named.push((var.clone(), Gradient::Dense(whole.narrow(0, row, shape[0])?)));
                 }
+                row += shape[0];
             }
-            Ok(())
-        };
-        parts(gradients.qkv, Shape::from((3 * hidden, hidden)), 0)?;
-        parts(gradients.qkv_bias, Shape::from(3 * hidden), 1)?;
-        for (parameter, gradient) in self.parameters.0.iter().zip(gradients.others) {
-            if let (Some(var), Some(gradient)) = (parameter.var(), gradient) {
+        }
+        for (place, gradient) in gradients.of.into_iter().enumerate() {
+            if let (Some(var), Some(gradient)) = (var(place), gradient) {
                 named.push((var.clone(), Gradient::Dense(tensor(gradient, var.shape())?)));
             }
         }
@@ -76,10 +84,12 @@ impl CustomOp2 for LayerOp {
         let _span = tracing::trace_span!("layer").entered();
         let x = contiguous(self.name(), x, layout)?;
         let mut out = vec![0f32; x.len()];
-        let packed = self.parameters.read(|weights| Packed::new(weights, &self.sizes, self.arithmetic()))?;
+        let pack = |weights: &super::weights::Weights<'_>| Packed::new(weights, self.arithmetic());
+        let packed = self.parameters.read(&self.sizes, self.drops(), pack)?;
         if self.keep && !self.pass.recompute {
-            let saved = forward_saving(x, &mut out, &packed, &self.sizes, &self.run());
-            let _ = self.saved.set(saved);
+            if let Some(saved) = forward_saving(x, &mut out, &packed, &self.sizes, &self.run()) {
+                let _ = self.saved.set(saved);
+            }
         } else {
             forward(x, &mut out, &packed, &self.sizes, &self.run());
         }
@@ -97,14 +107,15 @@ impl CustomOp2 for LayerOp {
         let grad = grad.contiguous()?;
         let (values, grad) = (Floats::of(self.name(), x)?, Floats::of(self.name(), &grad)?);
         let run = self.run();
-        let (x_grad, gradients) = self.parameters.read(|weights| {
+        let (x_grad, gradients) = self.parameters.read(&self.sizes, self.drops(), |weights| {
             let again;
             let saved = match self.saved.get() {
                 Some(saved) => saved,
                 None => {
-                    let packed = Packed::new(weights, &self.sizes, self.arithmetic());
+                    let packed = Packed::new(weights, self.arithmetic());
                     again = forward_saving(&values, &mut vec![0f32; values.len()], &packed, &self.sizes, &run);
-                    &again
+                    // A forward pass that saves gives what it saved.
+                    again.as_ref().expect("what the forward pass saved")
                 }
             };
             let arithmetic = self.arithmetic();
@@ -125,14 +136,14 @@ pub(crate) fn layer(
     parameters: &Parameters,
     sizes: &Sizes,
     offsets: &Arc<[u32]>,
-    masks: [Option<Mask>; 3],
+    masks: Masks,
     pass: Pass,
 ) -> Result<Tensor> {
     let outbox = Arc::new(Outbox::default());
     let handle = tie(&parameters.trained(pass), &outbox)?;
     let op = LayerOp {
         parameters: parameters.clone(),
-        sizes: *sizes,
+        sizes: sizes.clone(),
         offsets: Arc::clone(offsets),
         masks,
         pass,
