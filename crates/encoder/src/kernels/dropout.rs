@@ -62,7 +62,13 @@ impl MaskRow {
     /// Multiplies `values` by the factors.
     #[inline(always)]
     pub(crate) fn apply(&self, values: &mut [f32]) {
-        for (column, value) in values.iter_mut().enumerate() {
+        self.apply_from(values, 0);
+    }
+
+    /// The same for `values` that begin at the column `first`.
+    #[inline(always)]
+    pub(crate) fn apply_from(&self, values: &mut [f32], first: usize) {
+        for (column, value) in (first..).zip(values) {
             *value *= self.factor(column);
         }
     }

@@ -140,3 +140,14 @@ fn factors(mask: Option<Mask>, first_row: usize, rows: usize, width: usize) -> V
     let factor = |(row, column)| mask.map_or(1.0, |mask: Mask| mask.row((first_row + row) as u64).factor(column));
     places.map(factor).collect()
 }
+
+/// Runs `work` on one, two and five threads, which must all give the same bits.
+fn by_threads<const N: usize>(work: impl Fn() -> [Vec<f32>; N] + Sync) {
+    let run = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| work().map(|values| values.into_iter().map(f32::to_bits).collect::<Vec<_>>()))
+    };
+    let one = run(1);
+    assert_eq!(one, run(2), "two threads");
+    assert_eq!(one, run(5), "five threads");
+}

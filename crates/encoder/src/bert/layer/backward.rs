@@ -128,7 +128,7 @@ impl Backward<'_> {
         let mut attended = Buffer::take(x.len());
         self.through(projected, &[weights.0[place::OUT]], sizes.hidden, &mut attended, &mut [], plain);
         let mut qkv = Buffer::take(saved.qkv.len());
-        run.attention(sizes).backward(&saved.qkv, &saved.log_sums, &attended, &mut qkv);
+        run.attention(sizes).backward(&saved.qkv, &saved.log_sums, &attended, &mut qkv, None);
         drop(attended);
         gradients.qkv = self.matrix(trained(0), &qkv, x, tokens);
         gradients.qkv_bias = trained(1).then(|| column_sums(&qkv, 3 * sizes.hidden));

@@ -24,7 +24,12 @@ impl<'a> Run<'a> {
         Attention {
             offsets: self.offsets,
             heads: sizes.heads,
-            hidden: sizes.hidden,
+            key_heads: sizes.heads,
+            width: sizes.hidden / sizes.heads,
+            scale: 1.0 / ((sizes.hidden / sizes.heads) as f32).sqrt(),
+            causal: false,
+            window: None,
+            relative: None,
             mask: self.masks[0],
             first_token: self.first_token,
         }

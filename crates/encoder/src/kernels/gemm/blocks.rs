@@ -6,7 +6,7 @@ use rayon::prelude::*;
 
 use super::avx512::{self, Tile, Units};
 use super::left::Block;
-use super::{Arithmetic, COLUMNS, Panels, ROWS, View, ViewMut};
+use super::{Arithmetic, COLUMNS, Panels, ROWS, Slabs, View, ViewMut};
 use crate::kernels::simd::vectorized;
 
 /// Lanes of `p` that one pass over the tiles takes: 12 rows of them stay in the first cache.
@@ -202,25 +202,26 @@ where
     (0..down * across).into_par_iter().for_each(|index| BLOCK.with_borrow_mut(|block| task(index, block)));
 }
 
-/// A product with panels of 32 columns that lie one after the other, on the calling thread.
-pub(super) fn small_product(target: &mut ViewMut<'_>, left: View<'_>, panels: &[f32]) {
+/// A product with packed panels on the calling thread.
+pub(super) fn small_product(target: &mut ViewMut<'_>, left: View<'_>, right: Slabs<'_>, add: bool) {
     let inner = left.columns;
-    assert!(target.rows == left.rows && panels.len() >= target.columns.div_ceil(COLUMNS) * inner * COLUMNS);
+    right.check(inner, target.columns);
+    assert_eq!(target.rows, left.rows, "rows of a product");
     for row in (0..left.rows).step_by(ROWS) {
         for (panel, column) in (0..target.columns).step_by(COLUMNS).enumerate() {
             let tile = Tile {
                 left: left.data[(row * left.row_stride).min(left.data.len())..].as_ptr().cast(),
                 row_stride: left.row_stride,
                 step: left.column_stride,
-                right: panels[panel * inner * COLUMNS..].as_ptr().cast(),
+                right: right.data[panel * right.stride..].as_ptr().cast(),
                 lanes: inner,
                 out: target.data[row * target.row_stride + column..].as_mut_ptr(),
                 out_stride: target.row_stride,
                 columns: COLUMNS.min(target.columns - column),
-                add: false,
+                add,
             };
             // SAFETY: the caller checked for AVX-512. The constructors of the views checked that all elements lie inside the slices;
-            // the panels are long enough, as asserted; the target is borrowed mutably.
+            // the panels are long enough, as checked; the target is borrowed mutably.
             unsafe { avx512::float(ROWS.min(left.rows - row), &tile) }
         }
     }

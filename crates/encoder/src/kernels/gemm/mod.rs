@@ -151,17 +151,49 @@ pub(crate) fn product_vec(left: View<'_>, right: &Panels) -> Vec<f32> {
     blocks::product_vec(left, right)
 }
 
-/// `target = left · right` on the calling thread, for small products inside of a parallel loop.
-///
-/// `right` is packed by the caller: for each 32 columns of the target, one after the other, `left.columns()` rows of 32 numbers.
+/// A right side for [`small_product`], packed by the caller into panels of 32 columns: rows of 32 numbers, one panel after the other.
+#[derive(Clone, Copy)]
+pub(crate) struct Slabs<'a> {
+    data: &'a [f32],
+    /// Numbers from one panel to the next.
+    stride: usize,
+}
+
+impl<'a> Slabs<'a> {
+    /// Panels of `rows` rows, from row `first` of each on.
+    pub(crate) fn rows(data: &'a [f32], rows: usize, first: usize) -> Self {
+        Self { data: &data[(first * COLUMNS).min(data.len())..], stride: rows * COLUMNS }
+    }
+
+    /// Panels of `rows` rows, from column `first` on, a multiple of 32.
+    pub(crate) fn columns(data: &'a [f32], rows: usize, first: usize) -> Self {
+        debug_assert!(first.is_multiple_of(COLUMNS), "column {first} is within a panel");
+        Self { data: &data[(first * rows).min(data.len())..], stride: rows * COLUMNS }
+    }
+
+    /// # Panics
+    /// If there are fewer than `columns` columns of `rows` rows: a mistake of the calling kernel, never of its input.
+    fn check(&self, rows: usize, columns: usize) {
+        let last = columns.div_ceil(COLUMNS).saturating_sub(1);
+        let end = last * self.stride + rows * COLUMNS;
+        assert!(
+            columns == 0 || end <= self.data.len(),
+            "panels of {rows} x {columns} do not fit {} numbers",
+            self.data.len()
+        );
+    }
+}
+
+/// `target = left · right` on the calling thread, for small products inside of a parallel loop; with `add`, `target += left · right`.
 ///
 /// # Panics
 /// If the shapes do not agree: a mistake of the calling kernel, never of its input.
-pub(crate) fn small_product(mut target: ViewMut<'_>, left: View<'_>, right: &[f32]) {
+pub(crate) fn small_product(mut target: ViewMut<'_>, left: View<'_>, right: Slabs<'_>, add: bool) {
+    right.check(left.columns, target.columns);
     if features().f32 {
-        blocks::small_product(&mut target, left, right);
+        blocks::small_product(&mut target, left, right, add);
     } else {
-        portable::small_product(&mut target, left, right);
+        portable::small_product(&mut target, left, right, add);
     }
 }
 

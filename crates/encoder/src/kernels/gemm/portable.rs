@@ -3,7 +3,7 @@
 use gemm::Parallelism;
 use rayon::prelude::*;
 
-use super::{COLUMNS, Panels, View, ViewMut};
+use super::{COLUMNS, Panels, Slabs, View, ViewMut};
 use crate::kernels::simd::vectorized;
 
 /// Whether a product may use all threads of the current pool.
@@ -25,7 +25,7 @@ where
         true => View::new(values, columns, inner).t(),
         false => View::new(values, inner, columns),
     };
-    multiply(&mut ViewMut::new(out, left.rows, columns), left, right, Threads::All);
+    multiply(&mut ViewMut::new(out, left.rows, columns), left, right, Threads::All, false);
     let piece = |row: usize, out: &mut [f32], second: &mut [f32]| {
         vectorized(
             #[inline(always)]
@@ -40,19 +40,19 @@ where
     }
 }
 
-/// A product with panels of 32 columns that lie one after the other, on the calling thread.
-pub(super) fn small_product(target: &mut ViewMut<'_>, left: View<'_>, panels: &[f32]) {
+/// A product with packed panels on the calling thread.
+pub(super) fn small_product(target: &mut ViewMut<'_>, left: View<'_>, panels: Slabs<'_>, add: bool) {
     let (columns, stride, inner) = (target.columns, target.row_stride, left.columns);
     for (panel, first) in (0..columns).step_by(COLUMNS).enumerate() {
         let width = COLUMNS.min(columns - first);
-        let right = View::strided(&panels[panel * inner * COLUMNS..], inner, width, COLUMNS);
+        let right = View::strided(&panels.data[panel * panels.stride..], inner, width, COLUMNS);
         let mut part = ViewMut::strided(&mut target.data[first..], target.rows, width, stride);
-        multiply(&mut part, left, right, Threads::One);
+        multiply(&mut part, left, right, Threads::One, add);
     }
 }
 
-/// `target = left · right`.
-fn multiply(target: &mut ViewMut<'_>, left: View<'_>, right: View<'_>, threads: Threads) {
+/// `target = left · right`, or `target += left · right` with `add`.
+fn multiply(target: &mut ViewMut<'_>, left: View<'_>, right: View<'_>, threads: Threads, add: bool) {
     assert!(
         target.rows == left.rows && target.columns == right.columns && left.columns == right.rows,
         "{} x {} = {} x {} · {} x {}",
@@ -81,7 +81,7 @@ fn multiply(target: &mut ViewMut<'_>, left: View<'_>, right: View<'_>, threads: 
             target.data.as_mut_ptr(),
             1,
             target.row_stride as isize,
-            false,
+            add,
             left.data.as_ptr(),
             left.column_stride as isize,
             left.row_stride as isize,
