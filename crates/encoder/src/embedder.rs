@@ -8,7 +8,7 @@ use crate::encoder::Encoder;
 use crate::error::EncoderError;
 use crate::kernels::buffers::Buffer;
 use crate::kernels::gemm::Arithmetic;
-use crate::kernels::norm::{Norm, Summands};
+use crate::kernels::norm::{Norm, NormKind, Summands};
 use crate::kernels::pool::pooled;
 use crate::parameter::Pass;
 use crate::pooling::Pooling;
@@ -175,7 +175,7 @@ impl Embedder {
         let (mut x, mut next) = (Buffer::take(packed.tokens() * hidden), Buffer::take(packed.tokens() * hidden));
         self.embeddings.read(|[words, positions, segments, scale, shift]| {
             embeddings::sum([words, positions, segments], &packed.ids, &packed.positions, hidden, &mut next);
-            let norm = Norm { scale, shift, epsilon: self.sizes.epsilon };
+            let norm = Norm { scale, shift: Some(shift), kind: NormKind::Layer, epsilon: self.sizes.epsilon };
             norm.forward(Summands { x: &next, residual: None, mask: None, first_row: 0 }, &mut x);
         })?;
         let run = layer::Run { offsets: &packed.offsets, masks: [None; 3], first_token: 0 };

@@ -150,7 +150,7 @@ impl LayerNorm {
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let (scale, shift) = (self.scale.get(Pass::TRACKED), self.shift.get(Pass::TRACKED));
         match x.device().is_cpu() {
-            true => layer_norm(x, &scale, &shift, self.epsilon),
+            true => layer_norm(x, &scale, Some(&shift), self.epsilon),
             false => composed::norm(x, &scale, &shift, self.epsilon),
         }
     }

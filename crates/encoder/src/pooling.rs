@@ -17,9 +17,44 @@ pub enum Pooling {
     Cls,
     /// The largest value of each column.
     Max,
+    /// The last token, the only one that has seen all others in a causal model.
+    LastToken,
+    /// The sum of all tokens over the root of their number.
+    MeanSqrtLength,
+    /// The mean with the weights 1, 2, 3, …: later tokens, which have seen more in a causal model, count for more
+    /// (Muennighoff 2022, "SGPT").
+    WeightedMean,
 }
 
 impl Pooling {
+    /// All of them, in the order of sentence-transformers.
+    pub const ALL: [Self; 6] =
+        [Self::Cls, Self::Max, Self::Mean, Self::MeanSqrtLength, Self::WeightedMean, Self::LastToken];
+
+    /// The name in sentence-transformers' files: `cls`, `max`, `mean`, `mean_sqrt_len_tokens`, `weightedmean` or `lasttoken`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Cls => "cls",
+            Self::Max => "max",
+            Self::Mean => "mean",
+            Self::MeanSqrtLength => "mean_sqrt_len_tokens",
+            Self::WeightedMean => "weightedmean",
+            Self::LastToken => "lasttoken",
+        }
+    }
+
+    /// The switch of the old spelling.
+    fn switch(self) -> &'static str {
+        match self {
+            Self::Cls => "pooling_mode_cls_token",
+            Self::Max => "pooling_mode_max_tokens",
+            Self::Mean => "pooling_mode_mean_tokens",
+            Self::MeanSqrtLength => "pooling_mode_mean_sqrt_len_tokens",
+            Self::WeightedMean => "pooling_mode_weightedmean_tokens",
+            Self::LastToken => "pooling_mode_lasttoken",
+        }
+    }
+
     /// Reads `1_Pooling/config.json`, in its old spelling (`"pooling_mode_mean_tokens": true`) or the new one
     /// (`"pooling_mode": "mean"`).
     ///
@@ -52,30 +87,32 @@ impl Pooling {
             Some(Value::Null) | None => fields
                 .iter()
                 .filter(|(_, on)| **on == Value::Bool(true))
-                .filter_map(|(name, _)| name.strip_prefix("pooling_mode_"))
-                .map(|name| name.trim_end_matches("_tokens").trim_end_matches("_token"))
+                .filter(|(name, _)| name.starts_with("pooling_mode_"))
+                .map(|(switch, _)| {
+                    Self::ALL.iter().find(|mode| mode.switch() == switch).map_or(&**switch, |mode| mode.name())
+                })
                 .collect(),
             Some(other) => {
                 return Err(format!("pooling_mode is {other}; expected a string such as \"mean\""));
             }
         };
-        match modes.as_slice() {
-            ["mean"] => Ok(Self::Mean),
-            ["cls"] => Ok(Self::Cls),
-            ["max"] => Ok(Self::Max),
-            other => Err(format!("the pooling mode is [{}]; supported: one of mean, cls, max", other.join(", "))),
-        }
+        let known = match modes.as_slice() {
+            [name] => Self::ALL.into_iter().find(|mode| mode.name() == *name),
+            _ => None,
+        };
+        known.ok_or_else(|| {
+            let names = Self::ALL.map(Self::name).join(", ");
+            format!("the pooling mode is [{}]; supported: one of {names}", modes.join(", "))
+        })
     }
 
     /// The contents of `1_Pooling/config.json`, in the spelling that every version of sentence-transformers reads.
     pub(crate) fn to_json(self, width: usize) -> Value {
-        json!({
-            "word_embedding_dimension": width,
-            "pooling_mode_cls_token": self == Self::Cls,
-            "pooling_mode_mean_tokens": self == Self::Mean,
-            "pooling_mode_max_tokens": self == Self::Max,
-            "pooling_mode_mean_sqrt_len_tokens": false,
-        })
+        let mut json = json!({ "word_embedding_dimension": width });
+        for mode in Self::ALL {
+            json[mode.switch()] = json!(self == mode);
+        }
+        json
     }
 }
 
@@ -98,6 +135,12 @@ mod tests {
             (r#"{"pooling_mode_max_tokens": true, "include_prompt": true}"#, Pooling::Max),
             (r#"{"embedding_dimension": 3, "pooling_mode": "cls"}"#, Pooling::Cls),
             (r#"{"pooling_mode": ["max"]}"#, Pooling::Max),
+            (r#"{"pooling_mode_lasttoken": true, "pooling_mode_mean_tokens": false}"#, Pooling::LastToken),
+            (r#"{"pooling_mode": "lasttoken", "include_prompt": true}"#, Pooling::LastToken),
+            (r#"{"pooling_mode_mean_sqrt_len_tokens": true}"#, Pooling::MeanSqrtLength),
+            (r#"{"pooling_mode": "mean_sqrt_len_tokens"}"#, Pooling::MeanSqrtLength),
+            (r#"{"pooling_mode_weightedmean_tokens": true}"#, Pooling::WeightedMean),
+            (r#"{"pooling_mode": "weightedmean"}"#, Pooling::WeightedMean),
         ] {
             assert_eq!(Pooling::parse(text), Ok(expected), "{text}");
         }
@@ -105,7 +148,7 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read() {
-        for pooling in [Pooling::Mean, Pooling::Cls, Pooling::Max] {
+        for pooling in Pooling::ALL {
             assert_eq!(Pooling::parse(&pooling.to_json(8).to_string()), Ok(pooling));
         }
     }
@@ -113,9 +156,10 @@ mod tests {
     #[test]
     fn other_modes_are_refused_by_name() {
         for (text, part) in [
-            (r#"{"pooling_mode": "lasttoken"}"#, "lasttoken"),
+            (r#"{"pooling_mode": "median"}"#, "median"),
+            (r#"{"pooling_mode_median_tokens": true}"#, "pooling_mode_median_tokens"),
+            (r#"{"pooling_mode": ["mean", "lasttoken"]}"#, "mean, lasttoken"),
             (r#"{"pooling_mode_mean_tokens": true, "pooling_mode_cls_token": true}"#, "cls, mean"),
-            (r#"{"pooling_mode_mean_sqrt_len_tokens": true}"#, "mean_sqrt_len"),
             (r#"{}"#, "supported"),
             (r#"[]"#, "object"),
             (r#"{"pooling_mode": 3}"#, "3"),

@@ -49,6 +49,7 @@ pub(crate) fn activate(x: &Tensor, activation: Activation) -> Result<Tensor> {
             (x * 0.5)? * (inner.tanh()? + 1.0)?
         }
         Activation::Relu => x.relu(),
+        Activation::Silu => x.silu(),
     }
 }
 
@@ -163,6 +164,19 @@ pub(crate) fn pool(hidden: &Tensor, offsets: &[u32], kind: Pooling) -> Result<Te
         Pooling::Mean => {
             let real = bias.eq(0.0)?.to_dtype(hidden.dtype())?;
             padded.broadcast_mul(&real)?.sum(1)?.broadcast_div(&real.sum(1)?)
+        }
+        Pooling::MeanSqrtLength => {
+            let real = bias.eq(0.0)?.to_dtype(hidden.dtype())?;
+            padded.broadcast_mul(&real)?.sum(1)?.broadcast_div(&real.sum(1)?.sqrt()?)
+        }
+        Pooling::WeightedMean => {
+            let places = Tensor::arange(1u32, longest as u32 + 1, hidden.device())?.to_dtype(hidden.dtype())?;
+            let weights = bias.eq(0.0)?.to_dtype(hidden.dtype())?.broadcast_mul(&places.reshape((1, longest, 1))?)?;
+            padded.broadcast_mul(&weights)?.sum(1)?.broadcast_div(&weights.sum(1)?)
+        }
+        Pooling::LastToken => {
+            let last: Vec<u32> = offsets.windows(2).map(|pair| pair[1].saturating_sub(1)).collect();
+            hidden.index_select(&Tensor::new(last, hidden.device())?, 0)
         }
         Pooling::Max => padded.broadcast_add(&bias)?.max(1),
     }

@@ -9,7 +9,7 @@ use crate::graph::{Gradient, Outbox, tie};
 use crate::kernels::buffers::Buffer;
 use crate::kernels::dropout::{Mask, masked};
 use crate::kernels::linear::column_sums;
-use crate::kernels::norm::{Norm, Saved, Summands};
+use crate::kernels::norm::{Norm, NormKind, Saved, Summands};
 use crate::kernels::simd::vectorized;
 use crate::kernels::slices::{Floats, ROWS, tensor};
 use crate::parameter::{Parameter, Pass};
@@ -88,7 +88,7 @@ impl CustomOp1 for Embeddings {
             }
             let mut total = Buffer::take(tokens * width);
             sum([words, positions, segments], &self.ids, &self.places, width, &mut total);
-            let norm = Norm { scale, shift, epsilon: self.epsilon };
+            let norm = Norm { scale, shift: Some(shift), kind: NormKind::Layer, epsilon: self.epsilon };
             let summands = Summands { x: &total, residual: None, mask: None, first_row: 0 };
             let mut out = vec![0f32; tokens * width];
             if self.keep {
@@ -118,9 +118,9 @@ impl CustomOp1 for Embeddings {
             Some(mask) => masked(&source, &mut grad, width, mask, self.first_token),
             None => grad.copy_from_slice(&source),
         }
-        let (scale, shift) = self
-            .parameters
-            .read(|[_, _, _, scale, shift]| Norm { scale, shift, epsilon: self.epsilon }.backward(saved, &mut grad))?;
+        let (scale, shift) = self.parameters.read(|[_, _, _, scale, shift]| {
+            Norm { scale, shift: Some(shift), kind: NormKind::Layer, epsilon: self.epsilon }.backward(saved, &mut grad)
+        })?;
         let [words, positions, segments, scale_var, shift_var] = self.parameters.0.each_ref().map(|p| p.var().cloned());
         let mut gradients: Vec<(Var, Gradient)> = Vec::new();
         let dense =

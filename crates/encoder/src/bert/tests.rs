@@ -119,6 +119,7 @@ fn by_candle(bert: &Bert, packed: &Packed, kind: Pooling, pass: Pass) -> Tensor 
                 Pooling::Mean => rows.mean(0).unwrap(),
                 Pooling::Cls => rows.get(0).unwrap(),
                 Pooling::Max => rows.max(0).unwrap(),
+                kind => composed::pool(&rows, &[0, pair[1] - pair[0]], kind).unwrap().get(0).unwrap(),
             }
         })
         .collect();

@@ -18,6 +18,9 @@ pub(crate) enum Activation {
     GeluTanh,
     /// `max(x, 0)`.
     Relu,
+    /// `x·σ(x)` with the logistic function σ (`silu`, `swish`).
+    #[allow(dead_code, reason = "used by the network that follows")]
+    Silu,
 }
 
 /// `Φ(x)` and `e^(-x²/2)`. Φ by Abramowitz and Stegun 7.1.26, off by at most 1e-7; small values in the left tail
@@ -80,6 +83,24 @@ fn relu_slope(x: f32) -> f32 {
     if x > 0.0 { 1.0 } else { 0.0 }
 }
 
+/// `1 / (1 + e^(-x))`; 0 where it would drown, so that no product with a large `x` brings it back.
+#[inline(always)]
+fn logistic(x: f32) -> f32 {
+    let sigma = 1.0 / (1.0 + exp(-x));
+    if x < -87.0 { 0.0 } else { sigma }
+}
+
+#[inline(always)]
+fn silu_value(x: f32) -> f32 {
+    x * logistic(x)
+}
+
+#[inline(always)]
+fn silu_slope(x: f32) -> f32 {
+    let sigma = logistic(x);
+    sigma * (1.0 + x * (1.0 - sigma))
+}
+
 /// Replaces each value by `f` of it.
 fn map(values: &mut [f32], f: impl Fn(f32) -> f32 + Sync + Copy) {
     values.par_chunks_mut(CHUNK).for_each(|chunk| {
@@ -124,6 +145,7 @@ impl Activation {
             Self::Gelu => pairs.for_each(|(after, before)| *after = gelu_value(*before)),
             Self::GeluTanh => pairs.for_each(|(after, before)| *after = gelu_tanh_value(*before)),
             Self::Relu => pairs.for_each(|(after, before)| *after = relu_value(*before)),
+            Self::Silu => pairs.for_each(|(after, before)| *after = silu_value(*before)),
         }
     }
 
@@ -134,6 +156,7 @@ impl Activation {
             Self::Gelu => values.iter_mut().for_each(|value| *value = gelu_value(*value)),
             Self::GeluTanh => values.iter_mut().for_each(|value| *value = gelu_tanh_value(*value)),
             Self::Relu => values.iter_mut().for_each(|value| *value = relu_value(*value)),
+            Self::Silu => values.iter_mut().for_each(|value| *value = silu_value(*value)),
         }
     }
 
@@ -148,6 +171,10 @@ impl Activation {
             }),
             Self::GeluTanh => chain_both(before, grad, after, |x| (gelu_tanh_value(x), gelu_tanh_slope(x))),
             Self::Relu => chain_both(before, grad, after, |x| (relu_value(x), relu_slope(x))),
+            Self::Silu => chain_both(before, grad, after, |x| {
+                let sigma = logistic(x);
+                (x * sigma, sigma * (1.0 + x * (1.0 - sigma)))
+            }),
         }
     }
 
@@ -157,6 +184,7 @@ impl Activation {
             Self::Gelu => map(values, gelu_value),
             Self::GeluTanh => map(values, gelu_tanh_value),
             Self::Relu => map(values, relu_value),
+            Self::Silu => map(values, silu_value),
         }
     }
 
@@ -167,6 +195,7 @@ impl Activation {
             Self::Gelu => chain(&mut out, x, grad, gelu_slope),
             Self::GeluTanh => chain(&mut out, x, grad, gelu_tanh_slope),
             Self::Relu => chain(&mut out, x, grad, relu_slope),
+            Self::Silu => chain(&mut out, x, grad, silu_slope),
         }
         out
     }

@@ -14,11 +14,14 @@ pub(crate) mod attention;
 pub(crate) mod buffers;
 pub(crate) mod cross_entropy;
 pub(crate) mod dropout;
+pub(crate) mod gated;
 #[allow(unsafe_code)]
 pub(crate) mod gemm;
+pub(crate) mod head_norm;
 pub(crate) mod linear;
 pub(crate) mod norm;
 pub(crate) mod pool;
+pub(crate) mod rotary;
 pub(crate) mod simd;
 pub(crate) mod slices;
 

@@ -27,21 +27,45 @@ pub(crate) fn pooled(hidden: &[f32], offsets: &[u32], width: usize, kind: Poolin
     });
 }
 
+/// What the sum over `count` tokens is multiplied with; for a weighted mean the weights are 1, 2, … `count`.
+fn share(kind: Pooling, count: usize) -> f32 {
+    let count = count.max(1);
+    match kind {
+        Pooling::MeanSqrtLength => 1.0 / (count as f32).sqrt(),
+        Pooling::WeightedMean => (2.0 / (count as f64 * (count as f64 + 1.0))) as f32,
+        Pooling::Mean | Pooling::Cls | Pooling::LastToken | Pooling::Max => 1.0 / count as f32,
+    }
+}
+
 #[inline(always)]
 fn one(rows: &[f32], target: &mut [f32], kind: Pooling) {
     let width = target.len();
+    let count = rows.len() / width;
+    if kind == Pooling::LastToken {
+        if let Some(last) = count.checked_sub(1) {
+            target.copy_from_slice(&rows[last * width..]);
+        }
+        return;
+    }
     let mut rows = rows.chunks_exact(width);
-    let count = rows.len();
     if let Some(first) = rows.next() {
         target.copy_from_slice(first);
     }
     match kind {
-        Pooling::Cls => {}
-        Pooling::Mean => {
+        Pooling::Cls | Pooling::LastToken => {}
+        Pooling::Mean | Pooling::MeanSqrtLength => {
             for row in rows {
                 target.iter_mut().zip(row).for_each(|(sum, value)| *sum += value);
             }
-            let share = 1.0 / count.max(1) as f32;
+            let share = share(kind, count);
+            target.iter_mut().for_each(|sum| *sum *= share);
+        }
+        Pooling::WeightedMean => {
+            for (place, row) in (2..).zip(rows) {
+                let weight = place as f32;
+                target.iter_mut().zip(row).for_each(|(sum, value)| *sum += weight * value);
+            }
+            let share = share(kind, count);
             target.iter_mut().for_each(|sum| *sum *= share);
         }
         Pooling::Max => {
@@ -65,8 +89,19 @@ impl Pool {
         let width = grad.len();
         match self.kind {
             Pooling::Cls => target[..width].copy_from_slice(grad),
-            Pooling::Mean => {
-                let share = 1.0 / (rows.len() / width).max(1) as f32;
+            Pooling::LastToken => {
+                let last = target.len() - width;
+                target[last..].copy_from_slice(grad);
+            }
+            Pooling::WeightedMean => {
+                let share = share(self.kind, rows.len() / width);
+                for (place, target) in (1..).zip(target.chunks_exact_mut(width)) {
+                    let share = place as f32 * share;
+                    target.iter_mut().zip(grad).for_each(|(target, value)| *target = value * share);
+                }
+            }
+            Pooling::Mean | Pooling::MeanSqrtLength => {
+                let share = share(self.kind, rows.len() / width);
                 for target in target.chunks_exact_mut(width) {
                     target.iter_mut().zip(grad).for_each(|(target, value)| *target = value * share);
                 }

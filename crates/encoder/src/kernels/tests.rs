@@ -6,9 +6,12 @@ mod activation;
 mod attention;
 mod buffers;
 mod dropout;
+mod gated;
+mod head_norm;
 mod linear;
 mod norm;
 mod pool;
+mod rotary;
 mod sums;
 
 use candle_core::{DType, Device, Result, Tensor, Var};

@@ -131,7 +131,7 @@ fn configurations_that_do_not_fit_are_refused_by_field() {
     }
     for (file, contents, part) in [
         ("1_Pooling/config.json", r#"{"pooling_mode": "mean", "embedding_dimension": 17}"#, "17"),
-        ("1_Pooling/config.json", r#"{"pooling_mode": "lasttoken"}"#, "lasttoken"),
+        ("1_Pooling/config.json", r#"{"pooling_mode": "median"}"#, "median"),
         ("config_sentence_transformers.json", r#"{"similarity_fn_name": "maxsim"}"#, "maxsim"),
         ("config_sentence_transformers.json", r#"{"default_prompt_name": "x"}"#, "`x`"),
         ("config_sentence_transformers.json", r#"{"truncate_dim": 0}"#, "truncate_dim"),

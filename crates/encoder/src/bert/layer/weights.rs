@@ -4,7 +4,7 @@ use candle_core::{Result, Var};
 
 use crate::kernels::activation::Activation;
 use crate::kernels::gemm::{Arithmetic, Panels, Stack};
-use crate::kernels::norm::Norm;
+use crate::kernels::norm::{Norm, NormKind};
 use crate::kernels::slices::Floats;
 use crate::parameter::{Parameter, Pass};
 
@@ -88,7 +88,7 @@ impl<'a> Weights<'a> {
     }
 
     pub(super) fn norm(&self, place: usize, sizes: &Sizes) -> Norm<'a> {
-        Norm { scale: self.0[place], shift: self.0[place + 1], epsilon: sizes.epsilon }
+        Norm { scale: self.0[place], shift: Some(self.0[place + 1]), kind: NormKind::Layer, epsilon: sizes.epsilon }
     }
 }
 
@@ -124,6 +124,11 @@ impl Packed {
     }
 
     pub(super) fn norm(&self, place: usize, sizes: &Sizes) -> Norm<'_> {
-        Norm { scale: &self.vectors[place], shift: &self.vectors[place + 1], epsilon: sizes.epsilon }
+        Norm {
+            scale: &self.vectors[place],
+            shift: Some(&self.vectors[place + 1]),
+            kind: NormKind::Layer,
+            epsilon: sizes.epsilon,
+        }
     }
 }

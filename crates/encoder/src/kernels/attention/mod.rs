@@ -41,6 +41,7 @@ pub(crate) struct Attention<'a> {
 
 /// A learned bias that is added to the scaled scores by distance, as in MPNet and T5.
 #[derive(Clone, Copy)]
+#[allow(dead_code, reason = "used by the network that follows")]
 pub(crate) struct Relative<'a> {
     /// `[buckets, heads]`.
     pub(crate) table: &'a [f32],

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use super::{Arithmetic, Panels, Stack, View, features, plain, product};
+use super::{Arithmetic, COLUMNS, Panels, Slabs, Stack, View, ViewMut, blocks, features, plain, portable, product};
 
 fn random(count: usize, seed: u64) -> Vec<f32> {
     let mut generator = ChaCha8Rng::seed_from_u64(seed);
@@ -188,4 +188,51 @@ fn the_name_of_an_arithmetic_is_read_again() {
         assert_eq!(arithmetic.to_string().parse(), Ok(arithmetic));
     }
     assert!("fp8".parse::<Arithmetic>().unwrap_err().contains("f32, bf16, int8"));
+}
+
+proptest! {
+    #[test]
+    fn small_products_of_parts_of_panels(
+        (m, k, n) in (1usize..40, 1usize..40, 1usize..80),
+        (first_row, after, first_panel) in (0usize..40, 0usize..20, 0usize..3),
+        by_row: bool,
+        transposed: bool,
+        add: bool,
+    ) {
+        // Panels of more rows, or of more columns, than the product reads.
+        let (rows, row, column) = match by_row {
+            true => (first_row + k + after, first_row, 0),
+            false => (k, 0, first_panel * COLUMNS),
+        };
+        let panels = random((column + n).div_ceil(COLUMNS) * rows * COLUMNS, 1);
+        let slabs = match by_row {
+            true => Slabs::rows(&panels, rows, row),
+            false => Slabs::columns(&panels, rows, column),
+        };
+        let right = |row: usize, column: usize| {
+            f64::from(panels[column / COLUMNS * rows * COLUMNS + row * COLUMNS + column % COLUMNS])
+        };
+        let left = random(m * k, 2);
+        let view = if transposed { View::new(&left, k, m).t() } else { View::new(&left, m, k) };
+        let (stride, start) = (n + 3, random(m * (n + 3), 3));
+        let mut all = vec![start.clone()];
+        portable::small_product(&mut ViewMut::strided(&mut all[0], m, n, stride), view, slabs, add);
+        if features().f32 {
+            let mut out = start.clone();
+            blocks::small_product(&mut ViewMut::strided(&mut out, m, n, stride), view, slabs, add);
+            all.push(out);
+        }
+        let left_stride = if transposed { m } else { k };
+        for out in all {
+            for i in 0..m {
+                for j in 0..n {
+                    let term = |p| at(&left, left_stride, transposed, i, p) * right(row + p, column + j);
+                    let before = if add { f64::from(start[i * stride + j]) } else { 0.0 };
+                    let expected = before + (0..k).map(term).sum::<f64>();
+                    prop_assert!((f64::from(out[i * stride + j]) - expected).abs() < 1e-4);
+                }
+                prop_assert_eq!(&out[i * stride + n..][..3], &start[i * stride + n..][..3]);
+            }
+        }
+    }
 }

@@ -8,7 +8,7 @@ use crate::bert::composed;
 use crate::kernels::activation::{Activation, gelu};
 use crate::kernels::simd::vectorized;
 
-const ALL: [Activation; 3] = [Activation::Gelu, Activation::GeluTanh, Activation::Relu];
+const ALL: [Activation; 4] = [Activation::Gelu, Activation::GeluTanh, Activation::Relu, Activation::Silu];
 
 /// `erf` by its power series, exact to `f64` rounding for the arguments used here.
 fn erf(x: f64) -> f64 {
@@ -20,13 +20,14 @@ fn erf(x: f64) -> f64 {
     sum * 2.0 / std::f64::consts::PI.sqrt()
 }
 
-fn exact(activation: Activation, x: f64) -> f64 {
+pub(super) fn exact(activation: Activation, x: f64) -> f64 {
     match activation {
         Activation::Gelu => 0.5 * x * (1.0 + erf(x / 2f64.sqrt())),
         Activation::GeluTanh => {
             0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x * x * x)).tanh())
         }
         Activation::Relu => x.max(0.0),
+        Activation::Silu => x / (1.0 + (-x).exp()),
     }
 }
 
@@ -71,7 +72,7 @@ fn chain_again(activation: Activation, before: &[f32], grad: &[f32]) -> (Vec<f32
 
 proptest! {
     #[test]
-    fn all_forms_of_an_activation_agree(before in prop::collection::vec(-4.5f32..4.5, 0..150), which in 0usize..3) {
+    fn all_forms_of_an_activation_agree(before in prop::collection::vec(-4.5f32..4.5, 0..150), which in 0usize..4) {
         let activation = ALL[which];
         let grad = values(before.len(), 1);
         let (chained, after) = chain_again(activation, &before, &grad);
@@ -105,9 +106,16 @@ proptest! {
 #[test]
 fn slopes_of_large_arguments_are_those_of_the_limits() {
     for activation in ALL {
-        let (slopes, after) = chain_again(activation, &[-40.0, -12.0, 12.0, 40.0], &[1.0; 4]);
+        let (slopes, after) = chain_again(activation, &[-40.0, -20.0, 20.0, 40.0], &[1.0; 4]);
         assert!(slopes[0].abs() < 1e-6 && slopes[1].abs() < 1e-6, "{activation:?}: {slopes:?}");
         assert!((slopes[2] - 1.0).abs() < 1e-6 && (slopes[3] - 1.0).abs() < 1e-6, "{activation:?}: {slopes:?}");
         assert!(after[0].abs() < 1e-6 && after[3] == 40.0, "{activation:?}: {after:?}");
     }
+}
+
+#[test]
+fn silu_of_extremes() {
+    let (slopes, after) = chain_again(Activation::Silu, &[-1e38, -88.0, -86.0, 88.0, 1e38], &[1.0; 5]);
+    assert!(slopes[..3].iter().chain(&after[..3]).all(|value| value.abs() < 1e-30), "{slopes:?}, {after:?}");
+    assert_eq!((slopes[3], slopes[4], after[3], after[4]), (1.0, 1.0, 88.0, 1e38));
 }

@@ -10,7 +10,7 @@ use crate::bert::composed;
 use crate::kernels::pool::{pool, pooled};
 use crate::pooling::Pooling;
 
-const KINDS: [Pooling; 3] = [Pooling::Mean, Pooling::Cls, Pooling::Max];
+const KINDS: [Pooling; 6] = Pooling::ALL;
 
 /// Cumulative lengths.
 fn offsets(lengths: &[usize]) -> Arc<[u32]> {
@@ -28,6 +28,15 @@ fn by_sequence(hidden: &Tensor, offsets: &[u32], kind: Pooling) -> Result<Tensor
             Pooling::Mean => rows.mean(0),
             Pooling::Cls => rows.get(0),
             Pooling::Max => rows.max(0),
+            Pooling::LastToken => rows.get(rows.dim(0)? - 1),
+            Pooling::MeanSqrtLength => rows.sum(0)? / (rows.dim(0)? as f64).sqrt(),
+            Pooling::WeightedMean => {
+                let count = rows.dim(0)?;
+                let weights: Vec<f64> = (1..=count).map(|place| place as f64).collect();
+                let total: f64 = weights.iter().sum();
+                let weights = Tensor::from_vec(weights, (count, 1), rows.device())?.to_dtype(rows.dtype())?;
+                rows.broadcast_mul(&weights)?.sum(0)? / total
+            }
         }
     });
     Tensor::stack(&rows.collect::<Result<Vec<_>>>()?, 0)
@@ -37,7 +46,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
     #[test]
-    fn pooling_of_every_kind(lengths in prop::collection::vec(1usize..40, 1..8), width in 1usize..70, which in 0usize..3) {
+    fn pooling_of_every_kind(lengths in prop::collection::vec(1usize..40, 1..8), width in 1usize..70, which in 0usize..6) {
         let (offsets, kind) = (offsets(&lengths), KINDS[which]);
         let tokens = lengths.iter().sum();
         check(
