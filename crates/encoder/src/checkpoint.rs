@@ -9,8 +9,13 @@ use crate::error::EncoderError;
 use crate::parameter::Parameter;
 
 impl Encoder {
-    /// The trained parameters by their Hub names (such as `encoder.layer.0.output.dense.weight`), sorted by name.
+    /// The trained parameters by their Hub names (such as `encoder.layer.0.output.dense.weight`), sorted by name; while an adapter is
+    /// active those of the adapter, by their keys in a file of `peft`.
     pub fn parameters(&self) -> Vec<(String, Var)> {
+        if let Some(state) = self.active.as_ref().and_then(|name| self.adapters.get(name)) {
+            let trained = |(name, parameter): (String, Parameter)| Some((name, parameter.var()?.clone()));
+            return state.named().into_iter().filter_map(trained).collect();
+        }
         let trained = |(name, parameter): (&String, &Parameter)| Some((name.clone(), parameter.var()?.clone()));
         self.parameters.iter().filter_map(trained).collect()
     }

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use candle_core::{DType, Device, Tensor};
 use paretune_features::Packed;
 
+use crate::adapter;
 use crate::error::EncoderError;
-use crate::family::ModelConfig;
+use crate::family::{Dropout, ModelConfig};
 use crate::kernels::gemm::Arithmetic;
 use crate::kernels::pool::pool;
-use crate::layer_cache::LayerCache;
+use crate::layer_cache::{CacheOptions, LayerCache};
 use crate::network::{Between, Network, Parameters, composed};
 use crate::parameter::Pass;
 use crate::pooling::Pooling;
@@ -33,6 +34,12 @@ pub struct Encoder {
     pub(crate) arithmetic: Arithmetic,
     pub(crate) recompute: bool,
     pub(crate) cache: Option<LayerCache>,
+    pub(crate) cache_options: Option<CacheOptions>,
+    pub(crate) dropout: Dropout,
+    /// Adapters by name, the one that is active, and the one that is merged into `parameters`.
+    pub(crate) adapters: BTreeMap<String, adapter::State>,
+    pub(crate) active: Option<String>,
+    pub(crate) merged: Option<adapter::Merged>,
 }
 
 impl Encoder {

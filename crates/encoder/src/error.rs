@@ -180,6 +180,28 @@ pub enum EncoderError {
         /// Width of the vectors on the right.
         right: usize,
     },
+    /// An adapter's tensors do not fit its configuration or the model.
+    #[error("{}: {reason}; the adapter belongs to another model, or was not saved whole", path.display())]
+    Adapter {
+        /// The weights file.
+        path: PathBuf,
+        /// What is wrong, and where.
+        reason: String,
+    },
+    /// No adapter of this name was added.
+    #[error("there is no adapter `{name}`; there are [{}]", known.join(", "))]
+    UnknownAdapter {
+        /// The name asked for.
+        name: String,
+        /// The names there are.
+        known: Vec<String>,
+    },
+    /// An adapter is merged into the weights, which others would then be added to.
+    #[error("the adapter `{name}` is merged into the weights; unmerge it first")]
+    Merged {
+        /// Its name.
+        name: String,
+    },
     /// Tokenizer or model files could not be copied.
     #[error(transparent)]
     Features(#[from] FeatureError),

@@ -35,6 +35,7 @@
 //! # Ok::<(), paretune_encoder::EncoderError>(())
 //! ```
 
+mod adapter;
 mod checkpoint;
 mod embedder;
 mod embedding;
@@ -55,6 +56,7 @@ mod sentence;
 mod tokens;
 mod weights;
 
+pub use adapter::{AdapterConfig, Bias, Ia3Config, LoraConfig, Targets};
 pub use embedder::{Embedder, scale_to_unit_length};
 pub use embedding::Embedding;
 pub use encoder::Encoder;

@@ -175,7 +175,21 @@ impl Encoder {
             Some(cache) if options.device.is_cpu() => LayerCache::open(&network, arithmetic, cache)?,
             _ => None,
         };
-        Ok(Self { config, pooling, parameters, unused, network, arithmetic, recompute, cache })
+        Ok(Self {
+            config,
+            pooling,
+            parameters,
+            unused,
+            network,
+            arithmetic,
+            recompute,
+            cache,
+            cache_options: options.cache.clone(),
+            dropout,
+            adapters: BTreeMap::new(),
+            active: None,
+            merged: None,
+        })
     }
 }
 

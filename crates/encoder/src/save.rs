@@ -58,13 +58,16 @@ impl Encoder {
         write_whole(&path, &to_bytes(&path, &self.tensors()?, precision)?)
     }
 
-    /// All tensors of the model, trained or not, by their Hub names and in the shapes of its family's files. Adapters are not among them.
+    /// All tensors of the model, trained or not, by their Hub names and in the shapes of its family's files; the active adapter is
+    /// merged into them.
     ///
     /// # Errors
     /// If a tensor cannot be turned into the shape of the files.
     pub fn tensors(&self) -> Result<BTreeMap<String, Tensor>, EncoderError> {
+        let state = self.active.as_ref().and_then(|name| self.adapters.get(name));
+        let mut changed = state.map(|state| self.changed(state)).transpose()?.unwrap_or_default();
         let own = self.parameters.iter().map(|(name, parameter)| {
-            let tensor = parameter.get(Pass::INFERENCE);
+            let tensor = changed.remove(name).unwrap_or_else(|| parameter.get(Pass::INFERENCE));
             let swapped = self.config.architecture.is_transposed(name, tensor.dims());
             Ok((name.clone(), if swapped { tensor.t()?.contiguous()? } else { tensor }))
         });

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::targets::{Targets, is_end, whole};
+use super::targets::{Matcher, Targets, is_end, whole};
+use crate::family::Architecture;
 
 /// Which biases an adapter trains along with its own parts; they belong to the adapter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -102,13 +103,44 @@ fn pattern_for<'a, V>(patterns: &'a BTreeMap<String, V>, stem: &str) -> Result<O
 }
 
 /// An adapter that scales vectors inside of the model, each element by a factor of its own that starts at 1.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Ia3Config {
-    /// Linear layers whose results are scaled, or their inputs where they are among `feed_forward`; by default keys, values (or the
-    /// one matrix for both) and the last matrix of the feed-forward block.
-    pub targets: Targets,
-    /// Those of the targets whose inputs are scaled.
-    pub feed_forward: Targets,
+    /// Linear layers whose results are scaled, or their inputs where they are among `feed_forward`; without them keys, values (or the
+    /// one matrix for queries, keys and values) and the last matrix of the feed-forward block.
+    pub targets: Option<Targets>,
+    /// Those of the targets whose inputs are scaled; without them the last matrix of the feed-forward block.
+    pub feed_forward: Option<Targets>,
+}
+
+impl Ia3Config {
+    pub(super) fn targets(&self, architecture: &Architecture) -> Targets {
+        self.targets.clone().unwrap_or_else(|| {
+            let names = &architecture.names;
+            let last = |stem: &&str| stem.rsplit('.').next().unwrap_or(stem).to_owned();
+            let own = match names.qkv {
+                [one] => vec![last(one)],
+                parts => parts.iter().skip(1).map(last).collect(),
+            };
+            Targets::Names(own.into_iter().chain([names.narrow.to_owned()]).collect())
+        })
+    }
+
+    pub(super) fn feed_forward(&self, architecture: &Architecture) -> Targets {
+        self.feed_forward.clone().unwrap_or_else(|| Targets::names([architecture.names.narrow]))
+    }
+
+    /// A test whether a linear layer's input is scaled rather than its result. As in `peft`, the end of a name is enough, wherever
+    /// in a word it begins.
+    pub(super) fn scales_inputs(&self, architecture: &Architecture) -> Result<Matcher, String> {
+        let targets = self.feed_forward(architecture);
+        match &targets {
+            Targets::Pattern(pattern) => whole(pattern),
+            _ => {
+                let names = targets.spelled(architecture).unwrap_or_default();
+                Ok(Box::new(move |stem| names.iter().any(|name| stem.ends_with(name.as_str()))))
+            }
+        }
+    }
 }
 
 /// How an adapter changes a model.

@@ -14,7 +14,10 @@ mod targets;
 
 use std::collections::BTreeMap;
 
+use candle_core::Tensor;
+
 use crate::parameter::Parameter;
+pub(crate) use attach::Merged;
 pub use config::{AdapterConfig, Bias, Ia3Config, LoraConfig};
 pub use targets::Targets;
 
@@ -26,6 +29,8 @@ pub(crate) struct State {
     pub(crate) parts: BTreeMap<String, Part>,
     /// Biases of its own, by Hub name.
     pub(crate) biases: BTreeMap<String, Parameter>,
+    /// Tensors for parts of the model which this crate does not use, by their keys in the file.
+    pub(crate) other: BTreeMap<String, Tensor>,
 }
 
 /// What changes one linear layer.

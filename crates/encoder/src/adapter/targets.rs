@@ -2,6 +2,9 @@
 
 use crate::family::Architecture;
 
+/// A test for names of linear layers.
+pub(super) type Matcher = Box<dyn Fn(&str) -> bool>;
+
 /// Linear layers by name, as `target_modules` of a `peft` configuration chooses them.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Targets {
@@ -42,7 +45,7 @@ impl Targets {
     }
 
     /// A test for whole names of linear layers.
-    pub(super) fn matcher(&self, architecture: &Architecture) -> Result<Box<dyn Fn(&str) -> bool>, String> {
+    pub(super) fn matcher(&self, architecture: &Architecture) -> Result<Matcher, String> {
         if let Self::Pattern(pattern) = self {
             return whole(pattern);
         }
@@ -57,7 +60,7 @@ pub(super) fn is_end(stem: &str, name: &str) -> bool {
 }
 
 /// A test whether a whole name matches.
-pub(super) fn whole(pattern: &str) -> Result<Box<dyn Fn(&str) -> bool>, String> {
+pub(super) fn whole(pattern: &str) -> Result<Matcher, String> {
     let invalid = |error: fancy_regex::Error| format!("`{pattern}` is not a regular expression: {error}");
     let pattern = fancy_regex::Regex::new(&format!("^(?:{pattern})$")).map_err(invalid)?;
     Ok(Box::new(move |name| pattern.is_match(name).unwrap_or(false)))

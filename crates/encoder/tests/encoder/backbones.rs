@@ -56,7 +56,7 @@ fn assert_hidden_states(name: &str, encoder: &Encoder) {
     let (off, size) = (difference(&pooled, &expected["pooled"]), largest(&expected["pooled"]));
     assert!(off <= 1e-5 * size.max(1.0), "{name}: vectors are off by {off} of {size}");
     // The way without a graph.
-    let embedded = encoder.embed(&Tokenized::from_sequences(&sequences(&expected)), 64, None).unwrap();
+    let embedded = encoder.embed(&Tokenized::from_sequences(sequences(&expected)), 64, None).unwrap();
     let embedded = Tensor::from_vec(embedded, pooled.dims(), &candle_core::Device::Cpu).unwrap();
     let off = difference(&embedded, &expected["pooled"]);
     assert!(off <= 1e-5 * size.max(1.0), "{name}: embedded vectors are off by {off} of {size}");

@@ -3,6 +3,7 @@
 // Helpers outside of test functions may panic too.
 #![allow(clippy::unwrap_used)]
 
+mod adapters;
 mod backbones;
 mod cache;
 mod embedder;

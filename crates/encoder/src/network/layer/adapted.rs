@@ -138,12 +138,11 @@ impl Backward<'_> {
         View::strided(self.grad, self.tokens(), self.linear.outputs, self.stride)
     }
 
-    /// Gradients of the adapter's trained parameters, by place. `result` is what the layer gave, rows `stride` apart, if its
-    /// outputs are scaled.
-    pub(super) fn gradients(&self, adapter: &Adapter, result: Option<&[f32]>) -> Vec<(usize, Vec<f32>)> {
+    /// Gradients of the adapter's trained parameters, by place.
+    pub(super) fn gradients(&self, adapter: &Adapter) -> Vec<(usize, Vec<f32>)> {
         match *adapter {
             Adapter::Lora { a, b, scale, .. } => self.lora(a, b, scale),
-            Adapter::ScaleOutput(at) if self.parameters.is_trained(at) => vec![(at, self.output_scales(at, result))],
+            Adapter::ScaleOutput(at) if self.parameters.is_trained(at) => vec![(at, self.output_scales())],
             Adapter::ScaleInput(at) if self.parameters.is_trained(at) => vec![(at, self.input_scales())],
             Adapter::ScaleOutput(_) | Adapter::ScaleInput(_) => Vec::new(),
         }
@@ -190,31 +189,19 @@ impl Backward<'_> {
         x_grad.iter_mut().zip(high).for_each(|(grad, high)| *grad += scale * high);
     }
 
-    /// `∂l = Σ_t dy ⊙ (x·Wᵀ + b)`. Where a scale is not zero, the unscaled result is what came out, divided by it.
-    fn output_scales(&self, at: usize, result: Option<&[f32]>) -> Vec<f32> {
-        let scales = self.weights.plain(at);
-        let (weight, inputs) = (self.weights.plain(self.linear.weight), self.linear.inputs);
-        let bias = self.linear.bias.map(|bias| self.weights.plain(bias));
-        let mut sums = vec![0f32; scales.len()];
-        for token in 0..self.tokens() {
-            let grad = &self.grad[token * self.stride..][..scales.len()];
-            if let Some(result) = result {
-                let result = &result[token * self.stride..][..scales.len()];
-                sums.iter_mut().zip(grad).zip(result).for_each(|((sum, grad), result)| *sum += grad * result);
-            }
+    /// `∂l = Σ_t dy ⊙ (x·Wᵀ + b)`. What came out is not divided by the scales instead, because they may be zero.
+    fn output_scales(&self) -> Vec<f32> {
+        let (inputs, outputs) = (self.linear.inputs, self.linear.outputs);
+        let weight = [self.weights.plain(self.linear.weight)];
+        let panels = Panels::transposed(Stack::new(&weight, inputs), Arithmetic::F32);
+        let mut unscaled = product_vec(View::new(self.x, self.tokens(), inputs), &panels);
+        if let Some(bias) = self.linear.bias.map(|bias| self.weights.plain(bias)) {
+            unscaled.chunks_exact_mut(outputs).for_each(|row| row.iter_mut().zip(bias).for_each(|(y, b)| *y += b));
         }
-        for (output, (sum, scale)) in sums.iter_mut().zip(scales).enumerate() {
-            if result.is_some() && scale.abs() > 1e-3 {
-                *sum /= scale;
-                continue;
-            }
-            let row = &weight[output * inputs..][..inputs];
-            let unscaled = |x: &[f32]| {
-                let product: f32 = x.iter().zip(row).map(|(x, weight)| x * weight).sum();
-                product + bias.map_or(0.0, |bias| bias[output])
-            };
-            let rows = self.x.chunks_exact(inputs).enumerate();
-            *sum = rows.map(|(token, x)| self.grad[token * self.stride + output] * unscaled(x)).sum();
+        let mut sums = vec![0f32; outputs];
+        for (token, row) in unscaled.chunks_exact(outputs).enumerate() {
+            let grad = &self.grad[token * self.stride..][..outputs];
+            sums.iter_mut().zip(grad).zip(row).for_each(|((sum, grad), y)| *sum += grad * y);
         }
         sums
     }

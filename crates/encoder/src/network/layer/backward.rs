@@ -77,8 +77,8 @@ impl Backward<'_> {
         }
     }
 
-    /// Gradients of linear layers side by side, for the input `x`, from that of what they gave, and that itself where it is kept.
-    fn linears(&self, gradients: &mut Gradients, linears: &[Linear], x: &[f32], grad: &[f32], result: Option<&[f32]>) {
+    /// Gradients of linear layers side by side, for the input `x`, from that of what they gave.
+    fn linears(&self, gradients: &mut Gradients, linears: &[Linear], x: &[f32], grad: &[f32]) {
         let trained = |place: &usize| self.parameters.is_trained(*place);
         let stride: usize = linears.iter().map(|linear| linear.outputs).sum();
         let tokens = x.len() / linears[0].inputs;
@@ -95,9 +95,8 @@ impl Backward<'_> {
         let mut column = 0;
         for linear in linears {
             if let Some(adapter) = self.weights.adapter(linear) {
-                let result = result.map(|result| &result[column..]);
                 let backward = self.adapted(linear, x, &grad[column..], stride);
-                for (place, gradient) in backward.gradients(adapter, result) {
+                for (place, gradient) in backward.gradients(adapter) {
                     gradients.of[place] = Some(gradient);
                 }
             }
@@ -176,10 +175,10 @@ impl Backward<'_> {
         let block = self.unmasked(&sum_grad, run.masks.blocks[2]);
         let block: &[f32] = block.as_deref().unwrap_or(&sum_grad);
         let (wide, activated) = self.activation(saved, block);
-        self.linears(&mut gradients, &[places.narrow], &activated, block, None);
+        self.linears(&mut gradients, &[places.narrow], &activated, block);
         drop(activated);
         let fed = weights.norm(places.middle, sizes).again(&saved.middle);
-        self.linears(&mut gradients, &places.wide, &fed, &wide, None);
+        self.linears(&mut gradients, &places.wide, &fed, &wide);
         // Of what the attention's block was added to, and its sum.
         let mut y_grad = Buffer::take(x.len());
         if places.last.is_some() {
@@ -203,7 +202,7 @@ impl Backward<'_> {
 
         let block = self.unmasked(&y_grad, run.masks.blocks[1]);
         let block: &[f32] = block.as_deref().unwrap_or(&y_grad);
-        self.linears(&mut gradients, &[places.out], &saved.attended, block, None);
+        self.linears(&mut gradients, &[places.out], &saved.attended, block);
         if !wanted && !self.trains_attention() {
             return (None, gradients);
         }
@@ -237,9 +236,7 @@ impl Backward<'_> {
             _ => None,
         };
         let input = entry.as_ref().map_or(x, |(_, _, normalized)| normalized);
-        // Rotated rows are not what the matrices gave: scales of outputs compute theirs again.
-        let result = saved.raw.as_deref().or(if sizes.rotary.is_none() { Some(&*saved.qkv) } else { None });
-        self.linears(&mut gradients, &places.qkv, input, &qkv, result);
+        self.linears(&mut gradients, &places.qkv, input, &qkv);
         let x_grad = (wanted || entry.is_some()).then(|| {
             let mut out = vec![0f32; x.len()];
             match &entry {

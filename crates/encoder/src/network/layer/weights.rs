@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::LINEARS;
 use super::adapted::LowRank;
 use super::parameters::{Linear, NormAt, Parameters, Places};
-use crate::family::{Architecture, Order};
+use crate::family::Architecture;
 use crate::kernels::activation::Activation;
 use crate::kernels::attention::Relative;
 use crate::kernels::gemm::{Arithmetic, Panels, Stack};
@@ -29,7 +29,6 @@ pub(crate) struct Sizes {
     pub(crate) activation: Activation,
     pub(crate) gated: bool,
     pub(crate) norm: NormKind,
-    pub(crate) order: Order,
     pub(crate) scales_less_one: bool,
     pub(crate) epsilon: f32,
     pub(crate) causal: bool,
@@ -55,7 +54,6 @@ impl Sizes {
             activation: architecture.activation,
             gated: architecture.gated,
             norm: architecture.norm,
-            order: architecture.order,
             scales_less_one: architecture.scales_less_one,
             epsilon: architecture.epsilon as f32,
             causal: architecture.causal,
