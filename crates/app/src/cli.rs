@@ -82,6 +82,16 @@ pub(crate) struct Job {
     /// Train the last N layers of the text encoder only; 0 freezes it.
     #[arg(long, value_name = "N")]
     pub(crate) train_layers: Option<usize>,
+    /// What of the text encoder is trained: its own weights (`full`), its biases, or an adapter, which is small, takes less time
+    /// and memory, and is saved by itself as well.
+    #[arg(long, value_name = "WHAT")]
+    pub(crate) tune: Option<crate::tuning::Tune>,
+    /// Rank of the adapter of `--tune lora`.
+    #[arg(long, value_name = "N")]
+    pub(crate) lora_rank: Option<usize>,
+    /// Go on with an adapter from this folder, as `peft` writes it, instead of a fresh one.
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) adapter: Option<PathBuf>,
     /// How the text encoder multiplies matrices: `f32`, or `bf16`, faster where the processor has it.
     #[arg(long, value_name = "KIND")]
     pub(crate) arithmetic: Option<paretune_encoder::Arithmetic>,

@@ -14,7 +14,11 @@ use paretune_train::{BalanceConfig, TrainingConfig};
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
-use crate::{cli, embedded, failure::wrong_input};
+use crate::{
+    cli, embedded,
+    failure::wrong_input,
+    tuning::{self, LoraSettings, Tune},
+};
 
 /// Everything that determines a run. Written resolved to `config.toml`, which reproduces it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -68,6 +72,13 @@ pub(crate) struct ModelConfig {
     /// Train the last layers only; absent = all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) train_layers: Option<usize>,
+    /// What of the text encoder is trained: `full` (its own weights), `biases`, `lora` or `ia3`.
+    pub(crate) tune: Tune,
+    /// The low-rank adapter of `tune = "lora"`.
+    pub(crate) lora: LoraSettings,
+    /// Folder of an adapter to go on with, as `peft` writes it; absent = a fresh one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) adapter: Option<PathBuf>,
     /// How the encoder multiplies matrices: `f32`, or `bf16` where the processor has the instructions (weights stay `f32`).
     pub(crate) arithmetic: Arithmetic,
     /// Compute a layer's inner values again in the backward pass instead of keeping them.
@@ -101,6 +112,9 @@ impl Default for ModelConfig {
             source: "builtin".into(),
             items: ItemSource::Text,
             train_layers: None,
+            tune: Tune::Full,
+            lora: LoraSettings::default(),
+            adapter: None,
             arithmetic: Arithmetic::F32,
             recompute: false,
             cache_mib: 1024,
@@ -250,7 +264,11 @@ pub(crate) fn parse<T: serde::de::DeserializeOwned>(text: &str, path: &Path) -> 
 /// A large pretrained encoder wants small steps; the small built-in one has more to learn and can take larger ones.
 fn suggest_learning_rate(merged: &mut Table) {
     let source = merged.get("model").and_then(|model| model.get("source")).and_then(Value::as_str);
-    let rate = if source.is_none_or(|source| source == embedded::MODEL) { 5e-4 } else { 1e-4 };
+    let is_builtin = source.is_none_or(|source| source == embedded::MODEL);
+    let tune = merged.get("model").and_then(|model| model.get("tune")).cloned();
+    // A word that is none of them is refused where the configuration is read.
+    let tune = tune.and_then(|tune| tune.try_into().ok()).unwrap_or_default();
+    let rate = tuning::learning_rate(tune, is_builtin);
     let training = merged.entry("training").or_insert_with(|| Value::Table(Table::new()));
     if let Value::Table(training) = training {
         training.entry("backbone_learning_rate").or_insert(rate.into());
@@ -290,6 +308,9 @@ fn flags(job: &cli::Job, dataset: &str) -> anyhow::Result<Table> {
     set("model.source", job.model.clone().map(Value::from));
     set("model.offline", job.offline.then_some(true.into()));
     set("model.train_layers", job.train_layers.map(|n| (n as i64).into()));
+    set("model.tune", job.tune.and_then(|tune| Value::try_from(tune).ok()));
+    set("model.lora.rank", job.lora_rank.map(|n| (n as i64).into()));
+    set("model.adapter", job.adapter.as_ref().map(|path| path.display().to_string().into()));
     set("model.arithmetic", job.arithmetic.map(|arithmetic| arithmetic.name().into()));
     set("model.conditioning", job.conditioning.clone().map(Value::from));
     set("balance.method", job.balance.clone().map(Value::from));

@@ -14,6 +14,7 @@ use crate::{
     embedded,
     failure::wrong_input,
     run_dir::RunDir,
+    tuning,
 };
 
 /// File of the run that keeps the cleaning report.
@@ -104,18 +105,16 @@ impl Job {
             ItemSource::Text => {
                 let memory = model.cache_mib.saturating_mul(1 << 20);
                 let options = LoadOptions {
-                    trainable: match model.train_layers {
-                        None => Trainable::All,
-                        Some(0) => Trainable::Nothing,
-                        Some(n) => Trainable::LastLayers(n),
-                    },
+                    trainable: tuning::trainable(model),
                     dropout: model.encoder_dropout,
                     arithmetic: model.arithmetic,
                     recompute: model.recompute,
                     cache: (model.cache_mib > 0).then_some(CacheOptions { memory, folder: None }),
                     device: self.device.clone(),
                 };
-                ItemVectors::Text(Box::new(Encoder::load(&self.files, &options)?))
+                let mut encoder = Encoder::load(&self.files, &options)?;
+                tuning::adapt(&mut encoder, model, self.config.seed)?;
+                ItemVectors::Text(Box::new(encoder))
             }
             ItemSource::Ids => {
                 ItemVectors::ids(self.corpus.dataset.items.len(), model.dim, self.config.seed, &self.device)?
@@ -134,6 +133,12 @@ impl Job {
         let mut recommender = Recommender::new(sizes, vectors, &self.objectives, self.config.seed, &self.device)?;
         recommender.fit(&self.train_labels())?;
         Ok(recommender)
+    }
+
+    /// Saves a trained model; an adapter of its text encoder is merged into the weights there, and is saved by itself as well.
+    pub(crate) fn save_model(&self, model: &Recommender, folder: &Path) -> anyhow::Result<()> {
+        model.save(folder, &self.files)?;
+        tuning::save(model.encoder(), folder, &self.config.model.source)
     }
 
     /// The model that a run has trained.

@@ -13,6 +13,7 @@ mod page;
 mod progress;
 mod run_dir;
 mod suggest;
+mod tuning;
 
 use std::process::ExitCode;
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use candle_core::{DType, Device, Tensor};
 use paretune_features::Packed;
@@ -40,6 +41,8 @@ pub struct Encoder {
     pub(crate) adapters: BTreeMap<String, adapter::State>,
     pub(crate) active: Option<String>,
     pub(crate) merged: Option<adapter::Merged>,
+    /// See [`Encoder::rest_below`].
+    pub(crate) awake_from: AtomicUsize,
 }
 
 impl Encoder {
@@ -66,6 +69,26 @@ impl Encoder {
     /// Where the weights lie.
     pub fn device(&self) -> Device {
         self.network.device()
+    }
+
+    /// Where a trained parameter stands in the network: 0 in the embeddings, 1 in the first layer, [`ModelConfig::layers`] in the last
+    /// one, and one more after it. Names are those of [`parameters`](Self::parameters).
+    pub fn depth_of(&self, parameter: &str) -> usize {
+        let architecture = &self.config.architecture;
+        let name = parameter.strip_prefix(adapter::PREFIX).unwrap_or(parameter);
+        match architecture.layer_of(name) {
+            Some(layer) => layer + 1,
+            None => {
+                let is_final = architecture.names.final_norm.is_some_and(|(stem, _)| name.starts_with(stem));
+                if is_final { architecture.layers + 1 } else { 0 }
+            }
+        }
+    }
+
+    /// Lets everything below a [depth](Self::depth_of) rest: until told otherwise it gets no gradients and drops nothing, and costs no
+    /// backward pass. Gradual unfreezing (Howard and Ruder 2018) begins at the top and goes down to 0.
+    pub fn rest_below(&self, depth: usize) {
+        self.awake_from.store(depth, Ordering::Relaxed);
     }
 
     /// The vectors of all tokens, `[tokens, hidden]`, differentiable with respect to the trained parameters.
@@ -131,7 +154,8 @@ impl Encoder {
     }
 
     pub(crate) fn training_pass(&self, dropout: Option<u64>) -> Pass {
-        Pass { dropout, arithmetic: self.arithmetic, recompute: self.recompute, ..Pass::TRACKED }
+        let awake_from = self.awake_from.load(Ordering::Relaxed);
+        Pass { dropout, arithmetic: self.arithmetic, recompute: self.recompute, awake_from, ..Pass::TRACKED }
     }
 
     fn run(&self, packed: &Packed, pass: Pass, between: Between<'_>) -> Result<(Tensor, Arc<[u32]>), EncoderError> {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 use candle_core::{DType, Device, Tensor};
 use paretune_features::ModelFiles;
@@ -189,6 +190,7 @@ impl Encoder {
             adapters: BTreeMap::new(),
             active: None,
             merged: None,
+            awake_from: AtomicUsize::new(0),
         })
     }
 }

@@ -49,14 +49,27 @@ pub(crate) struct Pass {
     pub(crate) recompute: bool,
     /// Number of the first token, where a batch is encoded in parts: dropout falls as if it were whole.
     pub(crate) first_token: usize,
+    /// Depth of the first part that is not at rest: what is below is a fixed function for now. Embeddings have the depth 0.
+    pub(crate) awake_from: usize,
 }
 
 impl Pass {
     /// A pass that builds the graph and drops nothing.
-    pub(crate) const TRACKED: Self =
-        Self { track: true, dropout: None, arithmetic: Arithmetic::F32, recompute: false, first_token: 0 };
+    pub(crate) const TRACKED: Self = Self {
+        track: true,
+        dropout: None,
+        arithmetic: Arithmetic::F32,
+        recompute: false,
+        first_token: 0,
+        awake_from: 0,
+    };
     /// A pass that builds no graph.
     pub(crate) const INFERENCE: Self = Self { track: false, ..Self::TRACKED };
+
+    /// The pass for a part at this depth.
+    pub(crate) fn at(self, depth: usize) -> Self {
+        if depth < self.awake_from { Self { track: false, dropout: None, ..self } } else { self }
+    }
 
     /// The mask for one place of the network, which has a number of its own.
     pub(crate) fn mask(self, p: f64, place: u64) -> Result<Option<Mask>> {

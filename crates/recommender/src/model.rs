@@ -72,6 +72,14 @@ pub struct Recommender {
 }
 
 impl Recommender {
+    /// The text encoder, if items are known by their text.
+    pub fn encoder(&self) -> Option<&paretune_encoder::Encoder> {
+        match &self.vectors {
+            ItemVectors::Text(encoder) => Some(encoder),
+            ItemVectors::Ids(_) => None,
+        }
+    }
+
     /// A model with fresh towers over the given item vectors; the same `seed` gives the same weights.
     ///
     /// # Errors

@@ -26,6 +26,12 @@ pub struct TrainingConfig {
     pub learning_rate: f64,
     /// Peak learning rate of the text encoder (or the id table).
     pub backbone_learning_rate: f64,
+    /// Factor of the text encoder's learning rate from one layer to the one below it (Howard and Ruder 2018): 1 is the same rate for
+    /// all, .9 lets what is general at the bottom change less than what is specific at the top.
+    pub layer_decay: f64,
+    /// Share of the steps over which the text encoder is unfrozen from the top down, one layer after the other; 0 = all of it is
+    /// trained from the first step.
+    pub unfreeze: f64,
     /// Weight decay, on matrices only: decoupled, but for SGD, where it is part of the gradient.
     pub weight_decay: f64,
     /// Share of the steps over which the learning rate rises from zero.
@@ -78,6 +84,8 @@ impl Default for TrainingConfig {
             optimizer: OptimizerConfig::default(),
             learning_rate: 2e-3,
             backbone_learning_rate: 1e-4,
+            layer_decay: 1.0,
+            unfreeze: 0.0,
             weight_decay: 0.01,
             warmup: 0.1,
             schedule: Decay::Cosine,
@@ -119,6 +127,14 @@ impl TrainingConfig {
                 other => other,
             }
         };
+        if !(self.layer_decay > 0.0 && self.layer_decay <= 1.0) {
+            let (field, value) = ("layer_decay", self.layer_decay.to_string());
+            return Err(TrainError::BadConfig { field, value, problem: "must be above 0 and at most 1" });
+        }
+        if !(0.0..=1.0).contains(&self.unfreeze) {
+            let (field, value) = ("unfreeze", self.unfreeze.to_string());
+            return Err(TrainError::BadConfig { field, value, problem: "must be a share of the steps, from 0 to 1" });
+        }
         self.optimizer.check().map_err(named("optimizer."))?;
         self.schedule().check().map_err(named(""))?;
         self.sam.map_or(Ok(()), |sam| sam.check()).map_err(named("sam."))?;

@@ -30,6 +30,7 @@
 mod balance;
 mod checkpoint;
 mod config;
+mod depth;
 mod differentiate;
 pub mod distill;
 mod error;

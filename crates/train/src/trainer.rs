@@ -8,12 +8,13 @@ use std::{
 
 use candle_core::Tensor;
 use paretune_objectives::Objectives;
-use paretune_optim::{Ema, Gradients, Groups, OptimError, Optimizer, ParameterGroup, accumulate};
+use paretune_optim::{Ema, Gradients, OptimError, Optimizer, accumulate};
 use paretune_recommender::{Batch, Corpus, Parameters, Recommender};
 
 use crate::{
     Balancer, HistoryMode, Observer, Plan, TrainError, TrainEvent, TrainingConfig,
     checkpoint::{self, Checkpoint, State, Tensors},
+    depth,
     evaluation::Monitor,
     preference::Preferences,
     step,
@@ -74,10 +75,7 @@ impl<'a> Trainer<'a> {
         let plan = Arc::new(Plan::new(corpus, objectives, config, seed)?);
         let preferences = Self::checked(model, config, &balancer, seed)?;
         let parameters = model.parameters();
-        let lr_scale = config.backbone_learning_rate / config.learning_rate;
-        let backbone = |prefix: &str| ParameterGroup { prefix: prefix.into(), lr_scale, weight_decay: None };
-        let own = ["embeddings.", "encoder.", "items.table"].map(backbone).to_vec();
-        let groups = Groups { weight_decay: config.weight_decay, own, ..Groups::default() };
+        let groups = depth::groups(model, &parameters, config);
         balancer.start(plan.steps())?;
         let mut trainer = Self {
             monitor: Monitor::new(
@@ -154,6 +152,7 @@ impl<'a> Trainer<'a> {
             self.state.finished = true;
             self.save(observer)?;
         }
+        depth::wake(self.model, 0.0, steps, steps);
         if let Some(best) = &self.best {
             checkpoint::restore(&self.parameters.all(), best, Path::new("best weights"))?;
         }
@@ -175,6 +174,7 @@ impl<'a> Trainer<'a> {
                 if let Some(preferences) = &self.preferences {
                     preferences.set(step, &mut batch, &mut self.balancer)?;
                 }
+                depth::wake(self.model, self.config.unfreeze, step, steps);
                 let multiplier = schedule.at(step / self.config.accumulate, moves);
                 let result = self.gradients(&batch, &known)?;
                 if self.config.accumulate == 1 {

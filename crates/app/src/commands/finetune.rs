@@ -15,6 +15,7 @@ use crate::{
     page,
     progress::{Show, seconds},
     run_dir::RunDir,
+    tuning,
 };
 
 /// Users shown in the report.
@@ -44,7 +45,12 @@ fn train(args: &cli::Finetune, run: &RunDir, config: RunConfig, started: Instant
     }
 
     let mut bench = Bench::new(&job)?;
-    bench.untrained(&job.new_model(job.variant())?)?;
+    let untrained = job.new_model(job.variant())?;
+    if let (Show::People, Some(said)) = (show, untrained.encoder().and_then(tuning::describe)) {
+        println!("{said}");
+    }
+    bench.untrained(&untrained)?;
+    drop(untrained);
     let checkpoints = run.join("checkpoints");
     let log = run.join("metrics.jsonl");
     let (model, (outcome, progress)) =
@@ -55,7 +61,7 @@ fn train(args: &cli::Finetune, run: &RunDir, config: RunConfig, started: Instant
     bench.point("this run", &job.weights(), &model, &known)?;
     bench.without_model()?;
     bench.trained_baselines(&checkpoints, show)?;
-    model.save(&run.join("model"), &job.files)?;
+    job.save_model(&model, &run.join("model"))?;
 
     let total = started.elapsed().as_secs_f64();
     let (test_rows, ranked_users) = bench.sizes();

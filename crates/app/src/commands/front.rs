@@ -175,7 +175,7 @@ impl Points<'_> {
         let name = conditioning.name();
         let (mut model, seconds) = self.train(variant, &vec![1.0; self.job.objectives.len()], name, name)?;
         if keep {
-            model.save(&self.run.join("model"), &self.job.files)?;
+            self.job.save_model(&model, &self.run.join("model"))?;
         }
         for weights in balances {
             model.prefer(weights)?;

@@ -19,6 +19,7 @@ use candle_core::Tensor;
 use crate::parameter::Parameter;
 pub(crate) use attach::Merged;
 pub use config::{AdapterConfig, Bias, Ia3Config, LoraConfig};
+pub(crate) use peft::PREFIX;
 pub use targets::Targets;
 
 /// An adapter of a model.

@@ -20,7 +20,7 @@ use crate::weights::{self, Precision, to_bytes, write_whole};
 const CONFIG: &str = "adapter_config.json";
 const WEIGHTS: &str = "adapter_model.safetensors";
 /// What `peft` puts before the name of every module.
-const PREFIX: &str = "base_model.model.";
+pub(crate) const PREFIX: &str = "base_model.model.";
 
 /// One module, several by name, or a regular expression: `peft` spells all three in one field.
 #[derive(Deserialize)]

@@ -143,6 +143,7 @@ impl Network {
 
     /// The vectors before the first layer.
     pub(crate) fn embed(&self, packed: &Packed, pass: Pass) -> Result<Tensor> {
+        let pass = pass.at(0);
         let mask = self.embedding_mask(pass)?;
         match self.device().is_cpu() {
             true => embeddings::embeddings(&self.embeddings, &packed.ids, &packed.positions, mask, pass),
@@ -189,6 +190,7 @@ impl Network {
     ) -> Result<Tensor> {
         for index in layers {
             x = between(x)?;
+            let pass = pass.at(index + 1);
             let (parameters, sizes, masks) = (&self.layers[index], &self.sizes[index], self.masks(index, pass)?);
             x = match x.device().is_cpu() {
                 true => layer::layer(&x, parameters, sizes, offsets, masks, pass)?,

@@ -157,6 +157,37 @@ fn parts_can_be_trained_alone() {
 }
 
 #[test]
+fn what_rests_gets_no_gradient_and_changes_no_other() {
+    for name in FAMILIES {
+        let encoder = load(name, &LoadOptions::default());
+        let packed = packed(&sequences(&expected(name)));
+        let gradients = || super::loss(&encoder.encode(&packed, None).unwrap()).backward().unwrap();
+        let all = gradients();
+        let layers = encoder.config().layers();
+        for depth in 0..=layers + 1 {
+            encoder.rest_below(depth);
+            let found = gradients();
+            for (parameter, var) in encoder.parameters() {
+                // A table of distances is shared by all layers: the resting ones add nothing to its gradient.
+                if parameter.contains("relative_attention_bias") {
+                    continue;
+                }
+                let awake = encoder.depth_of(&parameter) >= depth;
+                assert_eq!(found.get(&var).is_some(), awake, "{name}: {parameter} at {depth}");
+                if awake {
+                    assert_eq!(
+                        numbers(found.get(&var).unwrap()),
+                        numbers(all.get(&var).unwrap()),
+                        "{name}: {parameter}"
+                    );
+                }
+            }
+        }
+        encoder.rest_below(0);
+    }
+}
+
+#[test]
 fn threads_change_no_bit() {
     for name in FAMILIES {
         let expected = expected(name);

@@ -10,6 +10,7 @@ mod embedder;
 mod files;
 mod gradients;
 mod hostile;
+mod pairs;
 mod reference;
 mod search;
 mod sentence;
