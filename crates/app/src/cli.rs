@@ -328,7 +328,16 @@ pub(crate) struct Embed {
     /// Tokens at which a text is cut; the model's own limit by default.
     #[arg(long, value_name = "N")]
     pub(crate) max_length: Option<usize>,
-    /// Scale every vector to length 1.
+    /// The model's prompt of this name, such as `query`, before each text; its default prompt, if it has one, where nothing is asked.
+    #[arg(long, value_name = "NAME", conflicts_with = "prompt")]
+    pub(crate) prompt_name: Option<String>,
+    /// This text before each text, in place of the model's prompts; empty for none.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) prompt: Option<String>,
+    /// Keep only the first N numbers of each vector, for models trained for it (Matryoshka).
+    #[arg(long, value_name = "N")]
+    pub(crate) dim: Option<NonZeroUsize>,
+    /// Scale every vector to length 1 even if the model does not.
     #[arg(long)]
     pub(crate) normalize: bool,
     /// Tokens that go through the model at once.
