@@ -1,7 +1,7 @@
 //! A server that answers on this machine as the Hugging Face Hub does, as far as fetching and uploading a model needs it.
 
 // Every test crate has its own copy of this module and uses a part of it.
-#![allow(dead_code)]
+#![allow(dead_code, unused_imports)]
 
 mod place;
 mod upload;
