@@ -37,9 +37,12 @@ pub(crate) struct Measured {
 /// The encoder that is uploaded.
 #[derive(Debug, Clone)]
 pub(crate) struct Shape {
+    /// Its `model_type`.
+    pub(crate) family: String,
     pub(crate) layers: usize,
     pub(crate) parameters: usize,
     pub(crate) width: usize,
+    /// As sentence-transformers calls it.
     pub(crate) pooling: String,
     pub(crate) normalizes: bool,
     pub(crate) max_length: Option<usize>,
@@ -96,7 +99,8 @@ fn plain(text: &str) -> String {
 /// Words as code, in a table too.
 fn code(text: &str) -> String {
     let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    format!("`{}`", text.replace('`', "'").replace('|', "\\|"))
+    // A backslash before a bar would undo the bar's own.
+    format!("`{}`", text.replace('`', "'").replace("\\|", "\\ |").replace('|', "\\|"))
 }
 
 #[cfg(test)]

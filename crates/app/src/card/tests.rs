@@ -65,10 +65,11 @@ fn measured() -> Measured {
 
 fn shape() -> Shape {
     Shape {
+        family: "bert".into(),
         layers: 6,
         parameters: 22_713_216,
         width: 384,
-        pooling: "mean of the tokens".into(),
+        pooling: "mean".into(),
         normalizes: true,
         max_length: Some(256),
     }
@@ -133,7 +134,7 @@ fn a_card_word_for_word() {
 
 proptest! {
     #[test]
-    fn whatever_names_hold_it_is_yaml_and_tables_keep_their_columns(name in "\\PC{0,24}|[\\x00-\\x7f]{1,12}|[:#\\-{}'\"| \\n]{1,8}") {
+    fn whatever_names_hold_it_is_yaml_and_tables_keep_their_columns(name in "\\PC{0,24}|[\\x00-\\x7f]{1,12}|[:#\\-{}'\"|\\\\ \\n]{1,8}") {
         let mut config = config();
         config.data.template = name.clone();
         config.objectives[0].column = name.clone();

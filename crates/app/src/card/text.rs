@@ -38,9 +38,12 @@ fn opening(card: &Card) -> String {
     let names: Vec<String> = card.config.objectives.iter().map(|objective| plain(&objective.name)).collect();
     let rows = [
         ("Started from", base.clone()),
-        ("Layers, parameters", format!("{}, {}", shape.layers, thousands(shape.parameters))),
+        (
+            "Architecture",
+            format!("{}, {} layers, {} parameters", code(&shape.family), shape.layers, thousands(shape.parameters)),
+        ),
         ("Vectors", format!("{} numbers{}", shape.width, if shape.normalizes { ", scaled to length 1" } else { "" })),
-        ("Pooling", shape.pooling.clone()),
+        ("Pooling", code(&shape.pooling)),
         ("Longest text", shape.max_length.map_or("not limited".to_owned(), |length| format!("{length} tokens"))),
     ];
     let rows: String = rows.iter().map(|(name, value)| format!("| {name} | {value} |\n")).collect();
@@ -292,7 +295,7 @@ fn thousands(number: usize) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at) % 3 == 0 {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);

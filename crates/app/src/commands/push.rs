@@ -13,8 +13,7 @@ use crate::{cli, failure::wrong_input, run_dir::RunDir};
 pub(super) fn run(args: &cli::Push) -> anyhow::Result<()> {
     let repo: RepoName = args.to.parse()?;
     let run = RunDir::existing(&args.run)?;
-    let mut options = FetchOptions::default();
-    options.progress = !args.json;
+    let options = FetchOptions { progress: !args.json, ..FetchOptions::default() };
     let scratch;
     let folder = match &args.out {
         Some(out) => {

@@ -4,7 +4,7 @@ use std::{fs, path::Path, str::FromStr};
 
 use anyhow::{Context, bail};
 use paretune_data::Dataset;
-use paretune_encoder::{Pooling, SentenceEncoder, SentenceOptions};
+use paretune_encoder::{SentenceEncoder, SentenceOptions};
 use paretune_features::{ModelFiles, ModelSource, RepoName, Template};
 use paretune_recommender::ItemSource;
 
@@ -57,7 +57,7 @@ pub(super) fn write(args: &cli::Push, repo: &RepoName, run: &RunDir, folder: &Pa
         config: &public,
         measured: &measured,
         base,
-        shape: shape(&model),
+        shape: shape(&model)?,
         counts: Counts { items: data.items.len(), users: data.users.len(), events: data.events.len() },
         license: args.license.clone().or(told.license),
         languages,
@@ -203,20 +203,17 @@ fn told(card: &str) -> Told {
     told
 }
 
-fn shape(model: &SentenceEncoder) -> Shape {
+fn shape(model: &SentenceEncoder) -> anyhow::Result<Shape> {
     let encoder = model.encoder();
-    Shape {
-        layers: encoder.config().num_hidden_layers,
-        parameters: encoder.tensors().values().map(candle_core::Tensor::elem_count).sum(),
+    Ok(Shape {
+        family: encoder.config().model_type().to_owned(),
+        layers: encoder.config().layers(),
+        parameters: encoder.tensors()?.values().map(candle_core::Tensor::elem_count).sum(),
         width: model.width(),
-        pooling: match encoder.pooling() {
-            Pooling::Mean => "mean of the tokens".to_owned(),
-            Pooling::Cls => "first token".to_owned(),
-            Pooling::Max => "largest value of each column".to_owned(),
-        },
+        pooling: encoder.pooling().name().to_owned(),
         normalizes: model.normalizes(),
         max_length: model.tokenizer().max_length(),
-    }
+    })
 }
 
 #[cfg(test)]
