@@ -48,6 +48,9 @@ enum Chore {
     /// Turn texts into vectors: a file of any size to safetensors, Parquet or npy.
     #[command(disable_help_flag = true)]
     Embed(Rest),
+    /// Upload a run's text encoder to the Hugging Face Hub, with a model card.
+    #[command(disable_help_flag = true)]
+    Push(Rest),
     /// Print a completion script for a shell.
     #[command(disable_help_flag = true)]
     Completions(Rest),
@@ -77,6 +80,7 @@ fn main() -> ExitCode {
         Chore::Simulate(rest) => process::paretune("simulate", rest.args),
         Chore::Distill(rest) => process::paretune("distill", rest.args),
         Chore::Embed(rest) => process::paretune("embed", rest.args),
+        Chore::Push(rest) => process::paretune("push", rest.args),
         Chore::Completions(rest) => process::paretune("completions", rest.args),
         Chore::Test => test::run().map(|()| 0),
         Chore::Fixtures(args) => fixtures::run(&args).map(|()| 0),

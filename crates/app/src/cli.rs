@@ -39,6 +39,8 @@ pub(crate) enum Command {
     Distill(Distill),
     /// Turn texts into vectors: a file of any size to safetensors, Parquet or npy.
     Embed(Embed),
+    /// Upload a run's text encoder to the Hugging Face Hub, with a model card that holds what was measured.
+    Push(Box<Push>),
     /// Print a completion script for a shell.
     Completions {
         /// Which shell.
@@ -338,7 +340,16 @@ pub(crate) struct Embed {
     /// Tokens at which a text is cut; the model's own limit by default.
     #[arg(long, value_name = "N")]
     pub(crate) max_length: Option<usize>,
-    /// Scale every vector to length 1.
+    /// The model's prompt of this name, such as `query`, before each text; its default prompt, if it has one, where nothing is asked.
+    #[arg(long, value_name = "NAME", conflicts_with = "prompt")]
+    pub(crate) prompt_name: Option<String>,
+    /// This text before each text, in place of the model's prompts; empty for none.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) prompt: Option<String>,
+    /// Keep only the first N numbers of each vector, for models trained for it (Matryoshka).
+    #[arg(long, value_name = "N")]
+    pub(crate) dim: Option<NonZeroUsize>,
+    /// Scale every vector to length 1 even if the model does not.
     #[arg(long)]
     pub(crate) normalize: bool,
     /// Tokens that go through the model at once.
@@ -353,6 +364,51 @@ pub(crate) struct Embed {
     /// Never touch the network: model files come from the cache.
     #[arg(long)]
     pub(crate) offline: bool,
+}
+
+/// Upload a run's text encoder to the Hugging Face Hub as a sentence-transformers model, in one commit. HF_TOKEN is the token, HF_ENDPOINT
+/// the Hub's address. Before it is sent, what was written is read again and must give the run's own vectors.
+#[derive(Debug, Args)]
+pub(crate) struct Push {
+    /// Run directory, of `finetune`.
+    #[arg(long, value_name = "DIR", default_value = "runs/latest", value_hint = ValueHint::DirPath)]
+    pub(crate) run: PathBuf,
+    /// Repository; it is made if there is none.
+    #[arg(long, value_name = "ORG/NAME")]
+    pub(crate) to: String,
+    /// Make the repository a private one; an existing public one is refused.
+    #[arg(long)]
+    pub(crate) private: bool,
+    /// Message of the commit.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) message: Option<String>,
+    /// Branch, which is made from `main` if there is none; `main` by default.
+    #[arg(long, value_name = "NAME", visible_alias = "revision")]
+    pub(crate) branch: Option<String>,
+    /// Upload the recommender's towers too, in the folder `recommender`; never the data.
+    #[arg(long)]
+    pub(crate) with_run: bool,
+    /// Licence for the card, as the Hub names it, such as `apache-2.0`; that of the base model by default, where its files say it.
+    #[arg(long, value_name = "ID")]
+    pub(crate) license: Option<String>,
+    /// Languages for the card, such as `en,de`; those of the base model by default, where its files say them.
+    #[arg(long = "language", value_name = "CODES", value_delimiter = ',')]
+    pub(crate) languages: Vec<String>,
+    /// What the run started from, where it was a folder, by its name on the Hub.
+    #[arg(long, value_name = "ORG/NAME")]
+    pub(crate) base_model: Option<paretune_features::RepoName>,
+    /// The data sets by their names on the Hub, where they are there.
+    #[arg(long, value_name = "ORG/NAME", value_delimiter = ',')]
+    pub(crate) datasets: Vec<paretune_features::RepoName>,
+    /// Write the files and list them, and send nothing.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Keep the files in this folder, which must be new or empty.
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) out: Option<PathBuf>,
+    /// Print one JSON object instead of lines.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 fn weight(text: &str) -> Result<(String, f64), String> {

@@ -67,7 +67,7 @@ fn is_full_disk(cause: &(dyn Error + 'static)) -> bool {
 /// Errors that pass on another one are transparent: what they hold is not in the chain, so they are opened here.
 fn is_wrong_input(cause: &(dyn Error + 'static)) -> bool {
     cause.is::<WrongInput>()
-        || cause.is::<FeatureError>()
+        || cause.downcast_ref().is_some_and(features)
         || cause.downcast_ref().is_some_and(data)
         || cause.downcast_ref().is_some_and(objectives)
         || cause.downcast_ref().is_some_and(encoder)
@@ -78,6 +78,10 @@ fn is_wrong_input(cause: &(dyn Error + 'static)) -> bool {
 
 fn data(error: &DataError) -> bool {
     !matches!(error, DataError::Io { action: "write" | "create" | "create the folder", .. })
+}
+
+fn features(error: &FeatureError) -> bool {
+    !matches!(error, FeatureError::UploadFailed { .. })
 }
 
 fn objectives(error: &ObjectiveError) -> bool {

@@ -1,5 +1,6 @@
 //! The command line of Paretune: parsing, wiring, printing. The mathematics lives in the libraries.
 
+mod card;
 mod cli;
 mod commands;
 mod config;
@@ -23,8 +24,12 @@ use tracing_subscriber::EnvFilter;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// What is logged where nobody asks. The client of the Hub's storage calls it an error when it goes another way and succeeds; what it really
+/// fails at comes back as an error of ours.
+const LOGGED: &str = "warn,xet_client=off,xet_data=off,xet_runtime=off,xet=off";
+
 fn main() -> ExitCode {
-    let filter = EnvFilter::try_from_env("PARETUNE_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
+    let filter = EnvFilter::try_from_env("PARETUNE_LOG").unwrap_or_else(|_| EnvFilter::new(LOGGED));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).without_time().init();
     let cli = cli::Cli::parse();
     crash::guard(|| match commands::run(cli.command) {

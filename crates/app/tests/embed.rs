@@ -114,6 +114,74 @@ fn settings_decide_the_vectors() {
 }
 
 #[test]
+fn vectors_are_those_of_sentence_transformers() {
+    let fixtures = root().join("crates/encoder/fixtures/sentence");
+    let stored: Value = serde_json::from_slice(&fs::read(fixtures.join("expected.json")).unwrap()).unwrap();
+    let texts: Vec<String> = serde_json::from_value(stored["texts"].clone()).unwrap();
+    let scratch = Scratch::empty();
+    scratch.write("texts.txt", texts.join("\n") + "\n");
+    for model in ["dense", "sharded", "old"] {
+        for (what, options) in [
+            ("encode", "--part-texts 4"),
+            ("query", "--prompt-name query"),
+            ("document", "--prompt-name document --batch-tokens 16"),
+            ("cut", "--dim 5 --normalize"),
+        ] {
+            let source = fixtures.join(model);
+            let line = format!("embed --model {} --input texts.txt --output e.npy {options}", source.display());
+            let expected: Vec<Vec<f32>> = serde_json::from_value(stored[model][what].clone()).unwrap();
+            let said = scratch.run(&line).ok();
+            assert!(said.contains(&format!("{} texts, {} numbers each", texts.len(), expected[0].len())), "{said}");
+            let found = numbers(&scratch.bytes("e.npy")[128..]);
+            let expected: Vec<f32> = expected.concat();
+            assert_eq!(found.len(), expected.len(), "{model} {what}");
+            let off = found.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            assert!(off < 1e-5, "{model} {what}: {off}");
+        }
+    }
+
+    // A prompt of one's own replaces the model's default one, and is told in the file.
+    let embed = |options: &str| {
+        let model = fixtures.join("dense");
+        scratch
+            .run(&format!("embed --model {} --input texts.txt --output e.safetensors {options}", model.display()))
+            .ok();
+        let bytes = scratch.bytes("e.safetensors");
+        (safetensors(&bytes).0["__metadata__"].clone(), bytes)
+    };
+    let (default, same) = (embed(""), embed("--prompt \"w23 w24 \""));
+    assert_eq!(default, same);
+    assert_eq!((&default.0["prompt"], &default.0["normalized"]), (&json!("w23 w24 "), &json!("true")));
+    let none = embed("--prompt \"\"");
+    assert!(none.0.get("prompt").is_none() && none.1 != default.1);
+
+    let dense = fixtures.join("dense").display().to_string();
+    for (options, parts) in [
+        ("--prompt-name s2p", &["`s2p`", "cluster, document, passage, query"][..]),
+        ("--dim 13", &["13", "12 numbers"]),
+    ] {
+        let line = format!("embed --model {dense} --input texts.txt --output f.npy {options}");
+        scratch.run(&line).wrong(parts);
+        assert!(!scratch.exists("f.npy") && !scratch.exists(".f.npy.parts"));
+    }
+    for options in ["--dim 0", "--prompt a --prompt-name query"] {
+        let line = format!("embed --model {dense} --input texts.txt --output f.npy {options}");
+        assert_eq!(scratch.run(&line).code, Some(2), "{options}");
+    }
+}
+
+#[test]
+fn another_prompt_does_not_go_on() {
+    let scratch = with_texts(3000);
+    let model = root().join("crates/encoder/fixtures/sentence/dense");
+    let line = format!("embed --model {} --input titles.txt --part-texts 8 --output e.npy", model.display());
+    assert!(killed(&scratch, &line, ".e.npy.parts/00000005"));
+    scratch.run(&format!("{line} --prompt-name query")).ok();
+    scratch.run(&format!("{line} --prompt-name query").replace("e.npy", "fresh.npy")).ok();
+    assert!(scratch.bytes("e.npy") == scratch.bytes("fresh.npy"));
+}
+
+#[test]
 fn a_runs_model_reads_tables_with_ids() {
     let scratch = Scratch::with_run();
     let line = "embed --model runs/first/model --input data/items.parquet --template \"{title}. {description}\" \

@@ -212,4 +212,35 @@ pub enum FeatureError {
         /// Its answer.
         reason: String,
     },
+
+    /// A name under which nothing can be uploaded.
+    #[error("`{name}` cannot name a repository: {reason}; give `ORG/NAME`, as in `my-team/my-encoder`")]
+    RepoName {
+        /// What was given.
+        name: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+
+    /// The upload cannot be done as it was asked for, and nothing of it is on the Hub.
+    #[error("cannot upload to {repo}: {reason}")]
+    UploadRefused {
+        /// `ORG/NAME`.
+        repo: String,
+        /// Why, and how to mend it.
+        reason: String,
+    },
+
+    /// The upload failed on the way.
+    #[error("uploading to {repo} at {endpoint} failed: {reason}. {left}")]
+    UploadFailed {
+        /// `ORG/NAME`.
+        repo: String,
+        /// Address of the Hub.
+        endpoint: String,
+        /// What went wrong.
+        reason: String,
+        /// What is on the Hub now, and what to do.
+        left: String,
+    },
 }

@@ -189,15 +189,27 @@ impl ModelFiles {
     }
 
     /// Identifies what the model computes: 16 hexadecimal digits of the SHA-256 of configuration, tokenizer, pooling,
-    /// weights and dense layers after the pooling. Equal for copies of a model wherever they lie; reads every file once.
+    /// weights, and what follows the pooling (dense layers with their weights, scaling, in their order). Equal for copies of a model wherever they lie; reads every file once.
     ///
     /// # Errors
     /// [`FeatureError::Io`] if a file cannot be read, [`FeatureError::Malformed`] if `modules.json` is damaged.
     pub fn hash(&self) -> Result<String, FeatureError> {
         let mut hasher = Sha256::new();
         let mut buffer = vec![0; 1 << 16];
-        let dense = self.parts()?.into_iter().filter(|part| part.kind == "Dense");
+        let after = self.parts()?.into_iter().filter(|part| !["Transformer", "Pooling"].contains(&part.kind.as_str()));
+        let (mut dense, mut kinds) = (Vec::new(), Vec::new());
+        for part in after {
+            kinds.push(part.kind.clone());
+            if part.kind == "Dense" {
+                dense.push(part);
+            }
+        }
+        if self.lowers_case() {
+            kinds.push("lower case".to_owned());
+        }
+        hasher.update(kinds.join(","));
         let dense: Vec<PathBuf> = dense
+            .into_iter()
             .flat_map(|part| ["config.json", "model.safetensors"].map(|name| part.dir.join(name)))
             .filter(|path| path.is_file())
             .collect();

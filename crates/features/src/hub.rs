@@ -1,19 +1,23 @@
-//! Fetching a model from the Hugging Face Hub: the only place of the project that opens a connection for a model.
+//! Fetching a model from the Hugging Face Hub: the only place of the project that opens a connection for a model. Uploading one is
+//! in `upload`.
 
 mod failure;
 mod progress;
 mod reach;
 mod select;
+mod upload;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use hf_hub::repository::RepoTreeEntry;
-use hf_hub::{HFClient, HFError, HFRepositorySync, RepoTypeModel};
+use hf_hub::{HFClient, HFClientSync, HFError, HFRepositorySync, RepoTypeModel};
 
 use crate::{FeatureError, FetchOptions, ModelFiles};
 use progress::Reporter;
+
+pub(crate) use upload::upload;
 
 /// Failed requests are sent again so often, with pauses of at most 0.2, 0.4 and 0.8 s.
 const RETRIES: usize = 3;
@@ -46,6 +50,7 @@ pub(crate) fn fetch(repo: &str, revision: Option<&str>, options: &FetchOptions) 
 }
 
 struct Hub {
+    client: HFClientSync,
     model: HFRepositorySync<RepoTypeModel>,
     /// The model as the user names it, for messages.
     name: String,
@@ -74,11 +79,12 @@ impl Hub {
         }
         let client = builder.build().map_err(not_one)?;
         let cache = client.cache_dir().to_path_buf();
-        let client = hf_hub::HFClientSync::from_inner(client).map_err(not_one)?;
+        let client = HFClientSync::from_inner(client).map_err(not_one)?;
 
         let (owner, model) = hf_hub::split_id(repo);
         Ok(Self {
             model: client.model(owner, model),
+            client,
             name: revision.map_or_else(|| repo.to_owned(), |revision| format!("{repo}@{revision}")),
             revision: revision.unwrap_or("main").to_owned(),
             endpoint,
@@ -128,7 +134,7 @@ impl Hub {
     }
 
     fn snapshot(&self, wanted: &[RemoteFile]) -> Result<PathBuf, FeatureError> {
-        let reporter = self.progress.then(|| Reporter::new(&self.name));
+        let reporter = self.progress.then(|| Reporter::fetching(&self.name));
         let sent = self
             .model
             .snapshot_download()

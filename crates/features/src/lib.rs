@@ -45,6 +45,7 @@ mod source;
 mod template;
 mod tokenized;
 mod tokenizer;
+mod upload;
 mod vocabulary;
 
 pub use error::FeatureError;
@@ -56,4 +57,5 @@ pub use source::ModelSource;
 pub use template::Template;
 pub use tokenized::Tokenized;
 pub use tokenizer::TextTokenizer;
+pub use upload::{RepoName, Upload, UploadFile, Uploaded};
 pub use vocabulary::{PrunedTokenizer, prune_vocabulary};

@@ -3,10 +3,11 @@
 use std::fmt;
 use std::path::PathBuf;
 
-/// Where and how to fetch a model from the Hub.
+/// Where and how to fetch a model from the Hub, or to upload one to it.
 ///
 /// [`Default`] follows the environment as Python's `huggingface_hub` does: `HF_HUB_CACHE` or `HF_HOME` for the cache,
-/// `HF_ENDPOINT`, `HF_TOKEN` and `HF_HUB_OFFLINE`; progress is shown.
+/// `HF_ENDPOINT`, `HF_TOKEN` (else the login stored on this machine: the file `HF_TOKEN_PATH` or `HF_HOME/token`) and
+/// `HF_HUB_OFFLINE`; progress is shown.
 #[derive(Clone, PartialEq, Eq)]
 pub struct FetchOptions {
     /// The folder that holds `models--org--name` folders; `None` means the user's own cache.
@@ -41,12 +42,21 @@ impl FetchOptions {
                 .or_else(|| folder("HUGGINGFACE_HUB_CACHE"))
                 .or_else(|| home().map(|dir| dir.join("hub"))),
             endpoint: given("HF_ENDPOINT"),
-            token: given("HF_TOKEN"),
-            offline: given("HF_HUB_OFFLINE")
-                .is_some_and(|value| matches!(value.to_ascii_lowercase().as_str(), "1" | "on" | "yes" | "true")),
+            token: given("HF_TOKEN").or_else(|| {
+                // As Python and hf-hub do: for who does not want the stored login to be sent wherever an endpoint points.
+                let switched_off = given("HF_HUB_DISABLE_IMPLICIT_TOKEN").is_some_and(|value| is_yes(&value));
+                let path = folder("HF_TOKEN_PATH").or_else(|| home().map(|dir| dir.join("token")));
+                let stored = path.filter(|_| !switched_off).and_then(|path| std::fs::read_to_string(path).ok());
+                stored.map(|token| token.trim().to_owned()).filter(|token| !token.is_empty())
+            }),
+            offline: given("HF_HUB_OFFLINE").is_some_and(|value| is_yes(&value)),
             progress: true,
         }
     }
+}
+
+fn is_yes(value: &str) -> bool {
+    matches!(value.to_ascii_lowercase().as_str(), "1" | "on" | "yes" | "true")
 }
 
 impl fmt::Debug for FetchOptions {
@@ -83,6 +93,21 @@ mod tests {
         let options = from(&[("HF_ENDPOINT", "http://mirror"), ("HF_TOKEN", "hf_x")]);
         assert_eq!((options.endpoint.as_deref(), options.token.as_deref()), (Some("http://mirror"), Some("hf_x")));
         assert_eq!(from(&[("HF_TOKEN", " ")]).token, None);
+    }
+
+    #[test]
+    fn a_stored_login_is_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let (home, other) = (dir.path().to_str().unwrap(), dir.path().join("other"));
+        std::fs::write(dir.path().join("token"), "hf_home\n").unwrap();
+        std::fs::write(&other, " hf_other").unwrap();
+        let token = |variables: &[(&str, &str)]| from(variables).token;
+        assert_eq!(token(&[("HF_HOME", home)]).as_deref(), Some("hf_home"));
+        assert_eq!(token(&[("HF_HOME", home), ("HF_TOKEN", "hf_x")]).as_deref(), Some("hf_x"));
+        let path = ("HF_TOKEN_PATH", other.to_str().unwrap());
+        assert_eq!(token(&[("HF_HOME", home), path]).as_deref(), Some("hf_other"));
+        assert_eq!(token(&[("HF_HOME", home), ("HF_HUB_DISABLE_IMPLICIT_TOKEN", "1")]), None);
+        assert_eq!(token(&[("HF_HOME", "/no/such/folder")]), None);
     }
 
     #[test]

@@ -1,10 +1,10 @@
 //! `embed`: texts to vectors, part by part.
 
-use std::{cell::Cell, fs, str::FromStr, time::Instant};
+use std::{cell::Cell, fs, num::NonZeroUsize, str::FromStr, time::Instant};
 
 use paretune_data::{TextChunk, TextTable, VectorFormat, VectorParts};
-use paretune_encoder::{Embedder, Encoder, LoadOptions, Trainable, scale_to_unit_length};
-use paretune_features::{FetchOptions, ModelFiles, ModelSource, Template, TextTokenizer};
+use paretune_encoder::{Prompt, SentenceEncoder, SentenceOptions};
+use paretune_features::{FetchOptions, ModelSource, Template};
 use serde_json::json;
 
 use crate::{cli, embedded, failure::wrong_input, meter::Meter, progress::seconds};
@@ -66,16 +66,13 @@ fn embed(args: &cli::Embed, table: &TextTable, wording: &Wording, texts: u64) ->
         }
         if !began {
             began = true;
-            show.start(parts.rows(), model.embedder.arithmetic().name());
+            show.start(parts.rows(), model.encoder.arithmetic().name());
         }
         let before = parts.rows();
-        let tokens = model.tokenizer.encode(&chunk.texts)?;
+        let tokens = model.encoder.tokenize(&chunk.texts, Prompt::Text(&model.prompt))?;
         let hears = |done: usize| show.set(before + done as u64);
-        let mut vectors = model.embedder.embed(&tokens, args.batch_tokens.get(), Some(&hears))?;
-        if args.normalize {
-            scale_to_unit_length(&mut vectors, model.embedder.hidden_size());
-        }
-        parts.push(&chunk, &vectors, tokens.truncated() as u64)?;
+        let vectors = model.encoder.embed(&tokens, args.batch_tokens.get(), Some(&hears))?;
+        parts.push(&chunk, vectors.as_slice(), tokens.truncated() as u64)?;
         show.part(parts.rows());
         Ok(())
     })?;
@@ -87,7 +84,7 @@ fn embed(args: &cli::Embed, table: &TextTable, wording: &Wording, texts: u64) ->
         )));
     }
     let (cut, width) = (parts.truncated(), parts.width());
-    parts.finish(&model.metadata(args))?;
+    parts.finish(&model.metadata())?;
     show.end(&End { texts, width, empty, cut, kept }, args, &model);
     Ok(())
 }
@@ -138,10 +135,10 @@ impl Wording {
 
 /// What turns texts into vectors.
 struct Model {
-    files: ModelFiles,
     hash: String,
-    tokenizer: TextTokenizer,
-    embedder: Embedder,
+    encoder: SentenceEncoder,
+    /// Put before every text.
+    prompt: String,
 }
 
 impl Model {
@@ -154,29 +151,40 @@ impl Model {
             options.progress = !args.json;
             ModelSource::from_str(&args.model)?.fetch(&options)?
         };
-        let tokenizer = TextTokenizer::load(&files, args.max_length)?;
-        let options = LoadOptions { trainable: Trainable::Nothing, ..LoadOptions::default() };
-        let embedder = Encoder::load(&files, &options)?.embedder(args.arithmetic)?;
-        Ok(Self { hash: files.hash()?, files, tokenizer, embedder })
+        let options = SentenceOptions {
+            arithmetic: args.arithmetic,
+            max_length: args.max_length,
+            truncate_dim: args.dim.map(NonZeroUsize::get),
+            normalize: args.normalize,
+        };
+        let encoder = SentenceEncoder::load(&files, &options)?;
+        let prompt = match (&args.prompt, &args.prompt_name) {
+            (Some(text), _) => Prompt::Text(text),
+            (None, Some(name)) => Prompt::Named(name),
+            (None, None) => Prompt::Default,
+        };
+        Ok(Self { hash: files.hash()?, prompt: encoder.prompt_text(prompt)?, encoder })
     }
 
     /// Everything beside the texts that decides the vectors, down to their last bits.
     fn settings(&self, args: &cli::Embed) -> String {
-        let Self { hash, .. } = self;
+        let Self { hash, encoder, prompt } = self;
         let version = env!("CARGO_PKG_VERSION");
-        let (arithmetic, length) = (self.embedder.arithmetic(), self.tokenizer.max_length());
-        let cli::Embed { normalize, batch_tokens, .. } = args;
-        format!("{version} {hash} {arithmetic} {length:?} {normalize} {batch_tokens}")
+        let (arithmetic, length) = (encoder.arithmetic(), encoder.tokenizer().max_length());
+        let (width, normalizes, batch) = (encoder.width(), encoder.normalizes(), args.batch_tokens);
+        format!("{version} {hash} {arithmetic} {length:?} {width} {normalizes} {batch} {prompt:?}")
     }
 
     /// What a reader of the vectors may want to know.
-    fn metadata(&self, args: &cli::Embed) -> Vec<(&'static str, String)> {
+    fn metadata(&self) -> Vec<(&'static str, String)> {
+        let encoder = &self.encoder;
         let mut all = vec![
             ("model_hash", self.hash.clone()),
-            ("arithmetic", self.embedder.arithmetic().to_string()),
-            ("normalized", args.normalize.to_string()),
+            ("arithmetic", encoder.arithmetic().to_string()),
+            ("normalized", encoder.normalizes().to_string()),
         ];
-        all.extend(self.tokenizer.max_length().map(|length| ("max_length", length.to_string())));
+        all.extend(encoder.tokenizer().max_length().map(|length| ("max_length", length.to_string())));
+        all.extend((!self.prompt.is_empty()).then(|| ("prompt", self.prompt.clone())));
         all
     }
 }
@@ -261,17 +269,14 @@ impl Show {
             }
         };
         note(empty as u64, "texts are empty; each has the vector of an empty text".into());
-        let length = model.tokenizer.max_length().unwrap_or_default();
+        let length = model.encoder.tokenizer().max_length().unwrap_or_default();
         note(cut, format!("texts were cut to {length} tokens"));
-        if model.embedder.arithmetic() != args.arithmetic {
+        if model.encoder.arithmetic() != args.arithmetic {
             println!(
                 "note: this processor has no instructions for {}; the vectors are {}",
                 args.arithmetic,
-                model.embedder.arithmetic()
+                model.encoder.arithmetic()
             );
-        }
-        if model.files.normalizes() && !args.normalize {
-            println!("note: sentence-transformers scales the vectors of this model to length 1; --normalize does too");
         }
     }
 }

@@ -7,6 +7,7 @@ mod evaluate;
 mod finetune;
 mod front;
 mod import;
+mod push;
 mod recommend;
 mod simulate;
 
@@ -26,6 +27,7 @@ pub(crate) fn run(command: Command) -> anyhow::Result<()> {
         Command::Simulate(args) => simulate::run(&args),
         Command::Distill(args) => distill::run(&args),
         Command::Embed(args) => embed::run(&args),
+        Command::Push(args) => push::run(&args),
         Command::Completions { shell } => {
             // In one piece: the generator itself panics when the reader leaves early.
             let mut script = Vec::new();

@@ -9,11 +9,12 @@ mod vectors;
 use std::borrow::Cow;
 use std::path::Path;
 
-use paretune_features::{FetchOptions, ModelFiles, ModelSource, SentenceSettings, TextTokenizer};
+use paretune_features::{FetchOptions, ModelFiles, ModelSource, SentenceSettings, TextTokenizer, Tokenized};
 
 use crate::embedder::Embedder;
 use crate::encoder::Encoder;
 use crate::error::EncoderError;
+use crate::kernels::gemm::Arithmetic;
 use crate::load::{LoadOptions, Trainable};
 use crate::pooling::Pooling;
 use crate::sentence::head::Head;
@@ -179,32 +180,73 @@ impl SentenceEncoder {
     /// give the same bits, whatever the number of threads.
     ///
     /// # Errors
-    /// [`EncoderError::UnknownPrompt`]; [`EncoderError::Config`] for a prompt where the model's pooling leaves prompts out, which is
-    /// not supported; those of [`TextTokenizer::encode`] and of [`Embedder::embed`].
+    /// Those of [`tokenize`](Self::tokenize) and of [`embed`](Self::embed).
     pub fn encode_with<S: AsRef<str> + Sync>(
         &self,
         texts: &[S],
         options: &EncodeOptions<'_>,
     ) -> Result<Vectors, EncoderError> {
-        let prompt = self.prompt(options.prompt)?;
-        let tokenized = if prompt.is_empty() {
-            self.tokenizer.encode(texts)?
-        } else if let (false, Some(path)) = (self.pools_prompt, &self.files.pooling) {
+        self.embed(&self.tokenize(texts, options.prompt)?, options.token_budget, options.progress)
+    }
+
+    /// The tokens of each text with a prompt before it: the first half of [`encode_with`](Self::encode_with), for callers who ask how many
+    /// texts were cut, or go through more texts than fit in memory.
+    ///
+    /// ```no_run
+    /// use paretune_encoder::{Prompt, SentenceEncoder};
+    ///
+    /// let model = SentenceEncoder::from_hub("intfloat/e5-small-v2")?;
+    /// let tokens = model.tokenize(&["a mug", "a cup"], Prompt::Text("passage: "))?;
+    /// println!("{} of {} texts were cut", tokens.truncated(), tokens.len());
+    /// let vectors = model.embed(&tokens, 8192, None)?;
+    /// assert_eq!(vectors.len(), 2);
+    /// # Ok::<(), paretune_encoder::EncoderError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`EncoderError::UnknownPrompt`]; [`EncoderError::Config`] for a prompt where the model's pooling leaves prompts out, which is
+    /// not supported; those of [`TextTokenizer::encode`].
+    pub fn tokenize<S: AsRef<str> + Sync>(&self, texts: &[S], prompt: Prompt<'_>) -> Result<Tokenized, EncoderError> {
+        let prompt = self.prompt(prompt)?;
+        if prompt.is_empty() {
+            return Ok(self.tokenizer.encode(texts)?);
+        }
+        if let (false, Some(path)) = (self.pools_prompt, &self.files.pooling) {
             let reason =
                 "include_prompt is false: leaving a prompt's tokens out is not supported; encode with Prompt::None";
             return Err(EncoderError::Config { path: path.clone(), reason: reason.to_owned() });
-        } else {
-            let texts: Vec<String> = texts.iter().map(|text| format!("{prompt}{}", text.as_ref())).collect();
-            self.tokenizer.encode(&texts)?
-        };
-        let pooled = self.embedder.embed(&tokenized, options.token_budget, options.progress)?;
-        let whole = self.head.apply(Vectors::shaped(texts.len(), self.embedder.hidden_size(), pooled));
+        }
+        let texts: Vec<String> = texts.iter().map(|text| format!("{prompt}{}", text.as_ref())).collect();
+        Ok(self.tokenizer.encode(&texts)?)
+    }
+
+    /// One vector per text of [`tokenize`](Self::tokenize), in the order of the texts: pooled, through the dense layers, cut and scaled. At
+    /// most `token_budget` tokens go through the model at once; `progress` hears after each batch how many texts are done.
+    ///
+    /// # Errors
+    /// Those of [`Embedder::embed`].
+    pub fn embed(
+        &self,
+        tokens: &Tokenized,
+        token_budget: usize,
+        progress: Option<&dyn Fn(usize)>,
+    ) -> Result<Vectors, EncoderError> {
+        let pooled = self.embedder.embed(tokens, token_budget, progress)?;
+        let whole = self.head.apply(Vectors::shaped(tokens.len(), self.embedder.hidden_size(), pooled));
         let cut = self.width < whole.width();
         let vectors = whole.truncated(self.width);
         Ok(match self.normalizes && (cut || !self.head.normalizes()) {
             true => vectors.normalized(),
             false => vectors,
         })
+    }
+
+    /// The text that is put before each text for `prompt`, empty for none.
+    ///
+    /// # Errors
+    /// [`EncoderError::UnknownPrompt`].
+    pub fn prompt_text(&self, prompt: Prompt<'_>) -> Result<String, EncoderError> {
+        Ok(self.prompt(prompt)?.into_owned())
     }
 
     fn prompt<'a>(&'a self, prompt: Prompt<'a>) -> Result<Cow<'a, str>, EncoderError> {
@@ -236,6 +278,11 @@ impl SentenceEncoder {
     /// The measure that the model was trained for: `similarity_fn_name` of its settings, else cosine.
     pub fn similarity_measure(&self) -> Similarity {
         self.similarity
+    }
+
+    /// How matrices are multiplied: what was asked for, if the processor has it.
+    pub fn arithmetic(&self) -> Arithmetic {
+        self.embedder.arithmetic()
     }
 
     /// Numbers in a vector.

@@ -159,6 +159,11 @@ fn the_hash_follows_the_contents_not_the_place() {
     let before = hash(&three);
     fs::write(three.path().join("2_Dense/model.safetensors"), "other weights").unwrap();
     assert_ne!(before, hash(&three), "a dense layer changes the vectors");
+
+    let before = hash(&three);
+    let scaled = modules.replace("]", r#", {"path": "3_Normalize", "type": "m.Normalize"}]"#);
+    fs::write(three.path().join("modules.json"), scaled).unwrap();
+    assert_ne!(before, hash(&three), "scaling changes the vectors");
 }
 
 #[test]

@@ -1,15 +1,16 @@
-//! Progress of a download on stderr.
+//! Progress of a download or an upload on stderr.
 
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::sync::{Mutex, PoisonError};
 
-use hf_hub::progress::{DownloadEvent, ProgressEvent, ProgressHandler};
+use hf_hub::progress::{DownloadEvent, ProgressEvent, ProgressHandler, UploadEvent};
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 
 /// Shows a bar on a terminal and plain lines elsewhere.
 pub(super) struct Reporter {
-    model: String,
+    /// What is done with which model: `Fetching org/name`.
+    what: String,
     state: Mutex<State>,
 }
 
@@ -19,21 +20,30 @@ struct State {
 }
 
 impl Reporter {
-    pub(super) fn new(model: &str) -> Self {
+    pub(super) fn fetching(model: &str) -> Self {
+        Self::new(format!("Fetching {model}"))
+    }
+
+    pub(super) fn sending(model: &str) -> Self {
+        Self::new(format!("Sending {model}"))
+    }
+
+    fn new(what: String) -> Self {
         let bar = std::io::stderr().is_terminal().then(|| {
             let style = ProgressStyle::with_template("{msg} {bar:30} {bytes}/{total_bytes} {bytes_per_sec} {eta}");
-            let bar = ProgressBar::no_length().with_message(model.to_owned());
+            let bar = ProgressBar::no_length().with_message(what.clone());
             // The template is a constant; should it ever be wrong, the standard style still shows the download.
             style.map(|style| bar.clone().with_style(style)).unwrap_or(bar)
         });
-        Self { model: model.to_owned(), state: Mutex::new(State { meter: Meter::default(), bar }) }
+        Self { what, state: Mutex::new(State { meter: Meter::default(), bar }) }
     }
 }
 
 impl ProgressHandler for Reporter {
     fn on_progress(&self, event: &ProgressEvent) {
-        let ProgressEvent::Download(event) = event else {
-            return;
+        let event = match event {
+            ProgressEvent::Download(event) => event,
+            ProgressEvent::Upload(event) => &as_download(event),
         };
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let milestone = state.meter.observe(event);
@@ -45,8 +55,24 @@ impl ProgressHandler for Reporter {
                 bar.finish_and_clear();
             }
         } else if let Some(percent) = milestone {
-            eprintln!("Fetching {}: {percent} % of {}", self.model, HumanBytes(total));
+            eprintln!("{}: {percent} % of {}", self.what, HumanBytes(total));
         }
+    }
+}
+
+/// The meter counts either way; small files of an upload go with the commit, and are done when it is.
+fn as_download(event: &UploadEvent) -> DownloadEvent {
+    match event {
+        UploadEvent::Start { total_files, total_bytes } => {
+            DownloadEvent::Start { total_files: *total_files, total_bytes: *total_bytes }
+        }
+        UploadEvent::Progress { bytes_completed, total_bytes, .. } => DownloadEvent::AggregateProgress {
+            bytes_completed: *bytes_completed,
+            total_bytes: *total_bytes,
+            bytes_per_sec: None,
+        },
+        UploadEvent::Committing => DownloadEvent::Progress { files: Vec::new() },
+        UploadEvent::Complete => DownloadEvent::Complete,
     }
 }
 
@@ -72,7 +98,8 @@ impl Meter {
                 }
             }
             DownloadEvent::AggregateProgress { bytes_completed, .. } => self.batch = *bytes_completed,
-            _ => {}
+            DownloadEvent::Complete => self.batch = self.total,
+            DownloadEvent::Start { .. } => {}
         }
         if self.total == 0 {
             return None;
@@ -117,5 +144,14 @@ mod tests {
         let batch = DownloadEvent::AggregateProgress { bytes_completed: 70, total_bytes: 70, bytes_per_sec: None };
         assert_eq!(meter.observe(&batch), Some(100));
         assert_eq!(meter.done(), 100);
+    }
+
+    #[test]
+    fn an_upload_is_done_when_it_is_committed() {
+        let mut meter = Meter::default();
+        let mut observe = |event: UploadEvent| meter.observe(&as_download(&event));
+        assert_eq!(observe(UploadEvent::Start { total_files: 3, total_bytes: 200 }), Some(0));
+        assert_eq!(observe(UploadEvent::Committing), None);
+        assert_eq!(observe(UploadEvent::Complete), Some(100));
     }
 }

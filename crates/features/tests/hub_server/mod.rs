@@ -1,6 +1,11 @@
-//! A server that answers on this machine as the Hugging Face Hub does, as far as fetching a model needs it.
+//! A server that answers on this machine as the Hugging Face Hub does, as far as fetching and uploading a model needs it.
+
+// Every test crate has its own copy of this module and uses a part of it.
+#![allow(dead_code, unused_imports)]
 
 mod place;
+mod upload;
+mod xet;
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -26,6 +31,14 @@ pub(crate) struct Hub {
     pub(crate) broken: BTreeMap<String, Broken>,
     /// An answer to everything: status and body.
     pub(crate) everything: Option<(u16, String)>,
+    /// Whether the model is private.
+    pub(crate) private: bool,
+    /// What is answered to requests whose path contains this.
+    pub(crate) fails: BTreeMap<String, (u16, String)>,
+    /// The messages of the commits that were uploaded.
+    pub(crate) messages: Vec<String>,
+    /// Contents of large files, uploaded but perhaps not committed.
+    pub(crate) stored: xet::Storage,
     /// The requests that came.
     pub(crate) requests: Vec<Request>,
 }
@@ -42,6 +55,7 @@ pub(crate) enum Broken {
 
 #[derive(Clone, Debug)]
 pub(crate) struct Request {
+    pub(crate) method: String,
     pub(crate) path: String,
     pub(crate) authorization: Option<String>,
 }
@@ -109,22 +123,33 @@ fn serve(mut stream: TcpStream, hub: &Mutex<Hub>, endpoint: &str) -> std::io::Re
     let (Some(method), Some(target)) = (words.next(), words.next()) else {
         return Ok(());
     };
-    let mut authorization = None;
+    let (mut authorization, mut length) = (None, 0);
     loop {
         let mut header = String::new();
         if reader.read_line(&mut header)? == 0 || header == "\r\n" {
             break;
         }
-        if let Some((name, value)) = header.split_once(':')
-            && name.eq_ignore_ascii_case("authorization")
-        {
-            authorization = Some(value.trim().to_owned());
+        if let Some((name, value)) = header.split_once(':') {
+            match name.to_ascii_lowercase().as_str() {
+                "authorization" => authorization = Some(value.trim().to_owned()),
+                "content-length" => length = value.trim().parse().unwrap(),
+                "transfer-encoding" => panic!("bodies come with their length"),
+                _ => {}
+            }
         }
     }
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body)?;
     let path = target.split('?').next().unwrap_or(target).replace("%2F", "/");
     let mut hub = hub.lock().unwrap();
-    hub.requests.push(Request { path: path.clone(), authorization: authorization.clone() });
-    let answer = answer(&hub, method, &path, authorization.as_deref(), endpoint);
+    let method = method.to_owned();
+    hub.requests.push(Request { method: method.clone(), path: path.clone(), authorization: authorization.clone() });
+    let failure = hub.fails.iter().find(|(part, _)| path.contains(part.as_str())).map(|(_, failure)| failure.clone());
+    let answer = match (failure, path.strip_prefix("/cas/")) {
+        (Some((status, body)), _) => Answer::new(status, body),
+        (None, Some(path)) => xet::answer(&mut hub.stored, &method, path, authorization.as_deref(), &body),
+        (None, None) => answer(&mut hub, &method, &path, authorization.as_deref(), endpoint, &body),
+    };
     drop(hub);
 
     let mut head =
@@ -162,7 +187,7 @@ impl Answer {
     }
 }
 
-fn answer(hub: &Hub, method: &str, path: &str, authorization: Option<&str>, endpoint: &str) -> Answer {
+fn answer(hub: &mut Hub, method: &str, path: &str, authorization: Option<&str>, endpoint: &str, body: &[u8]) -> Answer {
     if let Some((status, body)) = &hub.everything {
         return Answer::new(*status, body.clone()).with("Content-Type", "text/html");
     }
@@ -176,6 +201,10 @@ fn answer(hub: &Hub, method: &str, path: &str, authorization: Option<&str>, endp
     {
         return Answer::new(401, r#"{"error":"Invalid username or password."}"#);
     }
+    if let Some(answer) = upload::answer(hub, method, path, endpoint, body) {
+        return answer;
+    }
+    let hub = &*hub;
     let not_found = |code: &str| Answer::new(404, "{}").with("X-Error-Code", code);
     let commit_of = |revision: &str| {
         let commit = hub.refs.get(revision).map_or(revision, String::as_str);
