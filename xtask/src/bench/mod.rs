@@ -2,6 +2,7 @@
 
 mod encoder;
 mod optim;
+mod tuning;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -14,7 +15,7 @@ use crate::process::{cargo, root};
 /// Which bench, and its own arguments.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// `encoder` (forward, train step, embedding) or `optim` (what balancing costs).
+    /// `encoder` (forward, train step, embedding), `optim` (what balancing costs) or `tuning` (what adapters cost and save).
     what: String,
     /// Passed on; `cargo xtask bench encoder --help` lists what `encoder` takes, and so on.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -25,7 +26,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     match args.what.as_str() {
         "encoder" => encoder::run(&args.rest),
         "optim" => optim::run(&args.rest),
-        other => bail!("no bench `{other}`; there are: encoder, optim"),
+        "tuning" => tuning::run(&args.rest),
+        other => bail!("no bench `{other}`; there are: encoder, optim, tuning"),
     }
 }
 
