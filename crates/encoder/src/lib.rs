@@ -1,4 +1,4 @@
-//! A BERT that can be trained, on packed token sequences, reading and writing Hugging Face files.
+//! Transformers that can be trained, on packed token sequences, reading and writing Hugging Face files.
 //!
 //! Bird's-eye view:
 //!
@@ -7,6 +7,8 @@
 //! - [`Encoder`] is its trainable part: it loads a model ([`Encoder::load`]), turns packed tokens into differentiable vectors
 //!   ([`Encoder::encode`]), embeds whole catalogues without a graph ([`Encoder::embed`]), gives its parameters to an
 //!   optimizer ([`Encoder::parameters`]) and saves itself as `sentence-transformers` reads it ([`Encoder::save`]);
+//! - [`LoraConfig`] and [`Ia3Config`] are adapters, which [`Encoder::add_adapter`] puts on it and `peft` reads ([`Encoder::save_adapter`]);
+//! - [`ModelConfig`] says which families there are: BERT and its kin, ModernBERT, GPT-2, Llama and its kin;
 //! - [`Linear`], [`LayerNorm`], [`gelu`] and [`dropout`] are its parts, for networks on top of it;
 //! - `kernels` (private) holds the fused operations with their hand-written backward passes.
 //!
