@@ -130,6 +130,15 @@ fn killed_with_another_optimizer_averaged_weights_and_sharpness() {
 }
 
 #[test]
+fn killed_while_an_adapter_learns_and_layers_wake() {
+    let kills: [&[Moment]; 2] =
+        [&[Moment::Exists("checkpoints/model/step-00000002")], &[Moment::Exists("checkpoints/model/step-00000004")]];
+    let settings = "--tune lora --lora-rank 2 --set model.lora.dropout=0.1 --set training.unfreeze=0.7 \
+        --set training.layer_decay=0.8 --baselines none";
+    check(settings, &kills, 1);
+}
+
+#[test]
 fn a_torn_log_and_a_half_written_checkpoint_are_put_right() {
     let scratch = Scratch::with_data();
     scratch.run(&format!("finetune --dataset data --name whole --baselines none {QUICK}")).ok();

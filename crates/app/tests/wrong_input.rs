@@ -325,3 +325,20 @@ fn a_balance_for_a_model_that_has_one_only() {
     scratch.run("evaluate --weights click=1").wrong(&["takes no preference", "model.conditioning"]);
     scratch.run("evaluate --weights clicks=1").wrong(&["unknown objective `clicks`", "conversion"]);
 }
+
+#[test]
+fn ways_of_tuning_that_make_no_sense() {
+    let scratch = Scratch::with_data();
+    for (arguments, parts) in [
+        ("--tune lora --train-layers 0", ["model.train_layers = 0", "lora"]),
+        ("--tune ia3 --train-layers 1", ["model.train_layers = 1", "only lora"]),
+        ("--tune lora --lora-rank 0", ["rank", "at least 1"]),
+        ("--tune lora --set model.lora.targets=['q_proj']", ["no linear layer", "query"]),
+        ("--adapter nowhere", ["model.adapter", "model.tune"]),
+        ("--tune lora --adapter nowhere", ["nowhere", "adapter_config.json"]),
+        ("--set training.layer_decay=0", ["layer_decay", "above 0"]),
+        ("--set training.unfreeze=1.5", ["unfreeze", "share"]),
+    ] {
+        refused(&scratch, &format!("--dataset data {arguments}"), &parts);
+    }
+}
