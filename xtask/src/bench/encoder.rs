@@ -2,13 +2,12 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
-use anyhow::{Context, bail};
 use clap::Parser;
 use serde_json::Value;
 
-use super::{absolute, example};
+use super::{absolute, example, measure, python_has};
 use crate::process::{root, run as start};
 
 /// Measures the encoder and its peers.
@@ -98,14 +97,14 @@ pub(crate) fn run(args: &[OsString]) -> anyhow::Result<()> {
         for arithmetic in own {
             let mut command = options.own();
             command.args(["--json", "--only", &format!("{figure},{arithmetic}")]);
-            options.measure(command, &mut lines)?;
+            lines.extend(options.lines(command)?);
         }
         for peer in others.iter().filter(|_| peers) {
             let Some(model) = &options.model else { break };
             let mut command = Command::new(&options.python);
             command.arg(root().join("xtask/peers/encoder.py")).arg(model).args(["--figure", figure, "--peer", peer]);
             command.args(options.sizes());
-            options.measure(command, &mut lines)?;
+            lines.extend(options.lines(command)?);
         }
     }
     if !options.json {
@@ -147,47 +146,27 @@ impl Options {
             eprintln!("peers are left out: they need --model DIR");
             return false;
         }
-        let check = Command::new(&self.python).args(["-c", "import torch, transformers"]).output();
-        let found = check.is_ok_and(|output| output.status.success());
-        if !found {
-            eprintln!(
-                "peers are left out: {} has no torch and transformers; name one that has with --python (xtask/peers/encoder.py says \
-                 what to install)",
-                self.python.display()
-            );
-        }
-        found
+        python_has(&self.python, &["torch", "transformers"], "peers are", "encoder.py")
     }
 
-    /// Runs one program and reads its lines.
-    fn measure(&self, mut command: Command, lines: &mut Vec<Line>) -> anyhow::Result<()> {
-        let output = command.stderr(Stdio::piped()).output().with_context(|| format!("cannot start {command:?}"))?;
-        if !output.status.success() {
-            bail!("{command:?} failed ({}):\n{}", output.status, String::from_utf8_lossy(&output.stderr));
-        }
-        for text in String::from_utf8_lossy(&output.stdout).lines() {
-            let Ok(value) = serde_json::from_str::<Value>(text) else { continue };
-            if self.json {
-                println!("{text}");
-            } else {
-                eprintln!(
-                    "measured {} {}",
-                    value["peer"].as_str().unwrap_or(""),
-                    value["figure"].as_str().unwrap_or("")
-                );
-            }
+    /// Runs one program, told to the user, and reads its figures.
+    fn lines(&self, command: Command) -> anyhow::Result<Vec<Line>> {
+        let values = measure(command, self.json)?;
+        let figure = |value: &Value| {
             let number = |name: &str| value[name].as_f64();
             let text = |name: &str| value[name].as_str().unwrap_or_default().to_owned();
-            let (Some(ms), Some(rows_per_s)) = (number("ms"), number("rows_per_s")) else { continue };
-            lines.push(Line {
+            if !self.json {
+                eprintln!("measured {} {}", text("peer"), text("figure"));
+            }
+            Some(Line {
                 figure: text("figure"),
                 peer: text("peer"),
-                ms,
-                rows_per_s,
+                ms: number("ms")?,
+                rows_per_s: number("rows_per_s")?,
                 peak_mib: number("peak_mib"),
-            });
-        }
-        Ok(())
+            })
+        };
+        Ok(values.iter().filter_map(figure).collect())
     }
 
     fn table(&self, lines: &[Line]) {
