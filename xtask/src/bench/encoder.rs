@@ -35,6 +35,10 @@ struct Options {
     /// Leave the peers out.
     #[arg(long)]
     alone: bool,
+    /// Measure the network that other devices run, on this one: `cuda[:N]`, `metal[:N]`, or `cpu` to try it without. First its values,
+    /// gradients and first steps of training are compared with those of the CPU's kernels.
+    #[arg(long, value_name = "DEVICE", conflicts_with_all = ["scaling", "cache", "profile", "curve", "agreement"])]
+    device: Option<String>,
     /// Print JSON lines.
     #[arg(long)]
     json: bool,
@@ -87,6 +91,12 @@ pub(crate) fn run(args: &[OsString]) -> anyhow::Result<()> {
             return start(command);
         }
     }
+    if options.device.is_some() {
+        // What is wrong is not worth timing.
+        let mut command = options.own();
+        command.arg("--compare").args(options.json.then_some("--json"));
+        start(command)?;
+    }
     let peers = options.peers();
     let mut lines = Vec::new();
     for (figure, own, others) in FIGURES {
@@ -94,7 +104,8 @@ pub(crate) fn run(args: &[OsString]) -> anyhow::Result<()> {
             continue;
         }
         // One process for each, so that its peak memory is its own.
-        for arithmetic in own {
+        let device = options.device.is_some();
+        for arithmetic in own.iter().filter(|arithmetic| !device || **arithmetic != "int8") {
             let mut command = options.own();
             command.args(["--json", "--only", &format!("{figure},{arithmetic}")]);
             lines.extend(options.lines(command)?);
@@ -115,12 +126,21 @@ pub(crate) fn run(args: &[OsString]) -> anyhow::Result<()> {
 
 impl Options {
     fn own(&self) -> Command {
-        let mut command = example("paretune-encoder", "bench");
+        let mut command = example("paretune-encoder", "bench", self.feature());
+        if let Some(device) = &self.device {
+            command.args(["--device", device]);
+        }
         if let Some(model) = &self.model {
             command.arg("--model").arg(absolute(model));
         }
         command.args(self.sizes());
         command
+    }
+
+    /// The Cargo feature that the device needs.
+    fn feature(&self) -> Option<&'static str> {
+        let kind = self.device.as_deref()?.split(':').next()?;
+        ["cuda", "metal"].into_iter().find(|feature| *feature == kind)
     }
 
     fn sizes(&self) -> Vec<OsString> {

@@ -32,10 +32,14 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     }
 }
 
-/// `cargo run` of an example in release mode.
-fn example(package: &str, name: &str) -> Command {
+/// `cargo run` of an example in release mode, with a feature of its package if it needs one.
+fn example(package: &str, name: &str, feature: Option<&str>) -> Command {
     let mut command = cargo();
-    command.args(["run", "--quiet", "--release", "--package", package, "--example", name, "--"]);
+    command.args(["run", "--quiet", "--release", "--package", package, "--example", name]);
+    if let Some(feature) = feature {
+        command.args(["--features", feature]);
+    }
+    command.arg("--");
     command.current_dir(root());
     command
 }

@@ -39,7 +39,7 @@ struct Options {
 
 pub(crate) fn run(args: &[OsString]) -> anyhow::Result<()> {
     let options = Options::try_parse_from(args).unwrap_or_else(|error| error.exit());
-    let mut own = example("paretune-train", "optim");
+    let mut own = example("paretune-train", "optim", None);
     own.arg("--json").args(options.shared()).args(options.numbers());
     let mut lines = measure(own, options.json)?;
     let mut weightings = cargo();
