@@ -345,6 +345,10 @@ pub(crate) struct Embed {
     /// How matrices are multiplied: `f32`, or `bf16` or `int8`, faster where the processor has them.
     #[arg(long, value_name = "KIND", default_value_t)]
     pub(crate) arithmetic: paretune_encoder::Arithmetic,
+    /// Where the model lies: `auto` (a GPU if this program was built for one and it answers, else the CPU), `cpu`, `cuda[:N]` or
+    /// `metal[:N]`.
+    #[arg(long, value_name = "DEVICE", default_value_t)]
+    pub(crate) device: paretune_encoder::DeviceChoice,
     /// Tokens at which a text is cut; the model's own limit by default.
     #[arg(long, value_name = "N")]
     pub(crate) max_length: Option<usize>,

@@ -216,7 +216,16 @@ pub(super) fn stored_config(run: &RunDir) -> anyhow::Result<RunConfig> {
 
 /// The device for a run that exists: the one that is asked for, else its own, else whatever is here.
 pub(super) fn here(own: DeviceChoice, asked: Option<DeviceChoice>) -> DeviceChoice {
-    asked.unwrap_or_else(|| if own.open().is_ok() { own } else { DeviceChoice::Auto })
+    if let Some(asked) = asked {
+        return asked;
+    }
+    match own.open() {
+        Ok(_) => own,
+        Err(_) => {
+            eprintln!("note: the run was made on {own}, which is not here; --device says where else, `auto` is taken");
+            DeviceChoice::Auto
+        }
+    }
 }
 
 /// A run whose input was wrong leaves nothing behind.
