@@ -8,7 +8,7 @@ use clap::Parser;
 use serde_json::Value;
 
 use super::{absolute, example, measure, python_has};
-use crate::process::{root, run as start};
+use crate::process::{feature, root, run as start};
 
 /// Measures the encoder and its peers.
 #[derive(Debug, Parser)]
@@ -126,7 +126,7 @@ pub(crate) fn run(args: &[OsString]) -> anyhow::Result<()> {
 
 impl Options {
     fn own(&self) -> Command {
-        let mut command = example("paretune-encoder", "bench", self.feature());
+        let mut command = example("paretune-encoder", "bench", self.device.as_deref().and_then(feature));
         if let Some(device) = &self.device {
             command.args(["--device", device]);
         }
@@ -135,12 +135,6 @@ impl Options {
         }
         command.args(self.sizes());
         command
-    }
-
-    /// The Cargo feature that the device needs.
-    fn feature(&self) -> Option<&'static str> {
-        let kind = self.device.as_deref()?.split(':').next()?;
-        ["cuda", "metal"].into_iter().find(|feature| *feature == kind)
     }
 
     fn sizes(&self) -> Vec<OsString> {
