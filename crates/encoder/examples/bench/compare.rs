@@ -18,7 +18,7 @@ const SEED: u64 = 11;
 /// Largest difference that rounding explains, in shares of the largest value of the part: sums in another order in `f32`, products of 8
 /// binary digits in `bf16`. A wrong formula is off by more than either.
 fn tolerance(arithmetic: Arithmetic) -> f64 {
-    if arithmetic == Arithmetic::Bf16 { 0.1 } else { 1e-3 }
+    if arithmetic == Arithmetic::Bf16 { 0.05 } else { 2e-4 }
 }
 
 /// How far a part of the results is off.

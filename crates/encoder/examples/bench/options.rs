@@ -89,8 +89,8 @@ impl Options {
             Some(_) => arithmetic != Arithmetic::Int8,
         };
         if !can {
-            let who = self.device.map_or("this processor".to_owned(), |device| device.to_string());
-            eprintln!("skipped {arithmetic}: {who} has no instructions for it");
+            let who = if self.device.is_some() { "the network of other devices" } else { "this processor" };
+            eprintln!("skipped {arithmetic}: {who} does not have it");
         }
         can
     }
