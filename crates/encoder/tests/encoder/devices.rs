@@ -2,10 +2,10 @@
 
 use candle_core::Device;
 use paretune_encoder::{Arithmetic, CacheOptions, DeviceChoice, Encoder, Kernels, LoadOptions, Trainable, backward};
-use paretune_features::Tokenized;
+use paretune_features::{ModelFiles, Tokenized};
 use paretune_optim::{AdamW, AdamWConfig, Gradient, Gradients, Groups};
 
-use super::{batch, difference, largest, loss, numbers, packed, tiny_files};
+use super::{batch, difference, fixtures, largest, loss, numbers, packed, sequences, stored, tiny_files};
 
 fn encoder(kernels: Kernels, options: LoadOptions) -> Encoder {
     Encoder::load(&tiny_files(), &LoadOptions { kernels, ..options }).unwrap()
@@ -53,6 +53,49 @@ fn both_networks_give_the_same_values_and_gradients() {
             }
         }
     }
+}
+
+#[test]
+fn every_family_is_the_same_network() {
+    let mut families = 0;
+    for folder in std::fs::read_dir(fixtures().join("backbones")).unwrap() {
+        let folder = folder.unwrap().path();
+        let files = ModelFiles { weights: vec![folder.join("model.safetensors")], ..ModelFiles::unweighted(&folder) };
+        let name = folder.file_name().unwrap().to_str().unwrap();
+        let batch = packed(&sequences(&stored(&format!("backbones/{name}/expected.safetensors"))));
+        let load = |kernels| Encoder::load(&files, &LoadOptions { kernels, ..LoadOptions::default() });
+        // Some are there to be refused.
+        let (Ok(fused), Ok(composed)) = (load(Kernels::Fused), load(Kernels::Composed)) else { continue };
+        families += 1;
+        for dropout in [None, Some(5)] {
+            let run = |encoder: &Encoder| {
+                let vectors = encoder.encode(&batch, dropout).unwrap();
+                let gradients = backward(&loss(&vectors)).unwrap();
+                let dense = |var| match gradients.rows(var) {
+                    Some(table) => {
+                        let zeros = candle_core::Tensor::zeros_like(var).unwrap();
+                        let rows = candle_core::Tensor::new(&table.rows[..], var.device()).unwrap();
+                        Some(zeros.index_add(&rows, &table.values, 0).unwrap())
+                    }
+                    None => gradients.get(var).cloned(),
+                };
+                let gradients: Vec<_> = encoder.parameters().iter().map(|(_, var)| dense(var)).collect();
+                (vectors, gradients)
+            };
+            let ((a, expected), (b, found)) = (run(&fused), run(&composed));
+            assert!(difference(&a, &b) < 1e-4 * largest(&a), "{} {dropout:?}", folder.display());
+            let scale = expected.iter().flatten().map(largest).fold(0f32, f32::max);
+            for ((name, _), (a, b)) in fused.parameters().iter().zip(expected.iter().zip(&found)) {
+                let near = match (a, b) {
+                    (Some(a), Some(b)) => difference(a, b) < 1e-4 * scale,
+                    (None, None) => true,
+                    _ => false,
+                };
+                assert!(near, "{} {dropout:?}: {name}", folder.display());
+            }
+        }
+    }
+    assert!(families > 10, "{families} families");
 }
 
 #[test]
