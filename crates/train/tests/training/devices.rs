@@ -22,7 +22,7 @@ fn world(kernels: Kernels) -> World {
 /// The losses of every step, in order.
 fn losses(diary: &Diary) -> Vec<f64> {
     let step = |event: &TrainEvent| match event {
-        TrainEvent::Step { losses, .. } => losses.iter().map(|(_, loss)| *loss).collect(),
+        TrainEvent::Step { losses, .. } => losses.values().copied().collect(),
         _ => Vec::new(),
     };
     diary.0.iter().flat_map(step).collect()
