@@ -3,6 +3,7 @@
 //! User commands run the `paretune` binary in release mode, built on demand; the others keep the workspace in order.
 
 mod bench;
+mod cuda;
 mod fixtures;
 mod process;
 mod test;
@@ -60,6 +61,8 @@ enum Chore {
     Fixtures(fixtures::Args),
     /// Time the parts that have to be fast.
     Bench(bench::Args),
+    /// Compile and link the program for NVIDIA GPUs, on a machine that need not have one.
+    CheckCuda(cuda::Args),
 }
 
 /// Arguments of a user command, passed on as they are.
@@ -85,6 +88,7 @@ fn main() -> ExitCode {
         Chore::Test => test::run().map(|()| 0),
         Chore::Fixtures(args) => fixtures::run(&args).map(|()| 0),
         Chore::Bench(args) => bench::run(&args).map(|()| 0),
+        Chore::CheckCuda(args) => cuda::run(&args),
     };
     match done {
         Ok(code) => ExitCode::from(code),

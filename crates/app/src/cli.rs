@@ -97,6 +97,10 @@ pub(crate) struct Job {
     /// How the text encoder multiplies matrices: `f32`, or `bf16`, faster where the processor has it.
     #[arg(long, value_name = "KIND")]
     pub(crate) arithmetic: Option<paretune_encoder::Arithmetic>,
+    /// Where the model lies: `auto` (a GPU if this program was built for one and it answers, else the CPU), `cpu`, `cuda[:N]` or
+    /// `metal[:N]`.
+    #[arg(long, value_name = "DEVICE")]
+    pub(crate) device: Option<paretune_encoder::DeviceChoice>,
     /// Passes over the training rows.
     #[arg(long, value_name = "N")]
     pub(crate) epochs: Option<usize>,
@@ -222,6 +226,10 @@ pub(crate) struct RunArgs {
     /// Run directory.
     #[arg(long, value_name = "DIR", default_value = "runs/latest", value_hint = ValueHint::DirPath)]
     pub(crate) run: PathBuf,
+    /// Where the model lies: `auto` (a GPU if this program was built for one and it answers, else the CPU), `cpu`, `cuda[:N]` or
+    /// `metal[:N]`. The run's own by default, where there is one here.
+    #[arg(long, value_name = "DEVICE")]
+    pub(crate) device: Option<paretune_encoder::DeviceChoice>,
     /// Print JSON.
     #[arg(long)]
     pub(crate) json: bool,
@@ -337,6 +345,10 @@ pub(crate) struct Embed {
     /// How matrices are multiplied: `f32`, or `bf16` or `int8`, faster where the processor has them.
     #[arg(long, value_name = "KIND", default_value_t)]
     pub(crate) arithmetic: paretune_encoder::Arithmetic,
+    /// Where the model lies: `auto` (a GPU if this program was built for one and it answers, else the CPU), `cpu`, `cuda[:N]` or
+    /// `metal[:N]`.
+    #[arg(long, value_name = "DEVICE", default_value_t)]
+    pub(crate) device: paretune_encoder::DeviceChoice,
     /// Tokens at which a text is cut; the model's own limit by default.
     #[arg(long, value_name = "N")]
     pub(crate) max_length: Option<usize>,

@@ -7,7 +7,7 @@ use std::{
 };
 
 use paretune_data::SplitStrategy;
-use paretune_encoder::Arithmetic;
+use paretune_encoder::{Arithmetic, DeviceChoice};
 use paretune_objectives::{Conditioning, Objective};
 use paretune_recommender::ItemSource;
 use paretune_train::{BalanceConfig, TrainingConfig};
@@ -69,6 +69,8 @@ pub(crate) struct ModelConfig {
     pub(crate) source: String,
     /// What an item's vector is made from: `text` or `ids`.
     pub(crate) items: ItemSource,
+    /// Where the model lies: `auto`, `cpu`, `cuda:0`, `metal:0` or another number.
+    pub(crate) device: DeviceChoice,
     /// Train the last layers only; absent = all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) train_layers: Option<usize>,
@@ -111,6 +113,7 @@ impl Default for ModelConfig {
         Self {
             source: "builtin".into(),
             items: ItemSource::Text,
+            device: DeviceChoice::Auto,
             train_layers: None,
             tune: Tune::Full,
             lora: LoraSettings::default(),
@@ -307,6 +310,7 @@ fn flags(job: &cli::Job, dataset: &str) -> anyhow::Result<Table> {
     set("data.from", job.from.as_ref().map(|path| path.display().to_string().into()));
     set("model.source", job.model.clone().map(Value::from));
     set("model.offline", job.offline.then_some(true.into()));
+    set("model.device", job.device.map(|device| device.to_string().into()));
     set("model.train_layers", job.train_layers.map(|n| (n as i64).into()));
     set("model.tune", job.tune.and_then(|tune| Value::try_from(tune).ok()));
     set("model.lora.rank", job.lora_rank.map(|n| (n as i64).into()));

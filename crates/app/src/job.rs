@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, fs, path::Path, str::FromStr};
 
 use paretune_data::{CleaningReport, Dataset, ImportOptions, Part, Split, import};
-use paretune_encoder::{CacheOptions, Encoder, LoadOptions, Trainable};
+use paretune_encoder::{CacheOptions, Encoder, LoadOptions, Trainable, device_name};
 use paretune_eval::report::{Cell, Table};
 use paretune_features::{FetchOptions, ModelFiles, ModelSource, Template, TextTokenizer};
 use paretune_objectives::{Conditioning, Objective, Objectives};
@@ -45,6 +45,8 @@ impl Job {
     /// Reads or imports the tables, fetches the model files, splits and tokenizes. Clean tables are kept in the run's `data/`, so
     /// that a resumed run and later commands read those.
     pub(crate) fn prepare(mut config: RunConfig, run: &RunDir) -> anyhow::Result<Self> {
+        // Before hours of import: a device that is not there shows at once.
+        let device = config.model.device.open()?;
         let kept = run.join("data");
         let (dataset, cleaning) = if kept.join("events.parquet").is_file() {
             let cleaning = fs::read_to_string(run.join(CLEANING)).ok();
@@ -83,7 +85,12 @@ impl Job {
                 config.model.max_length
             ));
         }
-        Ok(Self { config, corpus, objectives, files, cleaning, notes, device: candle_core::Device::Cpu })
+        Ok(Self { config, corpus, objectives, files, cleaning, notes, device })
+    }
+
+    /// What the device is called.
+    pub(crate) fn device_name(&self) -> String {
+        device_name(&self.device)
     }
 
     /// The model that is configured.
@@ -111,6 +118,7 @@ impl Job {
                     recompute: model.recompute,
                     cache: (model.cache_mib > 0).then_some(CacheOptions { memory, folder: None }),
                     device: self.device.clone(),
+                    ..LoadOptions::default()
                 };
                 let mut encoder = Encoder::load(&self.files, &options)?;
                 tuning::adapt(&mut encoder, model, self.config.seed)?;
@@ -166,7 +174,9 @@ impl Job {
         let vectors = match self.config.model.items {
             ItemSource::Text => {
                 let arithmetic = self.config.model.arithmetic;
-                let options = LoadOptions { trainable: Trainable::Nothing, arithmetic, ..LoadOptions::default() };
+                let device = self.device.clone();
+                let options =
+                    LoadOptions { trainable: Trainable::Nothing, arithmetic, device, ..LoadOptions::default() };
                 ItemVectors::Text(Box::new(Encoder::load(&ModelFiles::local(&folder)?, &options)?))
             }
             ItemSource::Ids => {

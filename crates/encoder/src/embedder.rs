@@ -2,6 +2,7 @@
 
 use paretune_features::{Packed, Tokenized};
 
+use crate::device::Kernels;
 use crate::encoder::Encoder;
 use crate::error::EncoderError;
 use crate::family::ModelConfig;
@@ -9,14 +10,15 @@ use crate::kernels::buffers::Buffer;
 use crate::kernels::gemm::Arithmetic;
 use crate::kernels::norm::{Norm, Summands};
 use crate::kernels::pool::pooled;
-use crate::network::{embeddings, layer};
+use crate::network::{Network, composed, embeddings, layer};
 use crate::parameter::{Parameter, Pass};
 use crate::pooling::Pooling;
 use crate::tokens;
 
 /// Turns texts into vectors, as fast as the processor can: an encoder's weights, laid out for one [`Arithmetic`].
 ///
-/// It keeps the transformer layers as they were when it was made: make a new one after training steps.
+/// It keeps the transformer layers as they were when it was made: make a new one after training steps. (On other devices than the CPU
+/// the network is made of Candle's operations, on the encoder's own weights.)
 ///
 /// ```
 /// use candle_core::Device;
@@ -38,6 +40,8 @@ pub struct Embedder {
     layers: Vec<(layer::Sizes, layer::Packed)>,
     /// Scale and shift of the norm after the last layer.
     final_norm: Option<(Vec<f32>, Option<Vec<f32>>)>,
+    /// What runs instead where there are no kernels.
+    composed: Option<Network>,
     arithmetic: Arithmetic,
 }
 
@@ -51,12 +55,18 @@ impl std::fmt::Debug for Embedder {
 }
 
 impl Encoder {
-    /// An [`Embedder`] of the weights as they are now. Where the processor lacks the instructions of `arithmetic`, it works in `f32`.
+    /// An [`Embedder`] of the weights as they are now. Where the processor lacks the instructions of `arithmetic`, it works in `f32`; other
+    /// devices have `f32` and `bf16`.
     ///
     /// # Errors
-    /// If the weights are not on the CPU.
+    /// If the weights cannot be read.
     pub fn embedder(&self, arithmetic: Arithmetic) -> Result<Embedder, EncoderError> {
-        let arithmetic = arithmetic.available();
+        let fused = self.kernels.fused_on(&self.device());
+        let arithmetic = match arithmetic {
+            arithmetic if fused => arithmetic.available(),
+            Arithmetic::Int8 => Arithmetic::F32,
+            arithmetic => arithmetic,
+        };
         let pack = |(parameters, sizes): (&layer::Parameters, &layer::Sizes)| {
             let packed = parameters.read(sizes, false, |weights| layer::Packed::new(weights, arithmetic))?;
             Ok((sizes.clone(), packed))
@@ -73,13 +83,14 @@ impl Encoder {
             }
             None => None,
         };
-        let layers = self.network.layers.iter().zip(&self.network.sizes).map(pack);
+        let layers = self.network.layers.iter().zip(&self.network.sizes).filter(|_| fused).map(pack);
         Ok(Embedder {
             config: self.config.clone(),
             pooling: self.pooling,
             embeddings: self.network.embeddings.clone(),
             layers: layers.collect::<candle_core::Result<_>>()?,
             final_norm,
+            composed: (!fused).then(|| self.network.clone()),
             arithmetic,
         })
     }
@@ -98,11 +109,11 @@ impl Encoder {
         token_budget: usize,
         progress: Option<&dyn Fn(usize)>,
     ) -> Result<Vec<f32>, EncoderError> {
-        if self.cache.is_none() && self.device().is_cpu() {
+        if self.cache.is_none() && self.kernels.fused_on(&self.device()) {
             return self.embedder(self.arithmetic)?.embed(texts, token_budget, progress);
         }
         in_batches(texts, token_budget, self.hidden_size(), progress, |packed| {
-            let pass = Pass { arithmetic: self.arithmetic, ..Pass::INFERENCE };
+            let pass = Pass { arithmetic: self.arithmetic, kernels: self.kernels, ..Pass::INFERENCE };
             Ok(self.pooled(packed, pass)?.flatten_all()?.to_vec1::<f32>()?)
         })
     }
@@ -177,6 +188,11 @@ impl Embedder {
     pub fn embed_packed(&self, packed: &Packed) -> Result<Vec<f32>, EncoderError> {
         tokens::check(packed, &self.config)?;
         let hidden = self.hidden_size();
+        if let Some(network) = self.composed.as_ref().filter(|_| !packed.is_empty()) {
+            let pass = Pass { arithmetic: self.arithmetic, kernels: Kernels::Composed, ..Pass::INFERENCE };
+            let states = network.forward(packed, &packed.offsets.as_slice().into(), pass, &mut Ok)?;
+            return Ok(composed::pool(&states, &packed.offsets, self.pooling)?.flatten_all()?.to_vec1()?);
+        }
         let mut out = vec![0f32; packed.len() * hidden];
         if !packed.is_empty() {
             pooled(&self.states(packed)?, &packed.offsets, hidden, self.pooling, &mut out);

@@ -9,6 +9,7 @@ use rand_chacha::ChaCha8Rng;
 use crate::graph::{Gradient, Outbox, tie};
 use crate::kernels::slices::Floats;
 use crate::layers::normal_tensor;
+use crate::lookup;
 
 /// A table `[rows, width]`, of which a batch reads a few rows; [`backward`](crate::backward) gives the gradients of those rows only.
 ///
@@ -65,7 +66,7 @@ impl Embedding {
             bail!("row {id} of a table of {rows} rows")
         }
         if !self.table.device().is_cpu() {
-            return self.table.index_select(&Tensor::new(ids, self.table.device())?, 0);
+            return lookup::rows(&self.table, ids);
         }
         let outbox = Arc::new(Outbox::default());
         let handle = tie(std::slice::from_ref(&self.table), &outbox)?;

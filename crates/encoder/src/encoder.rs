@@ -8,6 +8,7 @@ use candle_core::{DType, Device, Tensor};
 use paretune_features::Packed;
 
 use crate::adapter;
+use crate::device::Kernels;
 use crate::error::EncoderError;
 use crate::family::{Dropout, ModelConfig};
 use crate::kernels::gemm::Arithmetic;
@@ -34,6 +35,7 @@ pub struct Encoder {
     /// How matrices are multiplied in training.
     pub(crate) arithmetic: Arithmetic,
     pub(crate) recompute: bool,
+    pub(crate) kernels: Kernels,
     pub(crate) cache: Option<LayerCache>,
     pub(crate) cache_options: Option<CacheOptions>,
     pub(crate) dropout: Dropout,
@@ -64,6 +66,11 @@ impl Encoder {
     /// How matrices are multiplied in training: what [`LoadOptions`](crate::LoadOptions) asked for, if the processor has it.
     pub fn arithmetic(&self) -> Arithmetic {
         self.arithmetic
+    }
+
+    /// What the network is made of, as it was loaded.
+    pub fn kernels(&self) -> Kernels {
+        self.kernels
     }
 
     /// Where the weights lie.
@@ -155,7 +162,14 @@ impl Encoder {
 
     pub(crate) fn training_pass(&self, dropout: Option<u64>) -> Pass {
         let awake_from = self.awake_from.load(Ordering::Relaxed);
-        Pass { dropout, arithmetic: self.arithmetic, recompute: self.recompute, awake_from, ..Pass::TRACKED }
+        Pass {
+            dropout,
+            arithmetic: self.arithmetic,
+            recompute: self.recompute,
+            kernels: self.kernels,
+            awake_from,
+            ..Pass::TRACKED
+        }
     }
 
     fn run(&self, packed: &Packed, pass: Pass, between: Between<'_>) -> Result<(Tensor, Arc<[u32]>), EncoderError> {
@@ -184,7 +198,7 @@ impl Encoder {
     }
 
     fn pool(&self, hidden: &Tensor, offsets: &Arc<[u32]>) -> Result<Tensor, EncoderError> {
-        Ok(match hidden.device().is_cpu() {
+        Ok(match self.kernels.fused_on(hidden.device()) {
             true => pool(hidden, offsets, self.pooling)?,
             false => composed::pool(hidden, offsets, self.pooling)?,
         })

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use paretune_features::FeatureError;
 
+use crate::device::DeviceChoice;
+
 /// Errors of this crate; each message says what was wrong, where, and how to mend it.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -201,6 +203,29 @@ pub enum EncoderError {
     Merged {
         /// Its name.
         name: String,
+    },
+    /// A device was asked for that this build has no support for.
+    #[error(
+        "this program was built without {device}: build it with `--features {feature}`, or take another device (it has \
+         {compiled})"
+    )]
+    DeviceNotCompiled {
+        /// What was asked for.
+        device: DeviceChoice,
+        /// The feature that has it.
+        feature: &'static str,
+        /// What this build has.
+        compiled: String,
+    },
+    /// A device that this build supports does not answer.
+    #[error(
+        "{device} does not answer ({source}); check that the driver is installed and that there is a device of this number"
+    )]
+    DeviceUnavailable {
+        /// What was asked for.
+        device: DeviceChoice,
+        /// What the driver said.
+        source: candle_core::Error,
     },
     /// Tokenizer or model files could not be copied.
     #[error(transparent)]

@@ -30,11 +30,26 @@ pub struct RowGradient {
 impl RowGradient {
     fn plus(&self, other: &Self) -> Result<Self> {
         let width = self.values.dim(1)?;
+        if !self.values.device().is_cpu() || self.values.dtype() != DType::F32 {
+            return self.plus_on_device(other);
+        }
         let mut table = Table { width, places: HashMap::new(), values: Vec::new() };
         for part in [self, other] {
             table.add(&part.rows, &part.values.flatten_all()?.to_vec1::<f32>()?);
         }
         table.finish()
+    }
+
+    fn plus_on_device(&self, other: &Self) -> Result<Self> {
+        let mut rows = [&self.rows[..], &other.rows[..]].concat();
+        rows.sort_unstable();
+        rows.dedup();
+        let mut values = Tensor::zeros((rows.len(), self.values.dim(1)?), self.values.dtype(), self.values.device())?;
+        for part in [self, other] {
+            let places: Vec<u32> = part.rows.iter().map(|id| rows.partition_point(|row| row < id) as u32).collect();
+            values = values.index_add(&Tensor::new(places, values.device())?, &part.values, 0)?;
+        }
+        Ok(Self { rows, values })
     }
 }
 
@@ -97,6 +112,8 @@ pub(crate) enum Gradient {
 struct Collector {
     dense: HashMap<TensorId, Tensor>,
     tables: HashMap<TensorId, Table>,
+    /// Summed already, on the tables' device.
+    summed: HashMap<TensorId, RowGradient>,
 }
 
 /// Gradients of rows, those of one row added up.
@@ -174,8 +191,29 @@ pub fn backward(loss: &Tensor) -> Result<Gradients> {
         };
         dense.insert_id(id, gradient);
     }
-    let tables = collected.tables.into_iter().map(|(id, table)| Ok((id, table.finish()?)));
-    Ok(Gradients { dense, tables: tables.collect::<Result<_>>()? })
+    let mut tables = collected.summed;
+    for (id, table) in collected.tables {
+        let gradient = table.finish()?;
+        let sum = match tables.remove(&id) {
+            Some(other) => other.plus(&gradient)?,
+            None => gradient,
+        };
+        tables.insert(id, sum);
+    }
+    Ok(Gradients { dense, tables })
+}
+
+/// Gives the gradient of some rows of `table` to the [`backward`] that runs on this thread; gives it back if there is none.
+pub(crate) fn collect_rows(table: &Tensor, gradient: RowGradient) -> Result<Option<RowGradient>> {
+    COLLECTOR.with_borrow_mut(|collector| {
+        let Some(collector) = collector else { return Ok(Some(gradient)) };
+        let sum = match collector.summed.remove(&table.id()) {
+            Some(other) => other.plus(&gradient)?,
+            None => gradient,
+        };
+        collector.summed.insert(table.id(), sum);
+        Ok(None)
+    })
 }
 
 /// The gradients of `Σ ⟨root, gradient⟩`, the gradients held fixed: a backward pass that starts inside of the graph, with what other

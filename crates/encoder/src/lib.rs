@@ -39,6 +39,7 @@
 
 mod adapter;
 mod checkpoint;
+mod device;
 mod embedder;
 mod embedding;
 mod encoder;
@@ -50,15 +51,18 @@ mod kernels;
 mod layer_cache;
 mod layers;
 mod load;
+mod lookup;
 mod network;
 mod parameter;
 mod pooling;
+mod product;
 mod save;
 mod sentence;
 mod tokens;
 mod weights;
 
 pub use adapter::{AdapterConfig, Bias, Ia3Config, LoraConfig, Targets};
+pub use device::{DeviceChoice, Kernels, device_name};
 pub use embedder::{Embedder, scale_to_unit_length};
 pub use embedding::Embedding;
 pub use encoder::Encoder;

@@ -9,6 +9,7 @@ use paretune_features::ModelFiles;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
+use crate::device::Kernels;
 use crate::encoder::Encoder;
 use crate::error::EncoderError;
 use crate::family::{Architecture, Dropout, ModelConfig};
@@ -52,6 +53,8 @@ pub struct LoadOptions {
     pub cache: Option<CacheOptions>,
     /// Where the weights lie. On the CPU, layers are hand-written kernels; elsewhere they are made of Candle's operations.
     pub device: Device,
+    /// What the network is made of: [`Kernels::Composed`] runs the network of other devices on the CPU too.
+    pub kernels: Kernels,
 }
 
 impl Default for LoadOptions {
@@ -63,6 +66,7 @@ impl Default for LoadOptions {
             recompute: false,
             cache: None,
             device: Device::Cpu,
+            kernels: Kernels::Fused,
         }
     }
 }
@@ -171,9 +175,12 @@ impl Encoder {
             return Err(EncoderError::InvalidConfig { reason });
         }
         let network = Network::new(&config.architecture, &parameters, dropout)?;
-        let (arithmetic, recompute) = (options.arithmetic.available(), options.recompute);
+        let (kernels, recompute) = (options.kernels, options.recompute);
+        let fused = kernels.fused_on(&options.device);
+        // Other devices have instructions of their own.
+        let arithmetic = if fused { options.arithmetic.available() } else { options.arithmetic };
         let cache = match &options.cache {
-            Some(cache) if options.device.is_cpu() => LayerCache::open(&network, arithmetic, cache)?,
+            Some(cache) if fused => LayerCache::open(&network, arithmetic, cache)?,
             _ => None,
         };
         Ok(Self {
@@ -184,6 +191,7 @@ impl Encoder {
             network,
             arithmetic,
             recompute,
+            kernels,
             cache,
             cache_options: options.cache.clone(),
             dropout,

@@ -2,6 +2,7 @@
 
 use candle_core::{Result, Tensor, Var};
 
+use crate::device::Kernels;
 use crate::kernels::dropout::{Mask, mix64};
 use crate::kernels::gemm::Arithmetic;
 
@@ -47,6 +48,8 @@ pub(crate) struct Pass {
     pub(crate) arithmetic: Arithmetic,
     /// Whether the backward pass computes a layer's inner values again instead of keeping them.
     pub(crate) recompute: bool,
+    /// What the network is made of.
+    pub(crate) kernels: Kernels,
     /// Number of the first token, where a batch is encoded in parts: dropout falls as if it were whole.
     pub(crate) first_token: usize,
     /// Depth of the first part that is not at rest: what is below is a fixed function for now. Embeddings have the depth 0.
@@ -62,6 +65,7 @@ impl Pass {
         recompute: false,
         first_token: 0,
         awake_from: 0,
+        kernels: Kernels::Fused,
     };
     /// A pass that builds no graph.
     pub(crate) const INFERENCE: Self = Self { track: false, ..Self::TRACKED };

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use candle_core::{CpuStorage, DType, Shape, Storage, Tensor};
+use candle_core::{CpuStorage, DType, Device, Shape, Storage, Tensor};
 use rayon::prelude::*;
 
 const CHUNK: usize = 1 << 15;
@@ -155,7 +155,15 @@ fn dot(a: &Tensor, b: &Tensor) -> candle_core::Result<f64> {
     if let Some(product) = on_cpu(&a, &b) {
         return Ok(product);
     }
-    (a.to_dtype(DType::F64)? * b.to_dtype(DType::F64)?)?.sum_all()?.to_scalar::<f64>()
+    (in_double(&a)? * in_double(&b)?)?.sum_all()?.to_scalar::<f64>()
+}
+
+/// The values in `f64`, in main memory where the device has no such type.
+pub(crate) fn in_double(values: &Tensor) -> candle_core::Result<Tensor> {
+    match values.device().is_metal() {
+        true => values.to_device(&Device::Cpu)?.to_dtype(DType::F64),
+        false => values.to_dtype(DType::F64),
+    }
 }
 
 /// The product of two contiguous tensors in main memory; `None` for any other.
@@ -195,7 +203,6 @@ fn chunked<T: Sync>(a: &[T], b: &[T], value: impl Fn(&T) -> f64 + Sync) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use candle_core::Device;
 
     fn table(rows: &[u32], values: &[f32]) -> Gradient {
         let values = Tensor::from_slice(values, (rows.len(), 2), &Device::Cpu).unwrap();

@@ -95,13 +95,15 @@ impl Recommender {
         let (items, users) = (shared.items.detach(), shared.users.detach());
         let n = catalogue.len();
         let positions = Tensor::zeros((n, 1), DType::F32, &self.device)?;
-        (0..batch.viewers)
-            .into_par_iter()
-            .map(|request| {
-                let user = users.narrow(0, request, 1)?.broadcast_as((n, users.dim(D::Minus1)?))?.contiguous()?;
-                let outputs = self.head(&items, &user, &positions, batch.preference.as_deref(), None)?;
-                Ok(outputs.predictions()?)
-            })
-            .collect()
+        let score = |request| {
+            let user = users.narrow(0, request, 1)?.broadcast_as((n, users.dim(D::Minus1)?))?.contiguous()?;
+            let outputs = self.head(&items, &user, &positions, batch.preference.as_deref(), None)?;
+            Ok(outputs.predictions()?)
+        };
+        // Another device has its own parallelism.
+        match self.device.is_cpu() {
+            true => (0..batch.viewers).into_par_iter().map(score).collect(),
+            false => (0..batch.viewers).map(score).collect(),
+        }
     }
 }

@@ -2,14 +2,13 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
-use anyhow::{Context, bail};
 use clap::Parser;
 use serde_json::Value;
 
-use super::{absolute, example};
-use crate::process::{root, run as start};
+use super::{absolute, example, measure, python_has};
+use crate::process::{feature, root, run as start};
 
 /// Measures the encoder and its peers.
 #[derive(Debug, Parser)]
@@ -36,6 +35,10 @@ struct Options {
     /// Leave the peers out.
     #[arg(long)]
     alone: bool,
+    /// Measure the network that other devices run, on this one: `cuda[:N]`, `metal[:N]`, or `cpu` to try it without. First its values,
+    /// gradients and first steps of training are compared with those of the CPU's kernels.
+    #[arg(long, value_name = "DEVICE", conflicts_with_all = ["scaling", "cache", "profile", "curve", "agreement"])]
+    device: Option<String>,
     /// Print JSON lines.
     #[arg(long)]
     json: bool,
@@ -88,6 +91,12 @@ pub(crate) fn run(args: &[OsString]) -> anyhow::Result<()> {
             return start(command);
         }
     }
+    if options.device.is_some() {
+        // What is wrong is not worth timing.
+        let mut command = options.own();
+        command.arg("--compare").args(options.json.then_some("--json"));
+        start(command)?;
+    }
     let peers = options.peers();
     let mut lines = Vec::new();
     for (figure, own, others) in FIGURES {
@@ -95,17 +104,18 @@ pub(crate) fn run(args: &[OsString]) -> anyhow::Result<()> {
             continue;
         }
         // One process for each, so that its peak memory is its own.
-        for arithmetic in own {
+        let device = options.device.is_some();
+        for arithmetic in own.iter().filter(|arithmetic| !device || **arithmetic != "int8") {
             let mut command = options.own();
             command.args(["--json", "--only", &format!("{figure},{arithmetic}")]);
-            options.measure(command, &mut lines)?;
+            lines.extend(options.lines(command)?);
         }
         for peer in others.iter().filter(|_| peers) {
             let Some(model) = &options.model else { break };
             let mut command = Command::new(&options.python);
             command.arg(root().join("xtask/peers/encoder.py")).arg(model).args(["--figure", figure, "--peer", peer]);
             command.args(options.sizes());
-            options.measure(command, &mut lines)?;
+            lines.extend(options.lines(command)?);
         }
     }
     if !options.json {
@@ -116,7 +126,10 @@ pub(crate) fn run(args: &[OsString]) -> anyhow::Result<()> {
 
 impl Options {
     fn own(&self) -> Command {
-        let mut command = example("paretune-encoder", "bench");
+        let mut command = example("paretune-encoder", "bench", self.device.as_deref().and_then(feature));
+        if let Some(device) = &self.device {
+            command.args(["--device", device]);
+        }
         if let Some(model) = &self.model {
             command.arg("--model").arg(absolute(model));
         }
@@ -147,47 +160,27 @@ impl Options {
             eprintln!("peers are left out: they need --model DIR");
             return false;
         }
-        let check = Command::new(&self.python).args(["-c", "import torch, transformers"]).output();
-        let found = check.is_ok_and(|output| output.status.success());
-        if !found {
-            eprintln!(
-                "peers are left out: {} has no torch and transformers; name one that has with --python (xtask/peers/encoder.py says \
-                 what to install)",
-                self.python.display()
-            );
-        }
-        found
+        python_has(&self.python, &["torch", "transformers"], "peers are", "encoder.py")
     }
 
-    /// Runs one program and reads its lines.
-    fn measure(&self, mut command: Command, lines: &mut Vec<Line>) -> anyhow::Result<()> {
-        let output = command.stderr(Stdio::piped()).output().with_context(|| format!("cannot start {command:?}"))?;
-        if !output.status.success() {
-            bail!("{command:?} failed ({}):\n{}", output.status, String::from_utf8_lossy(&output.stderr));
-        }
-        for text in String::from_utf8_lossy(&output.stdout).lines() {
-            let Ok(value) = serde_json::from_str::<Value>(text) else { continue };
-            if self.json {
-                println!("{text}");
-            } else {
-                eprintln!(
-                    "measured {} {}",
-                    value["peer"].as_str().unwrap_or(""),
-                    value["figure"].as_str().unwrap_or("")
-                );
-            }
+    /// Runs one program, told to the user, and reads its figures.
+    fn lines(&self, command: Command) -> anyhow::Result<Vec<Line>> {
+        let values = measure(command, self.json)?;
+        let figure = |value: &Value| {
             let number = |name: &str| value[name].as_f64();
             let text = |name: &str| value[name].as_str().unwrap_or_default().to_owned();
-            let (Some(ms), Some(rows_per_s)) = (number("ms"), number("rows_per_s")) else { continue };
-            lines.push(Line {
+            if !self.json {
+                eprintln!("measured {} {}", text("peer"), text("figure"));
+            }
+            Some(Line {
                 figure: text("figure"),
                 peer: text("peer"),
-                ms,
-                rows_per_s,
+                ms: number("ms")?,
+                rows_per_s: number("rows_per_s")?,
                 peak_mib: number("peak_mib"),
-            });
-        }
-        Ok(())
+            })
+        };
+        Ok(values.iter().filter_map(figure).collect())
     }
 
     fn table(&self, lines: &[Line]) {

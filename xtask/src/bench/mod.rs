@@ -6,9 +6,10 @@ mod tuning;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
-use anyhow::bail;
+use anyhow::{Context, bail};
+use serde_json::Value;
 
 use crate::process::{cargo, root};
 
@@ -31,10 +32,14 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     }
 }
 
-/// `cargo run` of an example in release mode.
-fn example(package: &str, name: &str) -> Command {
+/// `cargo run` of an example in release mode, with a feature of its package if it needs one.
+fn example(package: &str, name: &str, feature: Option<&str>) -> Command {
     let mut command = cargo();
-    command.args(["run", "--quiet", "--release", "--package", package, "--example", name, "--"]);
+    command.args(["run", "--quiet", "--release", "--package", package, "--example", name]);
+    if let Some(feature) = feature {
+        command.args(["--features", feature]);
+    }
+    command.arg("--");
     command.current_dir(root());
     command
 }
@@ -42,4 +47,35 @@ fn example(package: &str, name: &str) -> Command {
 /// Examples run in the workspace's root, whatever the folder the command was given in.
 fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}
+
+/// Runs one program and reads its lines of JSON, which are printed as they are with `json`.
+fn measure(mut command: Command, json: bool) -> anyhow::Result<Vec<Value>> {
+    let output = command.stderr(Stdio::piped()).output().with_context(|| format!("cannot start {command:?}"))?;
+    if !output.status.success() {
+        bail!("{command:?} failed ({}):\n{}", output.status, String::from_utf8_lossy(&output.stderr));
+    }
+    let mut lines = Vec::new();
+    for text in String::from_utf8_lossy(&output.stdout).lines() {
+        let Ok(value) = serde_json::from_str::<Value>(text) else { continue };
+        if json {
+            println!("{text}");
+        }
+        lines.push(value);
+    }
+    Ok(lines)
+}
+
+/// Whether this Python can import `modules`; if not, says that `who` is left out, and which of `xtask/peers` says what to install.
+fn python_has(python: &Path, modules: &[&str], who: &str, peers: &str) -> bool {
+    let import = format!("import {}", modules.join(", "));
+    let check = Command::new(python).args(["-c", &import]).output();
+    let found = check.is_ok_and(|output| output.status.success());
+    if !found {
+        eprintln!(
+            "{who} left out: {} cannot `{import}`; name one that has them with --python (xtask/peers/{peers} says what to install)",
+            python.display()
+        );
+    }
+    found
 }

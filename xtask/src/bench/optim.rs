@@ -2,13 +2,12 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
-use anyhow::{Context, bail};
 use clap::Parser;
 use serde_json::Value;
 
-use super::{absolute, example};
+use super::{absolute, example, measure, python_has};
 use crate::process::{cargo, root};
 
 /// A training step's cost relative to a plain weighted sum, for 2, 4 and 8 objectives, and the time of each weighting.
@@ -40,18 +39,17 @@ struct Options {
 
 pub(crate) fn run(args: &[OsString]) -> anyhow::Result<()> {
     let options = Options::try_parse_from(args).unwrap_or_else(|error| error.exit());
-    let mut lines = Vec::new();
-    let mut own = example("paretune-train", "optim");
+    let mut own = example("paretune-train", "optim", None);
     own.arg("--json").args(options.shared()).args(options.numbers());
-    options.measure(own, &mut lines)?;
+    let mut lines = measure(own, options.json)?;
     let mut weightings = cargo();
     weightings.args(["run", "--quiet", "--release", "--package", "paretune-optim", "--example", "weightings"]);
     weightings.current_dir(root());
-    options.measure(weightings, &mut lines)?;
+    lines.extend(measure(weightings, options.json)?);
     if options.peers() {
         let mut command = Command::new(&options.python);
         command.arg(root().join("xtask/peers/optim.py")).args(options.shared());
-        options.measure(command, &mut lines)?;
+        lines.extend(measure(command, options.json)?);
     }
     if !options.json {
         table(&lines);
@@ -75,39 +73,9 @@ impl Options {
 
     /// Whether the peers can be measured; if not, says why.
     fn peers(&self) -> bool {
-        if self.alone {
-            return false;
-        }
-        let needed = match self.model {
-            Some(_) => "import torch, torchjd, quadprog, transformers",
-            None => "import torch, torchjd, quadprog",
-        };
-        let check = Command::new(&self.python).args(["-c", needed]).output();
-        let found = check.is_ok_and(|output| output.status.success());
-        if !found {
-            eprintln!(
-                "TorchJD is left out: {} cannot `{needed}`; name one that has with --python (xtask/peers/optim.py says \
-                 what to install)",
-                self.python.display()
-            );
-        }
-        found
-    }
-
-    /// Runs one program and reads its lines.
-    fn measure(&self, mut command: Command, lines: &mut Vec<Value>) -> anyhow::Result<()> {
-        let output = command.stderr(Stdio::piped()).output().with_context(|| format!("cannot start {command:?}"))?;
-        if !output.status.success() {
-            bail!("{command:?} failed ({}):\n{}", output.status, String::from_utf8_lossy(&output.stderr));
-        }
-        for text in String::from_utf8_lossy(&output.stdout).lines() {
-            let Ok(value) = serde_json::from_str::<Value>(text) else { continue };
-            if self.json {
-                println!("{text}");
-            }
-            lines.push(value);
-        }
-        Ok(())
+        let modules = ["torch", "torchjd", "quadprog", "transformers"];
+        let needed = if self.model.is_some() { &modules[..] } else { &modules[..3] };
+        !self.alone && python_has(&self.python, needed, "TorchJD is", "optim.py")
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{cell::Cell, fs, num::NonZeroUsize, str::FromStr, time::Instant};
 
 use paretune_data::{TextChunk, TextTable, VectorFormat, VectorParts};
-use paretune_encoder::{Prompt, SentenceEncoder, SentenceOptions};
+use paretune_encoder::{Prompt, SentenceEncoder, SentenceOptions, device_name};
 use paretune_features::{FetchOptions, ModelSource, Template};
 use serde_json::json;
 
@@ -153,6 +153,7 @@ impl Model {
         };
         let options = SentenceOptions {
             arithmetic: args.arithmetic,
+            device: args.device,
             max_length: args.max_length,
             truncate_dim: args.dim.map(NonZeroUsize::get),
             normalize: args.normalize,
@@ -171,8 +172,10 @@ impl Model {
         let Self { hash, encoder, prompt } = self;
         let version = env!("CARGO_PKG_VERSION");
         let (arithmetic, length) = (encoder.arithmetic(), encoder.tokenizer().max_length());
+        // Another one may round otherwise.
+        let device = device_name(&encoder.encoder().device());
         let (width, normalizes, batch) = (encoder.width(), encoder.normalizes(), args.batch_tokens);
-        format!("{version} {hash} {arithmetic} {length:?} {width} {normalizes} {batch} {prompt:?}")
+        format!("{version} {hash} {device} {arithmetic} {length:?} {width} {normalizes} {batch} {prompt:?}")
     }
 
     /// What a reader of the vectors may want to know.

@@ -10,12 +10,13 @@ use crate::{
     run_dir::RunDir,
 };
 
-use super::finetune::stored_config;
+use super::finetune::{here, stored_config};
 
 pub(super) fn run(args: &cli::Evaluate) -> anyhow::Result<()> {
     let started = Instant::now();
     let run = RunDir::existing(&args.run.run)?;
     let mut config = stored_config(&run)?;
+    config.model.device = here(config.model.device, args.run.device);
     // What would have to be trained again is in the run's own report.
     config.evaluation.baselines.retain(|baseline| !matches!(baseline, Baseline::SingleObjective | Baseline::Ids));
     let job = Job::prepare(config, &run)?;

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use anyhow::Context;
+use paretune_encoder::DeviceChoice;
 use paretune_train::GradientCut;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
@@ -92,6 +93,7 @@ fn train(args: &cli::Finetune, run: &RunDir, config: RunConfig, started: Instant
             ("Test rows", test_rows.to_string()),
             ("Users ranked for", ranked_users.to_string()),
             ("Seed", job.config.seed.to_string()),
+            ("Device", job.device_name()),
             ("Time", format!("{} to the trained model, {} with all baselines", seconds(trained), seconds(total))),
         ],
     );
@@ -193,12 +195,16 @@ where
         return Err(wrong_input(format!("{path} was made by `{made}`: go on with it by `{made} --resume`")));
     }
     let stored: Stored<T> = config::parse(&text, &path)?;
-    if *job != cli::Job::default() || (*own != T::default() && *own != stored.own) {
+    let mut config = stored_config(&run)?;
+    // The one thing that may change: a run goes on wherever there is a machine for it.
+    let others = cli::Job { device: None, ..job.clone() };
+    config.model.device = here(config.model.device, job.device);
+    if others != cli::Job::default() || (*own != T::default() && *own != stored.own) {
         eprintln!(
             "note: a resumed run keeps the configuration that it was started with; other settings are not looked at"
         );
     }
-    Ok((run.clone(), stored_config(&run)?, stored.own))
+    Ok((run.clone(), config, stored.own))
 }
 
 /// The configuration a run was started with.
@@ -206,6 +212,20 @@ pub(super) fn stored_config(run: &RunDir) -> anyhow::Result<RunConfig> {
     let path = run.join("config.toml");
     let text = std::fs::read_to_string(&path).map_err(|error| wrong_input(format!("{}: {error}", path.display())))?;
     config::parse(&text, &path)
+}
+
+/// The device for a run that exists: the one that is asked for, else its own, else whatever is here.
+pub(super) fn here(own: DeviceChoice, asked: Option<DeviceChoice>) -> DeviceChoice {
+    if let Some(asked) = asked {
+        return asked;
+    }
+    match own.open() {
+        Ok(_) => own,
+        Err(_) => {
+            eprintln!("note: the run was made on {own}, which is not here; --device says where else, `auto` is taken");
+            DeviceChoice::Auto
+        }
+    }
 }
 
 /// A run whose input was wrong leaves nothing behind.

@@ -103,6 +103,7 @@ fn measure(
             ("Balances", balances.len().to_string()),
             ("Models trained", all.iter().map(|form| form.trainings).sum::<usize>().to_string()),
             ("Seed", job.config.seed.to_string()),
+            ("Device", job.device_name()),
             ("Time", seconds(started.elapsed().as_secs_f64())),
         ],
     );

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::{cli, job::Job, run_dir::RunDir};
 
-use super::finetune::stored_config;
+use super::finetune::{here, stored_config};
 
 /// One recommended item.
 #[derive(Debug, Serialize)]
@@ -23,7 +23,9 @@ struct Pick<'a> {
 
 pub(super) fn run(args: &cli::Recommend) -> anyhow::Result<()> {
     let run = RunDir::existing(&args.run.run)?;
-    let job = Job::prepare(stored_config(&run)?, &run)?;
+    let mut config = stored_config(&run)?;
+    config.model.device = here(config.model.device, args.run.device);
+    let job = Job::prepare(config, &run)?;
     let weights = job.asked_weights(&args.weights)?;
     let mut model = job.saved_model(&run)?;
     if model.preference().is_some() && !args.weights.is_empty() {

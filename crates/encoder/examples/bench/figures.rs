@@ -5,7 +5,7 @@ use std::fs;
 use std::time::Instant;
 
 use candle_core::Var;
-use paretune_encoder::{Arithmetic, Encoder, LoadOptions, backward};
+use paretune_encoder::{Arithmetic, Encoder, backward};
 use paretune_features::{ModelFiles, Packed, TextTokenizer};
 use paretune_optim::{AdamW, AdamWConfig, Gradient, Gradients, Groups};
 
@@ -63,29 +63,30 @@ impl Training {
         let loss = self.encoder.encode(packed, Some(self.seed))?.sqr()?.mean_all()?;
         let gradients = named(&backward(&loss)?, &self.parameters)?;
         self.optimizer.step(&gradients, 1e-5)?;
-        Ok(loss.to_scalar()?)
+        let value = loss.to_scalar()?;
+        // Another device may still be at work.
+        self.encoder.device().synchronize()?;
+        Ok(value)
     }
 }
 
 pub(crate) fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     let files = ModelFiles::local(&options.model)?;
-    let encoder = Encoder::load(&files, &LoadOptions::default())?;
+    let encoder = Encoder::load(&files, &options.load(Arithmetic::F32)?)?;
     let packed = sequences(&encoder, options.batch, options.length);
     let wanted = |arithmetic: &Arithmetic| options.wants(arithmetic.name());
     for arithmetic in Arithmetic::ALL.into_iter().filter(wanted) {
-        if !arithmetic.is_available() {
-            eprintln!("skipped {arithmetic}: this processor has no instructions for it");
+        if !options.can(arithmetic) {
             continue;
         }
-        let peer = format!("paretune-{arithmetic}");
+        let peer = options.peer(arithmetic)?;
         if options.wants("forward") {
             let embedder = encoder.embedder(arithmetic)?;
             let seconds = median_seconds(15, || Ok(embedder.embed_packed(&packed).map(drop)?))?;
             options.say("forward", &peer, seconds, packed.len());
         }
         if options.wants("train_step") && arithmetic != Arithmetic::Int8 {
-            let load = LoadOptions { arithmetic, ..LoadOptions::default() };
-            let mut training = Training::new(Encoder::load(&files, &load)?)?;
+            let mut training = Training::new(Encoder::load(&files, &options.load(arithmetic)?)?)?;
             let seconds = median_seconds(9, || training.step(&packed).map(drop))?;
             options.say("train_step", &peer, seconds, packed.len());
         }

@@ -2,6 +2,9 @@
 
 use std::error::Error;
 
+use candle_core::Device;
+use paretune_encoder::{Arithmetic, DeviceChoice, EncoderError, Kernels, LoadOptions, device_name};
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mode {
     Figures,
@@ -10,6 +13,7 @@ pub(crate) enum Mode {
     Profile,
     Curve,
     Agreement,
+    Compare,
 }
 
 pub(crate) struct Options {
@@ -20,6 +24,8 @@ pub(crate) struct Options {
     pub(crate) threads: usize,
     /// Figures and arithmetics to keep to; empty for all.
     pub(crate) only: Vec<String>,
+    /// Where figures are measured; on the CPU, with its kernels, if nobody says.
+    pub(crate) device: Option<DeviceChoice>,
     pub(crate) json: bool,
     pub(crate) mode: Mode,
 }
@@ -34,6 +40,7 @@ impl Options {
             length: 64,
             threads: 0,
             only: Vec::new(),
+            device: None,
             json: false,
             mode: Mode::Figures,
         };
@@ -47,6 +54,8 @@ impl Options {
                 "--len" => options.length = value()?.parse()?,
                 "--threads" => options.threads = value()?.parse()?,
                 "--only" => options.only = value()?.split(',').map(str::to_owned).collect(),
+                "--device" => options.device = Some(value()?.parse()?),
+                "--compare" => options.mode = Mode::Compare,
                 "--json" => options.json = true,
                 "--scaling" => options.mode = Mode::Scaling,
                 "--cache" => options.mode = Mode::Cache,
@@ -54,12 +63,44 @@ impl Options {
                 "--curve" => options.mode = Mode::Curve,
                 "--agreement" => options.mode = Mode::Agreement,
                 other => {
-                    let known = "--model, --titles, --batch, --len, --threads, --only, --scaling, --cache, --profile, --curve, --agreement, --json";
+                    let known = "--model, --titles, --batch, --len, --threads, --only, --scaling, --cache, --profile, --curve, --agreement, --device, --compare, --json";
                     return Err(format!("unknown `{other}`; there are {known}").into());
                 }
             }
         }
         Ok(options)
+    }
+
+    /// The device that is asked for.
+    pub(crate) fn opened(&self) -> Result<Device, EncoderError> {
+        self.device.unwrap_or(DeviceChoice::Cpu).open()
+    }
+
+    /// How the encoder is loaded to be measured: on a device that is asked for, with the network that devices run.
+    pub(crate) fn load(&self, arithmetic: Arithmetic) -> Result<LoadOptions, EncoderError> {
+        let kernels = if self.device.is_some() { Kernels::Composed } else { Kernels::Fused };
+        Ok(LoadOptions { arithmetic, kernels, device: self.opened()?, ..LoadOptions::default() })
+    }
+
+    /// Whether an arithmetic can be measured there; if not, says so.
+    pub(crate) fn can(&self, arithmetic: Arithmetic) -> bool {
+        let can = match self.device {
+            None => arithmetic.is_available(),
+            Some(_) => arithmetic != Arithmetic::Int8,
+        };
+        if !can {
+            let who = if self.device.is_some() { "the network of other devices" } else { "this processor" };
+            eprintln!("skipped {arithmetic}: {who} does not have it");
+        }
+        can
+    }
+
+    /// The name of a figure's line.
+    pub(crate) fn peer(&self, arithmetic: Arithmetic) -> Result<String, EncoderError> {
+        Ok(match self.device {
+            None => format!("paretune-{arithmetic}"),
+            Some(_) => format!("paretune-{arithmetic}-{}", device_name(&self.opened()?)),
+        })
     }
 
     /// The lines of `--titles`, which `mode` cannot do without.

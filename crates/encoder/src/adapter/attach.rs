@@ -196,7 +196,7 @@ impl Encoder {
         }
         // The file of the old one must be closed before it can be opened again.
         self.cache = None;
-        if let Some(options) = self.cache_options.as_ref().filter(|_| network.device().is_cpu()) {
+        if let Some(options) = self.cache_options.as_ref().filter(|_| self.kernels.fused_on(&network.device())) {
             self.cache = LayerCache::open(&network, self.arithmetic, options)?;
         }
         self.network = network;

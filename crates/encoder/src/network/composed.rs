@@ -6,21 +6,26 @@ use std::sync::Arc;
 
 use candle_core::{D, DType, Device, Result, Tensor};
 use paretune_features::Packed;
+use rayon::prelude::*;
 
 use super::Network;
 use super::layer::{Adapter, Linear, Masks, NormAt, Parameters, Sizes};
 use crate::kernels::activation::Activation;
 use crate::kernels::dropout::Mask;
 use crate::kernels::norm::NormKind;
+use crate::lookup;
 use crate::parameter::{Parameter, Pass};
 use crate::pooling::Pooling;
+use crate::product::product;
 
 /// `x` times the factors of the mask; `numbers` are those of its rows.
 fn drop(x: &Tensor, mask: Option<Mask>, numbers: impl Iterator<Item = u64>) -> Result<Tensor> {
     let Some(mask) = mask else { return Ok(x.clone()) };
     let width = x.dim(D::Minus1)?;
-    let factors: Vec<f32> =
-        numbers.flat_map(|number| (0..width).map(move |column| mask.row(number).factor(column))).collect();
+    let numbers: Vec<u64> = numbers.collect();
+    let mut factors = vec![1f32; numbers.len() * width];
+    let rows = factors.par_chunks_mut(width.max(1)).zip(&numbers);
+    rows.for_each(|(row, number)| mask.row(*number).apply(row));
     x * Tensor::from_vec(factors, x.shape(), x.device())?.to_dtype(x.dtype())?
 }
 
@@ -87,7 +92,7 @@ pub(super) fn embeddings(network: &Network, packed: &Packed, mask: Option<Mask>,
     let parameters = &network.embeddings;
     let words = parameters.words.get(pass);
     let device = words.device();
-    let mut sum = words.index_select(&Tensor::new(&packed.ids[..], device)?, 0)?;
+    let mut sum = lookup::rows(&words, &packed.ids)?;
     if parameters.scale != 1.0 {
         sum = (sum * f64::from(parameters.scale))?;
     }
@@ -190,7 +195,7 @@ fn attention(
     sizes: &Sizes,
     offsets: &[u32],
     mask: Option<Mask>,
-    first_token: usize,
+    pass: Pass,
 ) -> Result<Tensor> {
     let (heads, key_heads, width) = (sizes.heads, sizes.key_heads, sizes.head_width);
     let padding = Padding::new(offsets, q.dtype(), q.device())?;
@@ -214,7 +219,8 @@ fn attention(
     let q = rotate(&split(q, heads)?, sizes)?;
     let k = shared(rotate(&split(k, key_heads)?, sizes)?)?;
     let v = shared(split(v, key_heads)?)?;
-    let mut scores = (q.matmul(&k.t()?)? * f64::from(sizes.scale()))?.broadcast_add(&padding.bias)?;
+    let mut scores =
+        (product(&q, &k.t()?, pass.arithmetic)? * f64::from(sizes.scale()))?.broadcast_add(&padding.bias)?;
     if let Some(sight) = sight(sizes, longest, q.dtype(), q.device())? {
         scores = scores.broadcast_add(&sight)?;
     }
@@ -222,11 +228,14 @@ fn attention(
         scores = scores.broadcast_add(&bias)?;
     }
     let numbers = (0..sequences).flat_map(|sequence| {
-        let start = first_token + offsets[sequence] as usize;
+        let start = pass.first_token + offsets[sequence] as usize;
         (0..heads).flat_map(move |head| (0..longest).map(move |query| ((start + query) * heads + head) as u64))
     });
     let kept = drop(&softmax(&scores)?, mask, numbers)?;
-    let out = kept.matmul(&v)?.transpose(1, 2)?.contiguous()?.reshape((sequences * longest, heads * width))?;
+    let out = product(&kept, &v, pass.arithmetic)?
+        .transpose(1, 2)?
+        .contiguous()?
+        .reshape((sequences * longest, heads * width))?;
     out.index_select(&padding.to_packed, 0)
 }
 
@@ -255,14 +264,16 @@ impl Layer<'_> {
             Some(Adapter::ScaleInput(scales)) => x.broadcast_mul(&self.get(scales))?,
             _ => x.clone(),
         };
-        let mut y = scaled.matmul(&self.get(linear.weight).t()?)?;
+        let arithmetic = self.pass.arithmetic;
+        let mut y = product(&scaled, &self.get(linear.weight).t()?, arithmetic)?;
         if let Some(bias) = linear.bias {
             y = y.broadcast_add(&self.get(bias))?;
         }
         match adapter {
             Some(Adapter::Lora { a, b, scale, .. }) => {
                 let dropped = drop(x, self.masks.adapters[linear.number], self.numbers(x))?;
-                let low = dropped.matmul(&self.get(a).t()?)?.matmul(&self.get(b).t()?)?;
+                let low = product(&dropped, &self.get(a).t()?, arithmetic)?;
+                let low = product(&low, &self.get(b).t()?, arithmetic)?;
                 y + (low * f64::from(scale))?
             }
             Some(Adapter::ScaleOutput(scales)) => y.broadcast_mul(&self.get(scales)),
@@ -305,7 +316,7 @@ impl Layer<'_> {
         let v = part(queries + keys, keys)?;
         let table = places.relative.map(|table| self.get(table));
         let mask = self.masks.blocks[0];
-        let attended = attention((&q, &k, &v), table.as_ref(), sizes, offsets, mask, self.pass.first_token)?;
+        let attended = attention((&q, &k, &v), table.as_ref(), sizes, offsets, mask, self.pass)?;
         drop(&self.linear(&attended, &places.out)?, self.masks.blocks[1], self.numbers(x))
     }
 

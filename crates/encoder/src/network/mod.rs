@@ -27,7 +27,7 @@ pub(crate) type Between<'a> = &'a mut dyn FnMut(Tensor) -> Result<Tensor>;
 /// All weights by their Hub names.
 pub(crate) type Parameters = BTreeMap<String, Parameter>;
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Network {
     pub(crate) architecture: Arc<Architecture>,
     pub(crate) embeddings: embeddings::Parameters,
@@ -145,7 +145,7 @@ impl Network {
     pub(crate) fn embed(&self, packed: &Packed, pass: Pass) -> Result<Tensor> {
         let pass = pass.at(0);
         let mask = self.embedding_mask(pass)?;
-        match self.device().is_cpu() {
+        match pass.kernels.fused_on(&self.device()) {
             true => embeddings::embeddings(&self.embeddings, &packed.ids, &packed.positions, mask, pass),
             false => composed::embeddings(self, packed, mask, pass),
         }
@@ -159,7 +159,7 @@ impl Network {
             scale = (scale + 1.0)?;
         }
         let (shift, epsilon) = (shift.as_ref().map(|shift| shift.get(pass)), self.architecture.epsilon);
-        if !x.device().is_cpu() || x.dtype() != candle_core::DType::F32 {
+        if !pass.kernels.fused_on(x.device()) || x.dtype() != candle_core::DType::F32 {
             return composed::norm_of(&x, &scale, shift.as_ref(), self.architecture.norm, epsilon);
         }
         match self.architecture.norm {
@@ -192,7 +192,7 @@ impl Network {
             x = between(x)?;
             let pass = pass.at(index + 1);
             let (parameters, sizes, masks) = (&self.layers[index], &self.sizes[index], self.masks(index, pass)?);
-            x = match x.device().is_cpu() {
+            x = match pass.kernels.fused_on(x.device()) {
                 true => layer::layer(&x, parameters, sizes, offsets, masks, pass)?,
                 false => composed::layer(&x, parameters, sizes, offsets, masks, pass)?,
             };

@@ -85,7 +85,8 @@ impl SentenceEncoder {
     /// transformer, a pooling, and then any of `Dense` and `Normalize`; [`EncoderError::Config`] if a part is set up in a way that is
     /// not supported, or takes vectors of another width than the part before it gives.
     pub fn load(files: &ModelFiles, options: &SentenceOptions) -> Result<Self, EncoderError> {
-        let load = LoadOptions { trainable: Trainable::Nothing, ..LoadOptions::default() };
+        let device = options.device.open()?;
+        let load = LoadOptions { trainable: Trainable::Nothing, device, ..LoadOptions::default() };
         Self::from_encoder(Encoder::load_transformer(files, &load)?, files, options)
     }
 
@@ -107,7 +108,7 @@ impl SentenceEncoder {
     /// ```
     ///
     /// # Errors
-    /// As [`load`](Self::load); also if the encoder's weights are not on the CPU.
+    /// As [`load`](Self::load); the encoder stays on its device.
     pub fn from_encoder(encoder: Encoder, files: &ModelFiles, options: &SentenceOptions) -> Result<Self, EncoderError> {
         let hidden = encoder.hidden_size();
         let mut pools_prompt = true;

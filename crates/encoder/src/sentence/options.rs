@@ -1,5 +1,6 @@
 //! How a sentence encoder is set up, and how it is asked.
 
+use crate::device::DeviceChoice;
 use crate::kernels::gemm::Arithmetic;
 
 /// How [`SentenceEncoder::load`](crate::SentenceEncoder::load) sets a model up; what is not given, the model's files say.
@@ -7,6 +8,8 @@ use crate::kernels::gemm::Arithmetic;
 pub struct SentenceOptions {
     /// How matrices are multiplied: `f32` unless another is asked for. What the processor lacks is done in `f32`.
     pub arithmetic: Arithmetic,
+    /// Where the weights lie; the best device that this build and this machine have, unless another is asked for.
+    pub device: DeviceChoice,
     /// Greatest number of tokens of a text, special ones and the prompt's included; what is longer is cut.
     pub max_length: Option<usize>,
     /// Keep only so many of the first numbers of each vector, for models that were trained for it (Kusupati and others,

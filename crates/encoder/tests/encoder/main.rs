@@ -6,6 +6,7 @@
 mod adapters;
 mod backbones;
 mod cache;
+mod devices;
 mod embedder;
 mod files;
 mod gradients;

@@ -1,12 +1,13 @@
 //! Adafactor.
 
-use candle_core::{DType, Tensor};
+use candle_core::Tensor;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::Stepper;
 use super::algorithm::{Algorithm, Buffer, Step};
 use super::inplace::{Flat, Piece, cut, squares};
+use crate::gradient::in_double;
 use crate::{OptimError, Result};
 
 /// Adafactor (Shazeer and Stern, "Adafactor: adaptive learning rates with sublinear memory cost", ICML 2018), without momentum.
@@ -256,7 +257,7 @@ impl Algorithm for AdafactorConfig {
             }
             _ => candle_core::bail!("no such memory"),
         };
-        let mean_square = |t: &Tensor| t.to_dtype(DType::F64)?.sqr()?.mean_all()?.to_scalar::<f64>();
+        let mean_square = |t: &Tensor| in_double(t)?.sqr()?.mean_all()?.to_scalar::<f64>();
         let before = mean_square(parameter)?;
         let size = self.size(self.rate(step, || before), mean_square(&update)?);
         (parameter * (1.0 - step.lr * step.weight_decay))? - (update * size)?

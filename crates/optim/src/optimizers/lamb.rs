@@ -1,6 +1,6 @@
 //! LAMB.
 
-use candle_core::{DType, Tensor};
+use candle_core::Tensor;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -9,6 +9,7 @@ use super::adamw::{check, moments};
 use super::algorithm::{Algorithm, Buffer, Step};
 use super::inplace::{Flat, Piece, squares};
 use crate::Result;
+use crate::gradient::in_double;
 
 /// LAMB (You et al., "Large batch optimization for deep learning: training BERT in 76 minutes", ICLR 2020, algorithm 2 with its bias
 /// corrections): Adam's step, rescaled for each parameter to the parameter's own length.
@@ -112,7 +113,7 @@ impl Algorithm for LambConfig {
         let (first, second) = moments(self.beta1, self.beta2, gradient, buffers)?;
         let adam = ((first / correction1)? / ((second.sqrt()? / correction2)? + self.eps)?)?;
         let update = (adam + (parameter * step.weight_decay)?)?;
-        let square = |t: &Tensor| t.to_dtype(DType::F64)?.sqr()?.sum_all()?.to_scalar::<f64>();
+        let square = |t: &Tensor| in_double(t)?.sqr()?.sum_all()?.to_scalar::<f64>();
         parameter - (&update * (step.lr * ratio(step, square(parameter)?, square(&update)?)))?
     }
 }

@@ -4,6 +4,7 @@
 #![allow(clippy::result_large_err)] // Tests pass errors on only to look at them.
 
 mod conditioning;
+mod devices;
 mod distill;
 mod evaluation;
 mod optimizers;

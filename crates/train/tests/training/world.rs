@@ -11,7 +11,7 @@ use paretune_data::{
     Dataset, Part, Split, SplitStrategy,
     simulator::{Simulation, SimulationConfig},
 };
-use paretune_encoder::{BertConfig, Encoder, Pooling};
+use paretune_encoder::{BertConfig, Encoder, Kernels, LoadOptions, Pooling};
 use paretune_features::{ModelFiles, TextTokenizer};
 use paretune_objectives::{Conditioning, Kind, Objective, Objectives};
 use paretune_optim::Method;
@@ -24,6 +24,7 @@ pub(crate) struct World {
     pub(crate) corpus: Corpus,
     pub(crate) objectives: Objectives,
     pub(crate) conditioning: Conditioning,
+    pub(crate) kernels: Kernels,
 }
 
 /// Words of the test tokenizer, so that texts differ by more than their number of unknown words.
@@ -67,7 +68,12 @@ pub(crate) fn objectives() -> Objectives {
 
 impl World {
     pub(crate) fn new() -> Self {
-        Self { corpus: corpus_of(dataset(), &TIME), objectives: objectives(), conditioning: Conditioning::None }
+        Self {
+            corpus: corpus_of(dataset(), &TIME),
+            objectives: objectives(),
+            conditioning: Conditioning::None,
+            kernels: Kernels::Fused,
+        }
     }
 
     pub(crate) fn with_only(names: &[&str]) -> Self {
@@ -87,7 +93,7 @@ impl World {
             intermediate_size: 32,
             ..BertConfig::tiny()
         };
-        let encoder = Encoder::random(bert, Pooling::Mean, 3, &Device::Cpu).unwrap();
+        let encoder = self.with_kernels(Encoder::random(bert, Pooling::Mean, 3, &Device::Cpu).unwrap());
         let config = RecommenderConfig {
             dim: 12,
             heads: 3,
@@ -109,6 +115,18 @@ impl World {
             .collect();
         model.fit(&labels).unwrap();
         model
+    }
+
+    /// The same weights in the network of `self.kernels`.
+    fn with_kernels(&self, encoder: Encoder) -> Encoder {
+        if self.kernels == encoder.kernels() {
+            return encoder;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let tokenizer = Path::new(env!("CARGO_MANIFEST_DIR")).join("../features/fixtures/tiny");
+        encoder.save(folder.path(), &ModelFiles::unweighted(tokenizer)).unwrap();
+        let options = LoadOptions { kernels: self.kernels, ..LoadOptions::default() };
+        Encoder::load(&ModelFiles::local(folder.path()).unwrap(), &options).unwrap()
     }
 
     /// From the lines of a `[balance]` table.
