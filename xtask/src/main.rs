@@ -46,6 +46,9 @@ enum Chore {
     /// Make the small built-in text encoder from a larger one.
     #[command(disable_help_flag = true)]
     Distill(Rest),
+    /// Teach a text encoder your own texts without labels: masked words, contrasts, or both.
+    #[command(disable_help_flag = true)]
+    Pretrain(Rest),
     /// Turn texts into vectors: a file of any size to safetensors, Parquet or npy.
     #[command(disable_help_flag = true)]
     Embed(Rest),
@@ -82,6 +85,7 @@ fn main() -> ExitCode {
         Chore::Compare(rest) => process::paretune("compare", rest.args),
         Chore::Simulate(rest) => process::paretune("simulate", rest.args),
         Chore::Distill(rest) => process::paretune("distill", rest.args),
+        Chore::Pretrain(rest) => process::paretune("pretrain", rest.args),
         Chore::Embed(rest) => process::paretune("embed", rest.args),
         Chore::Push(rest) => process::paretune("push", rest.args),
         Chore::Completions(rest) => process::paretune("completions", rest.args),

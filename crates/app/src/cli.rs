@@ -37,6 +37,8 @@ pub(crate) enum Command {
     Simulate(Simulate),
     /// Make the small built-in text encoder from a larger sentence encoder.
     Distill(Distill),
+    /// Teach a text encoder your own texts without labels: masked words, contrasts, or both.
+    Pretrain(Pretrain),
     /// Turn texts into vectors: a file of any size to safetensors, Parquet or npy.
     Embed(Embed),
     /// Upload a run's text encoder to the Hugging Face Hub, with a model card that holds what was measured.
@@ -290,33 +292,119 @@ pub(crate) struct Simulate {
     pub(crate) users: Option<usize>,
 }
 
-/// Make a small text encoder that imitates a larger one.
+/// Make a small text encoder that imitates a larger one, and measure how closely it does on titles it never saw.
 #[derive(Debug, Args)]
 pub(crate) struct Distill {
     /// The sentence encoder to imitate (directory or Hub model).
     #[arg(long, value_name = "SOURCE")]
     pub(crate) teacher: String,
-    /// Text files, one text a line; a tenth of the lines is held out to measure on.
-    #[arg(long, value_name = "FILE", required = true, num_args = 1..)]
+    /// Texts: folders of canonical tables, tables (`.csv`, `.tsv`, `.jsonl`, `.parquet`), or `.txt` with one a line. A tenth of the titles,
+    /// chosen by their letters alone, is held out to measure on.
+    #[arg(long, value_name = "FILE|DIR", required = true, num_args = 1..)]
     pub(crate) texts: Vec<PathBuf>,
+    /// Column of a table that holds the text; `title` by default. Folders of canonical tables need none.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) column: Option<String>,
     /// Where the student goes.
-    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
-    pub(crate) out: PathBuf,
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, required_unless_present = "measure")]
+    pub(crate) out: Option<PathBuf>,
+    /// Train nothing: measure this student (`builtin`, a directory, or a Hub model) on the titles that are held out.
+    #[arg(long, value_name = "STUDENT", conflicts_with = "out")]
+    pub(crate) measure: Option<String>,
     /// Layers of the student.
     #[arg(long, default_value_t = 2)]
     pub(crate) layers: usize,
     /// Width of the student.
-    #[arg(long, default_value_t = 128)]
+    #[arg(long, default_value_t = 192)]
     pub(crate) hidden: usize,
+    /// Width of its feed-forward layers; four times the student's by default.
+    #[arg(long, value_name = "N")]
+    pub(crate) intermediate: Option<usize>,
     /// Word pieces the student keeps.
-    #[arg(long, default_value_t = 10_000)]
+    #[arg(long, default_value_t = 12_000)]
     pub(crate) vocabulary: usize,
+    /// Texts to make up from words of the others, which the teacher reads too; as many as there are by default.
+    #[arg(long, value_name = "N")]
+    pub(crate) invent: Option<usize>,
     /// Passes over the texts.
-    #[arg(long, default_value_t = 20)]
+    #[arg(long, default_value_t = 8)]
     pub(crate) epochs: usize,
+    /// Peak learning rate.
+    #[arg(long, default_value_t = 3e-3)]
+    pub(crate) learning_rate: f64,
+    /// How matrices are multiplied when the teacher reads what the student learns from: `f32`, or `bf16`, faster where the processor has
+    /// it. Measuring is done in `f32`.
+    #[arg(long, value_name = "KIND", default_value_t)]
+    pub(crate) arithmetic: paretune_encoder::Arithmetic,
     /// Seed.
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,
+}
+
+/// Teach a text encoder your own texts without labels. The folder that it writes is a `--model` for every other command.
+#[derive(Debug, Args)]
+pub(crate) struct Pretrain {
+    /// Text encoder to start from: `builtin`, a model directory, or a Hub model such as `sentence-transformers/all-MiniLM-L6-v2[@revision]`.
+    #[arg(long, value_name = "SOURCE", default_value = crate::embedded::MODEL)]
+    pub(crate) model: String,
+    /// Texts: folders of canonical tables, tables (`.csv`, `.tsv`, `.jsonl`, `.parquet`), or `.txt` with one a line. A tenth of the titles,
+    /// chosen by their letters alone, is held out to measure on.
+    #[arg(long, value_name = "FILE|DIR", required = true, num_args = 1..)]
+    pub(crate) texts: Vec<PathBuf>,
+    /// Column of a table that holds the text; `title` by default. Folders of canonical tables need none.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) column: Option<String>,
+    /// Where the model goes; it appears when it is whole.
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) out: PathBuf,
+    /// What to learn, one after the other: `mlm` (words that are hidden), `simcse` (a text against the others).
+    #[arg(long, value_name = "NAME", value_delimiter = ',', default_value = "mlm,simcse")]
+    pub(crate) objective: Vec<PretrainObjective>,
+    /// Passes over the texts, for each objective.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) epochs: usize,
+    /// Steps for each objective, whatever --epochs says.
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    pub(crate) steps: usize,
+    /// Texts of a step.
+    #[arg(long, default_value_t = 128)]
+    pub(crate) batch: usize,
+    /// Peak learning rate; by default 5e-4 for `mlm` and 3e-5 for `simcse`.
+    #[arg(long)]
+    pub(crate) learning_rate: Option<f64>,
+    /// Share of the steps over which the learning rate rises; it falls along a cosine then.
+    #[arg(long, default_value_t = 0.1)]
+    pub(crate) warmup: f64,
+    /// Share of the tokens that `mlm` hides.
+    #[arg(long, default_value_t = 0.15)]
+    pub(crate) mask: f64,
+    /// Temperature of `simcse`.
+    #[arg(long, default_value_t = 0.05)]
+    pub(crate) temperature: f64,
+    /// Dropout while learning; the saved configuration keeps the model's own.
+    #[arg(long, default_value_t = 0.1)]
+    pub(crate) dropout: f64,
+    /// Tokens at which a text is cut; the model's own limit by default, 128 at most.
+    #[arg(long, value_name = "N")]
+    pub(crate) max_length: Option<usize>,
+    /// How matrices are multiplied: `f32`, or `bf16`, faster where the processor has it.
+    #[arg(long, value_name = "KIND", default_value_t)]
+    pub(crate) arithmetic: paretune_encoder::Arithmetic,
+    /// Seed.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// Never touch the network: model files come from the cache.
+    #[arg(long)]
+    pub(crate) offline: bool,
+}
+
+/// What pretraining learns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum PretrainObjective {
+    /// Masked language modelling: tell hidden words.
+    Mlm,
+    /// Contrastive tuning: tell a text from the others of its batch under another dropout.
+    Simcse,
 }
 
 /// Turn texts into vectors. A run that was cut off goes on where it stopped when the same command is given again, to the same bytes.

@@ -1,6 +1,10 @@
 //! What the program carries with it: the simulated marketplace, a small text encoder, and the descriptors of known data sets.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicUsize, Ordering},
+};
 
 use anyhow::Context;
 use paretune_data::{Dataset, Descriptor};
@@ -81,4 +85,27 @@ pub(crate) fn model(folder: &Path) -> anyhow::Result<ModelFiles> {
         write_atomically(&path, bytes)?;
     }
     Ok(ModelFiles::local(folder)?)
+}
+
+/// The embedded encoder in a folder of its own, which goes when this is dropped.
+pub(crate) struct Unpacked {
+    folder: PathBuf,
+    /// Its files.
+    pub(crate) files: ModelFiles,
+}
+
+impl Unpacked {
+    /// Unpacks it among the system's temporary files.
+    pub(crate) fn new() -> anyhow::Result<Self> {
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let name = format!("paretune-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let folder = std::env::temp_dir().join(name);
+        Ok(Self { files: model(&folder)?, folder })
+    }
+}
+
+impl Drop for Unpacked {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.folder);
+    }
 }

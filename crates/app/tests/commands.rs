@@ -8,8 +8,19 @@ mod program;
 use program::{QUICK, Scratch, real_data};
 use serde_json::Value;
 
-const COMMANDS: [&str; 10] =
-    ["finetune", "import", "evaluate", "recommend", "front", "compare", "simulate", "distill", "embed", "completions"];
+const COMMANDS: [&str; 11] = [
+    "finetune",
+    "import",
+    "evaluate",
+    "recommend",
+    "front",
+    "compare",
+    "simulate",
+    "distill",
+    "pretrain",
+    "embed",
+    "completions",
+];
 
 #[test]
 fn a_front_marks_what_no_other_balance_beats() {

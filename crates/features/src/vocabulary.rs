@@ -17,6 +17,8 @@ pub struct PrunedTokenizer {
     pub json: String,
     /// For each new id, ascending, the id it had before.
     pub kept: Vec<u32>,
+    /// How each new id is spelled; a piece inside of a word begins with `##`.
+    pub pieces: Vec<String>,
 }
 
 /// Keeps the special tokens, the single characters (so that any word can still be spelled), the pieces that `counts` (by old id)
@@ -87,7 +89,8 @@ pub fn prune_vocabulary(tokenizer: &Path, counts: &[u64], size: usize) -> Result
         renumber(json.pointer_mut(&format!("{pair}/1")), &new_ids);
     }
     renumber(json.pointer_mut("/padding/pad_id"), &new_ids);
-    Ok(PrunedTokenizer { json: json.to_string(), kept })
+    let pieces = kept.iter().filter_map(|old| pieces.remove(old)).collect();
+    Ok(PrunedTokenizer { json: json.to_string(), kept, pieces })
 }
 
 fn renumber(id: Option<&mut Value>, new_ids: &BTreeMap<u32, u32>) {

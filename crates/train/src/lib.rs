@@ -38,6 +38,7 @@ pub mod evaluation;
 mod observer;
 mod plan;
 mod preference;
+pub mod pretrain;
 pub mod step;
 mod trainer;
 

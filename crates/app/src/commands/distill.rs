@@ -1,118 +1,179 @@
-//! `distill`: a small text encoder that imitates a large one.
+//! `distill`: a small text encoder that imitates a large one, and how closely one does.
 
-use std::{collections::BTreeSet, fs, path::Path, str::FromStr};
+use std::{fs, path::Path, str::FromStr};
 
 use anyhow::Context;
-use paretune_data::Dataset;
-use paretune_encoder::{Encoder, LoadOptions, Precision, Trainable};
-use paretune_features::{FetchOptions, ModelFiles, ModelSource, TextTokenizer, prune_vocabulary};
-use paretune_train::distill::{DistillConfig, agreement, distill};
+use paretune_encoder::{Arithmetic, Embedder, Encoder, LoadOptions, Precision, Trainable};
+use paretune_features::{
+    FetchOptions, ModelFiles, ModelSource, PrunedTokenizer, TextTokenizer, Tokenized, prune_vocabulary,
+};
+use paretune_train::distill::{DistillConfig, Lesson, agreement, distill, invented};
 use serde_json::json;
 
-use crate::{cli, failure::wrong_input, meter::Meter, run_dir::write_atomically};
+use super::corpus::{Corpus, learned};
+use crate::{
+    cli,
+    embedded::{self, Unpacked},
+    meter::Meter,
+    run_dir::write_atomically,
+};
 
 /// Tokens a text is cut to.
 const MAX_LENGTH: usize = 64;
 /// Tokens of one inference batch.
 const BUDGET: usize = 4096;
-/// Pairs of held-out texts whose similarities are compared.
+/// Pairs of held-out titles whose similarities are compared, in each corpus and over all.
 const PAIRS: usize = 50_000;
 
 pub(super) fn run(args: &cli::Distill) -> anyhow::Result<()> {
-    let texts = texts(args)?;
-    if texts.len() < 20 {
-        return Err(wrong_input(format!("{} distinct texts are too few to learn from", texts.len())));
+    let corpora = Corpus::read_all(&args.texts, args.column.as_deref())?;
+    let teacher = Reader::load(&args.teacher)?;
+    if let Some(student) = &args.measure {
+        return measure(&teacher, student, &corpora, args.seed);
     }
-    // Every tenth text is never trained on. The texts are sorted, so the choice does not depend on the files' order.
-    let (held, learned): (Vec<_>, Vec<_>) = texts.into_iter().enumerate().partition(|(at, _)| at % 10 == 0);
-    let [held, learned] = [held, learned].map(|part| part.into_iter().map(|(_, text)| text).collect::<Vec<String>>());
+    let Some(out) = &args.out else { unreachable!("clap asks for --out without --measure") };
+    teach(args, &teacher, &corpora, out)?;
+    let student = out.to_string_lossy();
+    measure(&teacher, &student, &corpora, args.seed)
+}
 
-    let files =
-        ModelSource::from_str(&args.teacher)?.fetch(&FetchOptions { progress: true, ..FetchOptions::default() })?;
-    let options = LoadOptions { trainable: Trainable::Nothing, ..LoadOptions::default() };
-    let teacher = Encoder::load(&files, &options)?;
-    let tokenizer = TextTokenizer::load(&files, Some(MAX_LENGTH))?;
-    let tokens = tokenizer.encode(&learned)?;
-    let mut counts = vec![0u64; tokenizer.vocab_size()];
-    (0..tokens.len()).flat_map(|text| tokens.sequence(text)).for_each(|&id| counts[id as usize] += 1);
-    let pruned = prune_vocabulary(&files.tokenizer, &counts, args.vocabulary)?;
+/// Trains a student and saves it.
+fn teach(args: &cli::Distill, teacher: &Reader, corpora: &[Corpus], out: &Path) -> anyhow::Result<()> {
+    let written = learned(corpora);
+    let pruned = prune(teacher, &written, args.vocabulary)?;
+    fs::create_dir_all(out).with_context(|| format!("cannot create {}", out.display()))?;
+    save_tokenizer(out, &pruned)?;
 
-    fs::create_dir_all(&args.out).with_context(|| format!("cannot create {}", args.out.display()))?;
-    write_atomically(&args.out.join("tokenizer.json"), pruned.json.as_bytes())?;
-    write_atomically(
-        &args.out.join("tokenizer_config.json"),
-        json!({"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": MAX_LENGTH, "cls_token": "[CLS]", "sep_token": "[SEP]",
-               "pad_token": "[PAD]", "unk_token": "[UNK]", "mask_token": "[MASK]"})
-        .to_string()
-        .as_bytes(),
-    )?;
-    let embed =
-        |encoder: &Encoder, tokenizer: &TextTokenizer, texts: &[String], what: &str| -> anyhow::Result<Vec<f32>> {
-            let meter = Meter::new(what, texts.len() as u64);
-            let vectors = encoder.embed(&tokenizer.encode(texts)?, BUDGET, Some(&|done| meter.set(done as u64)))?;
-            meter.finish();
-            Ok(vectors)
-        };
-    let targets = embed(&teacher, &tokenizer, &learned, "teacher reads")?;
-    let held_targets = embed(&teacher, &tokenizer, &held, "teacher reads held-out texts")?;
+    // Whole words that the texts may lack, so that a new title's words are known.
+    let words = pruned.pieces.iter().filter(|piece| piece.len() > 2 && piece.chars().all(char::is_alphabetic));
+    let words: Vec<String> = words.cloned().collect();
+    let made = invented(&written, &words, args.invent.unwrap_or(written.len()), args.seed);
+    let texts: Vec<String> = written.iter().chain(&made).cloned().collect();
 
-    // The student's files are needed to load its tokenizer before there are weights.
-    let student_tokenizer = load_tokenizer(&args.out)?;
+    let targets = teacher.vectors(&teacher.tokenizer.encode(&texts)?, args.arithmetic, "texts the teacher reads")?;
+    let alone = alone(&teacher.tokenizer, &pruned.kept)?;
+    let pieces = teacher.vectors(&alone, args.arithmetic, "word pieces the teacher reads")?;
     let config = DistillConfig {
         layers: args.layers,
         hidden: args.hidden,
+        intermediate: args.intermediate.unwrap_or(4 * args.hidden),
         epochs: args.epochs,
-        batch: 256,
-        learning_rate: 1e-3,
+        learning_rate: args.learning_rate,
         seed: args.seed,
+        ..DistillConfig::default()
     };
-    let meter = Meter::new("student learns", 0);
-    let student =
-        distill(&teacher, &pruned.kept, &student_tokenizer.encode(&learned)?, &targets, &config, &mut |step| {
-            meter.set_of(step.step as u64, step.steps as u64);
-        })?;
+    let files = ModelFiles::unweighted(out);
+    let tokens = TextTokenizer::load(&files, Some(MAX_LENGTH))?.encode(&texts)?;
+    let meter = Meter::new("steps of the student", 0);
+    let lesson = Lesson { tokens: &tokens, targets: &targets, pieces: &pieces };
+    let student = distill(&teacher.encoder, &lesson, &config, &mut |step| {
+        meter.set_of(step.step as u64, step.steps as u64);
+    })?;
     meter.finish();
-    let files = ModelFiles::unweighted(&args.out);
-    student.save_as(&args.out, &files, Precision::F16)?;
-
-    let saved = ModelFiles::local(&args.out)?;
-    let student = Encoder::load(&saved, &options)?;
-    let vectors = embed(&student, &student_tokenizer, &held, "student reads held-out texts")?;
-    let spearman = agreement(&vectors, &held_targets, held.len(), PAIRS, args.seed);
-    let bytes: u64 = saved.weights.iter().filter_map(|path| Some(fs::metadata(path).ok()?.len())).sum();
+    student.save_as(out, &files, Precision::F16)?;
     println!(
-        "{} texts learned, {} held out; {} word pieces, {} layers of width {}, {:.1} MB of weights",
-        learned.len(),
-        held.len(),
+        "{} texts learned, {} of them invented; {} word pieces, {} layers of width {} and {}",
+        texts.len(),
+        made.len(),
         pruned.kept.len(),
-        args.layers,
-        args.hidden,
-        bytes as f64 / 1e6
+        config.layers,
+        config.hidden,
+        config.intermediate
     );
-    println!("Spearman correlation with the teacher's similarities on {PAIRS} pairs of held-out texts: {spearman:.4}");
     Ok(())
 }
 
-/// Distinct texts, sorted: lines of files, and the text columns of folders of canonical tables.
-fn texts(args: &cli::Distill) -> anyhow::Result<BTreeSet<String>> {
-    let mut all = BTreeSet::new();
-    for path in &args.texts {
-        if path.is_dir() {
-            let items = Dataset::read(path)?.items;
-            for at in 0..items.len() {
-                let fields: Vec<&str> = items.text.values().filter_map(|column| column.get(at)?.as_deref()).collect();
-                all.extend(fields.iter().map(|field| (*field).to_owned()));
-                all.insert(fields.join(". "));
-            }
-        } else {
-            let text = fs::read_to_string(path).map_err(|error| wrong_input(format!("{}: {error}", path.display())))?;
-            all.extend(text.lines().map(|line| line.trim().to_owned()));
+/// Prints how closely a student's similarities follow the teacher's on held-out titles.
+fn measure(teacher: &Reader, student: &str, corpora: &[Corpus], seed: u64) -> anyhow::Result<()> {
+    let student = Reader::load(student)?;
+    let bytes = student.files.weights.iter().filter_map(|path| Some(fs::metadata(path).ok()?.len())).sum::<u64>();
+    println!("student: {:.2} MB of weights, vectors of {} numbers", bytes as f64 / 1e6, student.encoder.hidden_size());
+    println!("Spearman correlation of the student's similarities with the teacher's on pairs of held-out titles:");
+    let mut all = [Vec::new(), Vec::new()];
+    let mut titles = 0;
+    let longest = corpora.iter().map(|corpus| corpus.name.chars().count()).max().unwrap_or(0).max("all of them".len());
+    for corpus in corpora {
+        // A title of one piece was read when the word embeddings got their start.
+        let held: Vec<&String> = corpus.held.iter().collect();
+        let tokens = teacher.tokenizer.encode(&held)?;
+        let held: Vec<&String> =
+            held.into_iter().enumerate().filter(|(at, _)| tokens.length(*at) > 3).map(|(_, text)| text).collect();
+        if held.len() < 2 {
+            continue;
         }
+        let read = |reader: &Reader, what: &str| {
+            reader.vectors(
+                &reader.tokenizer.encode(&held)?,
+                Arithmetic::F32,
+                &format!("held-out titles the {what} reads"),
+            )
+        };
+        let (theirs, own) = (read(teacher, "teacher")?, read(&student, "student")?);
+        row(&corpus.name, longest, held.len(), agreement(&own, &theirs, held.len(), PAIRS, seed));
+        titles += held.len();
+        all[0].extend(own);
+        all[1].extend(theirs);
     }
-    all.retain(|text| text.chars().count() > 2);
-    Ok(all)
+    let [own, theirs] = all;
+    row("all of them", longest, titles, agreement(&own, &theirs, titles, PAIRS, seed));
+    Ok(())
 }
 
-fn load_tokenizer(folder: &Path) -> anyhow::Result<TextTokenizer> {
-    Ok(TextTokenizer::load(&ModelFiles::unweighted(folder), Some(MAX_LENGTH))?)
+fn row(name: &str, longest: usize, titles: usize, spearman: f64) {
+    println!("  {name:longest$}  {spearman:.4}  {PAIRS} pairs of {titles} titles");
+}
+
+/// A model that turns texts into vectors.
+struct Reader {
+    files: ModelFiles,
+    tokenizer: TextTokenizer,
+    encoder: Encoder,
+    /// The embedded model's files, as long as they are needed.
+    _unpacked: Option<Unpacked>,
+}
+
+impl Reader {
+    fn load(source: &str) -> anyhow::Result<Self> {
+        let unpacked = (source == embedded::MODEL).then(Unpacked::new).transpose()?;
+        let files = match &unpacked {
+            Some(unpacked) => unpacked.files.clone(),
+            None => {
+                ModelSource::from_str(source)?.fetch(&FetchOptions { progress: true, ..FetchOptions::default() })?
+            }
+        };
+        let options = LoadOptions { trainable: Trainable::Nothing, ..LoadOptions::default() };
+        let encoder = Encoder::load(&files, &options)?;
+        let tokenizer = TextTokenizer::load(&files, Some(MAX_LENGTH))?;
+        Ok(Self { files, tokenizer, encoder, _unpacked: unpacked })
+    }
+
+    fn vectors(&self, tokens: &Tokenized, arithmetic: Arithmetic, what: &str) -> anyhow::Result<Vec<f32>> {
+        let embedder: Embedder = self.encoder.embedder(arithmetic)?;
+        let meter = Meter::new(what, tokens.len() as u64);
+        let vectors = embedder.embed(tokens, BUDGET, Some(&|done| meter.set(done as u64)))?;
+        meter.finish();
+        Ok(vectors)
+    }
+}
+
+/// The teacher's vocabulary, cut to what the texts use most.
+fn prune(teacher: &Reader, texts: &[String], size: usize) -> anyhow::Result<PrunedTokenizer> {
+    let tokens = teacher.tokenizer.encode(texts)?;
+    let mut counts = vec![0u64; teacher.tokenizer.vocab_size()];
+    (0..tokens.len()).flat_map(|text| tokens.sequence(text)).for_each(|&id| counts[id as usize] += 1);
+    Ok(prune_vocabulary(&teacher.files.tokenizer, &counts, size)?)
+}
+
+fn save_tokenizer(out: &Path, pruned: &PrunedTokenizer) -> anyhow::Result<()> {
+    write_atomically(&out.join("tokenizer.json"), pruned.json.as_bytes())?;
+    let config = json!({"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": MAX_LENGTH, "cls_token": "[CLS]",
+        "sep_token": "[SEP]", "pad_token": "[PAD]", "unk_token": "[UNK]", "mask_token": "[MASK]"});
+    write_atomically(&out.join("tokenizer_config.json"), config.to_string().as_bytes())
+}
+
+/// Each piece between the special tokens that the tokenizer puts around an empty text.
+fn alone(tokenizer: &TextTokenizer, pieces: &[u32]) -> anyhow::Result<Tokenized> {
+    let around = tokenizer.encode(&[""])?;
+    let (before, after) = around.sequence(0).split_at(around.length(0) / 2);
+    Ok(Tokenized::from_sequences(pieces.iter().map(|piece| [before, &[*piece], after].concat())))
 }

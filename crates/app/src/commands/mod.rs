@@ -1,12 +1,14 @@
 //! One file for each command.
 
 mod compare;
+mod corpus;
 mod distill;
 mod embed;
 mod evaluate;
 mod finetune;
 mod front;
 mod import;
+mod pretrain;
 mod push;
 mod recommend;
 mod simulate;
@@ -26,6 +28,7 @@ pub(crate) fn run(command: Command) -> anyhow::Result<()> {
         Command::Compare(args) => compare::run(&args),
         Command::Simulate(args) => simulate::run(&args),
         Command::Distill(args) => distill::run(&args),
+        Command::Pretrain(args) => pretrain::run(&args),
         Command::Embed(args) => embed::run(&args),
         Command::Push(args) => push::run(&args),
         Command::Completions { shell } => {

@@ -9,6 +9,7 @@ mod distill;
 mod evaluation;
 mod optimizers;
 mod plan;
+mod pretrain;
 mod resume;
 mod run;
 mod step;
