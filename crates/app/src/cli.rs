@@ -312,12 +312,12 @@ pub(crate) struct Distill {
     #[arg(long, value_name = "STUDENT", conflicts_with = "out")]
     pub(crate) measure: Option<String>,
     /// Layers of the student.
-    #[arg(long, default_value_t = 2)]
+    #[arg(long, default_value_t = 3)]
     pub(crate) layers: usize,
     /// Width of the student.
     #[arg(long, default_value_t = 192)]
     pub(crate) hidden: usize,
-    /// Width of its feed-forward layers; four times the student's by default.
+    /// Width of its feed-forward layers; twice the student's by default.
     #[arg(long, value_name = "N")]
     pub(crate) intermediate: Option<usize>,
     /// Word pieces the student keeps.
@@ -327,7 +327,7 @@ pub(crate) struct Distill {
     #[arg(long, value_name = "N")]
     pub(crate) invent: Option<usize>,
     /// Passes over the texts.
-    #[arg(long, default_value_t = 8)]
+    #[arg(long, default_value_t = 10)]
     pub(crate) epochs: usize,
     /// Peak learning rate.
     #[arg(long, default_value_t = 3e-3)]

@@ -35,14 +35,15 @@ impl Corpus {
                 .chain(items.text.iter().filter(|(name, _)| *name != COLUMN).map(|(_, column)| column))
                 .collect();
             for at in 0..items.len() {
-                let fields: Vec<&str> = columns.iter().filter_map(|column| column.get(at)?.as_deref()).collect();
+                let fields: Vec<Option<&str>> =
+                    columns.iter().map(|column| column.get(at).and_then(Option::as_deref)).collect();
                 corpus.item(&fields);
             }
         } else {
             let table = TextTable::open(path, &[column.unwrap_or(COLUMN)], None)?;
             let text = |fields: &[Option<&str>]| fields.first().copied().flatten().unwrap_or_default().to_owned();
             table.chunks(ROWS, &text, &mut |chunk| {
-                chunk.texts.iter().for_each(|text| corpus.item(&[text]));
+                chunk.texts.iter().for_each(|text| corpus.item(&[Some(text)]));
                 anyhow::Ok(())
             })?;
         }
@@ -62,14 +63,14 @@ impl Corpus {
     }
 
     /// One item: its title, then its other texts.
-    fn item(&mut self, fields: &[&str]) {
-        let Some(title) = fields.first().map(|title| title.trim()) else { return };
-        if held_out(title) {
+    fn item(&mut self, fields: &[Option<&str>]) {
+        if let Some(Some(title)) = fields.first().filter(|title| title.is_some_and(held_out)) {
             self.held.extend(worded(title));
             return;
         }
-        let together = fields.join(". ");
-        let own = fields.iter().copied().chain([together.as_str()]).filter(|text| !held_out(text));
+        let there: Vec<&str> = fields.iter().flatten().copied().collect();
+        let together = there.join(". ");
+        let own = there.into_iter().chain([together.as_str()]).filter(|text| !held_out(text));
         self.learned.extend(own.filter_map(worded));
     }
 }

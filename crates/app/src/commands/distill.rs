@@ -14,6 +14,7 @@ use super::corpus::{Corpus, learned};
 use crate::{
     cli,
     embedded::{self, Unpacked},
+    failure::wrong_input,
     meter::Meter,
     run_dir::write_atomically,
 };
@@ -28,12 +29,14 @@ const PAIRS: usize = 50_000;
 pub(super) fn run(args: &cli::Distill) -> anyhow::Result<()> {
     let corpora = Corpus::read_all(&args.texts, args.column.as_deref())?;
     let teacher = Reader::load(&args.teacher)?;
-    if let Some(student) = &args.measure {
-        return measure(&teacher, student, &corpora, args.seed);
-    }
-    let Some(out) = &args.out else { unreachable!("clap asks for --out without --measure") };
-    teach(args, &teacher, &corpora, out)?;
-    let student = out.to_string_lossy();
+    let student = match (&args.measure, &args.out) {
+        (Some(student), _) => student.clone(),
+        (None, Some(out)) => {
+            teach(args, &teacher, &corpora, out)?;
+            out.to_string_lossy().into_owned()
+        }
+        (None, None) => return Err(wrong_input("say where the student goes (--out), or which one to --measure")),
+    };
     measure(&teacher, &student, &corpora, args.seed)
 }
 
@@ -56,7 +59,7 @@ fn teach(args: &cli::Distill, teacher: &Reader, corpora: &[Corpus], out: &Path) 
     let config = DistillConfig {
         layers: args.layers,
         hidden: args.hidden,
-        intermediate: args.intermediate.unwrap_or(4 * args.hidden),
+        intermediate: args.intermediate.unwrap_or(2 * args.hidden),
         epochs: args.epochs,
         learning_rate: args.learning_rate,
         seed: args.seed,

@@ -55,10 +55,10 @@ pub struct DistillConfig {
 impl Default for DistillConfig {
     fn default() -> Self {
         Self {
-            layers: 2,
+            layers: 3,
             hidden: 192,
             intermediate: 384,
-            epochs: 8,
+            epochs: 10,
             batch: 256,
             learning_rate: 3e-3,
             similarity: 10.0,
