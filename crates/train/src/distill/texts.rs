@@ -22,7 +22,7 @@ pub fn held_out(text: &str) -> bool {
             hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
         }
     }
-    (hash ^ (hash >> 32)) % 10 == 0
+    (hash ^ (hash >> 32)).is_multiple_of(10)
 }
 
 /// Up to `count` texts that are not among `texts`, made of their words and of `words`: spans of a text, a beginning with another text's

@@ -117,7 +117,7 @@ impl MaskedWordHead {
             path: path.to_owned(),
             source: std::io::Error::other(error.to_string()),
         };
-        let bytes = safetensors::serialize(all.iter().map(|(name, tensor)| (name, tensor)), Some(metadata));
+        let bytes = safetensors::serialize(all.iter(), Some(metadata));
         fs::write(path, bytes.map_err(failed)?).map_err(|source| TrainError::Io { path: path.to_owned(), source })
     }
 }

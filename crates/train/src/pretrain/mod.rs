@@ -74,7 +74,7 @@ impl PretrainConfig {
         if !(0.0..=1.0).contains(&self.warmup) {
             return bad("warmup", self.warmup.to_string(), "is a share of the steps, 0 to 1");
         }
-        if !(self.clip > 0.0) {
+        if self.clip.is_nan() || self.clip <= 0.0 {
             return bad("clip", self.clip.to_string(), "must be positive");
         }
         if self.steps == 0 && self.epochs == 0 {

@@ -26,6 +26,9 @@ pub(super) fn random(seed: u64, purpose: Purpose, number: usize) -> ChaCha8Rng {
     rng
 }
 
+/// Is given a step's number and the texts of its batch; see [`run`].
+type Answer<'a> = &'a mut dyn FnMut(usize, &[u32]) -> Result<Option<(f64, Gradients)>, TrainError>;
+
 /// Runs all steps. `gradients` answers for the texts of a batch with the loss and its gradients, or with nothing where the batch has
 /// nothing to teach.
 pub(super) fn run(
@@ -33,7 +36,7 @@ pub(super) fn run(
     parameters: Vec<(String, Var)>,
     texts: usize,
     config: &PretrainConfig,
-    gradients: &mut dyn FnMut(usize, &[u32]) -> Result<Option<(f64, Gradients)>, TrainError>,
+    gradients: Answer<'_>,
     on_step: &mut dyn FnMut(PretrainStep),
 ) -> Result<Vec<PretrainStep>, TrainError> {
     let batch = config.batch.min(texts);
