@@ -55,7 +55,8 @@ pub(crate) fn learning_rate(tune: Tune, is_builtin: bool) -> f64 {
     match (tune, is_builtin) {
         (Tune::Full, true) => 5e-4,
         (Tune::Full, false) => 1e-4,
-        (Tune::Biases | Tune::Lora, _) => 1e-3,
+        (Tune::Biases, _) => 1e-3,
+        (Tune::Lora, _) => 3e-3,
         (Tune::Ia3, _) => 5e-3,
     }
 }

@@ -8,6 +8,7 @@ mod contrast;
 mod head;
 mod masking;
 mod run;
+mod words;
 
 use serde::Serialize;
 
@@ -17,8 +18,6 @@ pub use contrast::{Spread, contrast, contrastive_loss, spread};
 pub use head::MaskedWordHead;
 pub use masking::{Masked, Masking};
 pub use words::{WordLoss, masked_words};
-
-mod words;
 
 /// How to pretrain.
 #[derive(Debug, Clone, PartialEq, Serialize)]
