@@ -50,7 +50,11 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<u8> {
     println!("driver to link against: {}", links.driver);
 
     let mut command = cargo();
-    command.args(["build", "--release", "--package", "paretune", "--features", &features]);
+    command.args(["rustc", "--release", "--package", "paretune", "--bin", "paretune", "--features", &features, "--"]);
+    // Before the toolkit's own folders, which may hold a stub that is not whole.
+    let mut libraries = OsString::from("native=");
+    libraries.push(&links.folder);
+    command.arg("-L").arg(libraries);
     command.current_dir(root()).env("CARGO_TARGET_DIR", &target);
     for name in ["CUDA_HOME", "CUDA_PATH", "CUDA_ROOT", "CUDA_TOOLKIT_ROOT_DIR"] {
         command.env(name, toolkit.folder());
