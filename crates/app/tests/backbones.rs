@@ -16,7 +16,7 @@ use program::Scratch;
 use serde_json::Value;
 
 const STEPS: usize = 60;
-const TRAINING: &str = "--baselines untrained --set training.batch=64 --set training.checkpoint_every=30 \
+const TRAINING: &str = "--epochs 10 --baselines untrained --set training.batch=64 --set training.checkpoint_every=30 \
     --set training.backbone_learning_rate=0.002 --set model.max_length=24 --set evaluation.users=10 --set evaluation.rows=200";
 
 /// One test for each family, so that a failure has its name.
@@ -67,6 +67,7 @@ fn is_tuned_and_used(family: &str, pooling: &str) {
     every_weight_moves(&scratch);
     run_is_used(&scratch);
     vectors_stay(&scratch, &texts);
+    adapter_stands_alone(&scratch, &texts);
 }
 
 fn run_is_complete(scratch: &Scratch, pooling: &str) {
@@ -164,11 +165,7 @@ fn vectors_stay(scratch: &Scratch, texts: &[String]) {
 
     let files = ModelFiles::local(scratch.path("runs/tuned/model")).unwrap();
     let encoder = Encoder::load(&files, &LoadOptions::default()).unwrap();
-    let vectors = |files: &ModelFiles, encoder: &Encoder| {
-        let tokens = TextTokenizer::load(files, None).unwrap().encode(&texts).unwrap();
-        encoder.embed(&tokens, 8192, None).unwrap()
-    };
-    let own = vectors(&files, &encoder);
+    let own = vectors(&files, &encoder, &texts);
     assert_eq!(stored.dims(), [texts.len(), encoder.hidden_size()]);
     assert_eq!(stored.flatten_all().unwrap().to_vec1::<f32>().unwrap(), own);
     assert!(own.iter().all(|number| number.is_finite()));
@@ -177,5 +174,34 @@ fn vectors_stay(scratch: &Scratch, texts: &[String]) {
 
     encoder.save(&scratch.path("again"), &files).unwrap();
     let files = ModelFiles::local(scratch.path("again")).unwrap();
-    assert_eq!(vectors(&files, &Encoder::load(&files, &LoadOptions::default()).unwrap()), own);
+    assert_eq!(vectors(&files, &Encoder::load(&files, &LoadOptions::default()).unwrap(), &texts), own);
+}
+
+fn vectors(files: &ModelFiles, encoder: &Encoder, texts: &[impl AsRef<str> + Sync]) -> Vec<f32> {
+    let tokens = TextTokenizer::load(files, None).unwrap().encode(texts).unwrap();
+    encoder.embed(&tokens, 8192, None).unwrap()
+}
+
+/// An adapter trains where the model's own weights are frozen; on the pretrained model it gives the run's vectors.
+fn adapter_stands_alone(scratch: &Scratch, texts: &[String]) {
+    let quick =
+        "--max-steps 8 --baselines none --set model.max_length=24 --set evaluation.users=2 --set evaluation.rows=20";
+    scratch
+        .run(&format!("finetune --dataset data --name adapted --model ./pretrained --tune lora --lora-rank 2 {quick}"))
+        .ok();
+    let texts = &texts[..20];
+    let load = |folder: &str| {
+        let files = ModelFiles::local(scratch.path(folder)).unwrap();
+        let encoder = Encoder::load(&files, &LoadOptions::default()).unwrap();
+        (files, encoder)
+    };
+    let (merged_files, merged) = load("runs/adapted/model");
+    let (files, mut encoder) = load("pretrained");
+    let before = vectors(&files, &encoder, texts);
+    encoder.load_adapter("run", &scratch.path("runs/adapted/model/adapter")).unwrap();
+    let after = vectors(&files, &encoder, texts);
+    let largest = |a: &[f32], b: &[f32]| a.iter().zip(b).fold(0.0f32, |largest, (a, b)| largest.max((a - b).abs()));
+    let (moved, off) = (largest(&before, &after), largest(&after, &vectors(&merged_files, &merged, texts)));
+    assert!(moved > 1e-4, "the adapter moved vectors by {moved}");
+    assert!(off <= 1e-5, "with its adapter the pretrained model is off by {off} from the run's");
 }
