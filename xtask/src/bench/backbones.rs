@@ -5,13 +5,13 @@ mod shapes;
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use anyhow::{Context, bail};
 use clap::Parser;
 use serde_json::Value;
 
-use super::example;
+use super::{example, measure, python_has};
 use crate::process::root;
 use shapes::Shape;
 
@@ -69,7 +69,8 @@ const SAME: f64 = 1e-3;
 pub(crate) fn run(args: &[OsString]) -> anyhow::Result<()> {
     let options = Options::try_parse_from(args).unwrap_or_else(|error| error.exit());
     let shapes = options.shapes()?;
-    let peers = options.peers();
+    let peers =
+        !options.alone && python_has(&options.python, &["torch", "transformers"], "transformers is", "backbones.py");
     let folder = root().join("target/bench/backbones");
     let mut lines = Vec::new();
     for shape in &shapes {
@@ -77,15 +78,15 @@ pub(crate) fn run(args: &[OsString]) -> anyhow::Result<()> {
         make(shape, &model)?;
         for (figure, own, others) in FIGURES {
             for arithmetic in own {
-                let mut command = example("paretune-encoder", "backbone");
+                let mut command = example("paretune-encoder", "backbone", None);
                 command.arg("--model").arg(&model).args(["--figure", figure, "--arithmetic", arithmetic]);
-                options.measure(command, shape.family, figure, arithmetic, &mut lines)?;
+                options.take(command, shape.family, figure, arithmetic, &mut lines)?;
             }
             for peer in others.iter().filter(|_| peers) {
                 let mut command = Command::new(&options.python);
                 command.arg(root().join("xtask/peers/backbones.py")).arg(&model);
                 command.args(["--figure", figure, "--peer", peer]);
-                options.measure(command, shape.family, figure, peer, &mut lines)?;
+                options.take(command, shape.family, figure, peer, &mut lines)?;
             }
         }
         // Half a gigabyte each.
@@ -103,12 +104,9 @@ fn make(shape: &Shape, model: &Path) -> anyhow::Result<()> {
     fs::create_dir_all(model).with_context(|| format!("cannot make {}", model.display()))?;
     let config = model.join("shape.json");
     fs::write(&config, shape.config.to_string()).with_context(|| format!("cannot write {}", config.display()))?;
-    let mut command = example("paretune-encoder", "backbone");
+    let mut command = example("paretune-encoder", "backbone", None);
     command.arg("--model").arg(model).arg("--random").arg(&config);
-    let output = command.stderr(Stdio::piped()).output().with_context(|| format!("cannot start {command:?}"))?;
-    if !output.status.success() {
-        bail!("{command:?} failed ({}):\n{}", output.status, String::from_utf8_lossy(&output.stderr));
-    }
+    measure(command, false)?;
     Ok(())
 }
 
@@ -142,25 +140,8 @@ impl Options {
         Ok(shapes)
     }
 
-    /// Whether the peer can be measured; if not, says why.
-    fn peers(&self) -> bool {
-        if self.alone {
-            return false;
-        }
-        let check = Command::new(&self.python).args(["-c", "import torch, transformers"]).output();
-        let found = check.is_ok_and(|output| output.status.success());
-        if !found {
-            eprintln!(
-                "transformers is left out: {} cannot import it and torch; name one that can with --python (xtask/peers/backbones.py \
-                 says what to install)",
-                self.python.display()
-            );
-        }
-        found
-    }
-
     /// Runs one program and reads its line.
-    fn measure(
+    fn take(
         &self,
         mut command: Command,
         family: &'static str,
@@ -173,13 +154,9 @@ impl Options {
         {
             command.arg(name).arg(value.to_string());
         }
-        let output = command.stderr(Stdio::piped()).output().with_context(|| format!("cannot start {command:?}"))?;
-        if !output.status.success() {
-            bail!("{command:?} failed ({}):\n{}", output.status, String::from_utf8_lossy(&output.stderr));
-        }
-        let text = String::from_utf8_lossy(&output.stdout);
-        let found = text.lines().find_map(|line| serde_json::from_str::<Value>(line).ok());
-        let Some(mut value) = found else { bail!("{command:?} printed no figure:\n{text}") };
+        let line = format!("{command:?}");
+        let found = measure(command, false)?.into_iter().next();
+        let mut value = found.with_context(|| format!("{line} printed no figure"))?;
         value["family"] = family.into();
         if self.json {
             println!("{value}");
