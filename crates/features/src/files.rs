@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::FeatureError;
@@ -128,8 +129,8 @@ impl ModelFiles {
     }
 
     /// The greatest number of tokens per text, special ones included: the smaller of `max_seq_length` in
-    /// `sentence_bert_config.json` (without it, `model_max_length` in `tokenizer_config.json`) and
-    /// `max_position_embeddings` in `config.json`. `None` if none of them is given.
+    /// `sentence_bert_config.json` (without it, `model_max_length` in `tokenizer_config.json`) and the positions that `config.json`
+    /// gives (`max_position_embeddings` or `n_positions`), less those that RoBERTa and MPNet leave unused. `None` if none of them is given.
     pub fn max_length(&self) -> Option<usize> {
         let sentence = self.sentence_config.as_deref().and_then(|path| read_json::<SentenceConfig>(path).ok());
         let asked = sentence.and_then(|config| config.max_seq_length).or_else(|| {
@@ -138,8 +139,7 @@ impl ModelFiles {
             // Tokenizers without a limit say 1e30.
             (length >= 1.0 && length < f64::from(u32::MAX)).then_some(length as usize)
         });
-        let positions = self.architecture().and_then(|config| config.max_position_embeddings);
-        asked.into_iter().chain(positions).min()
+        asked.into_iter().chain(self.positions()).min()
     }
 
     /// How many rows the model's table of word vectors has, by `config.json`.
@@ -147,9 +147,35 @@ impl ModelFiles {
         self.architecture().and_then(|config| config.vocab_size)
     }
 
-    /// How many positions the model knows, by `config.json`.
+    /// How many tokens the model has positions for, by `config.json`.
     pub(crate) fn positions(&self) -> Option<usize> {
-        self.architecture().and_then(|config| config.max_position_embeddings)
+        let config = self.architecture()?;
+        let rows = config.max_position_embeddings.or(config.n_positions)?;
+        let padding = config.pad_token_id.as_ref().and_then(Value::as_u64).unwrap_or(1) as usize;
+        // RoBERTa counts positions from the one after its padding token's number, MPNet from 2.
+        let unused = match config.model_type.as_deref() {
+            Some("roberta" | "xlm-roberta" | "camembert") => padding.saturating_add(1),
+            Some("mpnet") => 2,
+            _ => 0,
+        };
+        Some(rows.saturating_sub(unused))
+    }
+
+    /// The token that ends a text, or else the one that begins it: names from `tokenizer_config.json` and numbers from `config.json`.
+    pub(crate) fn boundary_tokens(&self) -> (Vec<String>, Vec<u32>) {
+        let settings: Boundaries =
+            read_json(&self.tokenizer.with_file_name("tokenizer_config.json")).unwrap_or_default();
+        let name = |value: Value| match &value {
+            Value::String(name) => Some(name.clone()),
+            other => other.get("content").and_then(Value::as_str).map(str::to_owned),
+        };
+        let config: Boundaries = read_json(&self.config).unwrap_or_default();
+        // Some models end texts in several ways.
+        let number = |value: Value| value.get(0).unwrap_or(&value).as_u64().and_then(|id| u32::try_from(id).ok());
+        (
+            [settings.eos_token, settings.bos_token].into_iter().flatten().filter_map(name).collect(),
+            [config.eos_token_id, config.bos_token_id].into_iter().flatten().filter_map(number).collect(),
+        )
     }
 
     fn architecture(&self) -> Option<Architecture> {
@@ -268,10 +294,21 @@ struct TokenizerConfig {
     model_max_length: Option<f64>,
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 struct Architecture {
+    model_type: Option<String>,
     max_position_embeddings: Option<usize>,
+    n_positions: Option<usize>,
+    pad_token_id: Option<Value>,
     vocab_size: Option<usize>,
+}
+
+#[derive(Default, Deserialize)]
+struct Boundaries {
+    eos_token: Option<Value>,
+    bos_token: Option<Value>,
+    eos_token_id: Option<Value>,
+    bos_token_id: Option<Value>,
 }
 
 #[derive(Deserialize)]

@@ -26,6 +26,8 @@ const TEXTS_PER_TASK: usize = 64;
 pub struct TextTokenizer {
     tokenizer: Tokenizer,
     max_length: Option<usize>,
+    /// What stands for a text that has no tokens, where the tokenizer adds no special ones.
+    empty: Option<u32>,
 }
 
 impl TextTokenizer {
@@ -33,8 +35,12 @@ impl TextTokenizer {
     /// the model asks for ([`ModelFiles::max_length`]), and no limit if it asks for none. `do_lower_case` in
     /// `sentence_bert_config.json` is followed.
     ///
+    /// Tokenizers of models that generate text may add no special tokens (GPT-2, Qwen): a text without tokens, which would have no vector,
+    /// then becomes the one token that ends texts (`eos_token` in `tokenizer_config.json` or `eos_token_id` in `config.json`; without an
+    /// end, `bos_token` or `bos_token_id`).
+    ///
     /// # Errors
-    /// [`FeatureError::Malformed`] if `tokenizer.json` cannot be read or adds no special tokens;
+    /// [`FeatureError::Malformed`] if `tokenizer.json` cannot be read, or adds no special tokens and no file names one to end a text with;
     /// [`FeatureError::MaxLength`] if `max_length` exceeds the model's positions or leaves no room for text;
     /// [`FeatureError::VocabularyMismatch`] if the tokenizer knows more tokens than the model.
     pub fn load(files: &ModelFiles, max_length: Option<usize>) -> Result<Self, FeatureError> {
@@ -56,11 +62,9 @@ impl TextTokenizer {
         }
 
         let special = guarded(|| tokenizer.encode_fast("", true)).map_err(malformed)?.len();
-        if special == 0 {
-            return Err(malformed(
-                "it adds no special tokens (`post_processor`), so an empty text would have no tokens".into(),
-            ));
-        }
+        let empty = (special == 0)
+            .then(|| end_of_text(&tokenizer, files).ok_or_else(|| malformed(NO_END.into())))
+            .transpose()?;
         let highest = tokenizer.get_vocab(true).into_values().max().unwrap_or(0);
         if let Some(rows) = files.vocabulary()
             && highest as usize >= rows
@@ -72,22 +76,27 @@ impl TextTokenizer {
         if let (Some(asked), Some(positions)) = (max_length, files.positions())
             && asked > positions
         {
-            let reason = format!("it has {positions} positions (`max_position_embeddings` in config.json)");
+            let reason = format!("it has {positions} positions for tokens, by its config.json");
             return Err(refuse(asked, reason));
         }
         let max_length = max_length.or_else(|| files.max_length());
         if let Some(asked) = max_length {
             if asked <= special {
-                return Err(refuse(asked, format!("its {special} special tokens leave no room for text")));
+                let reason = match special {
+                    0 => "it leaves no room for text".to_owned(),
+                    _ => format!("its {special} special tokens leave no room for text"),
+                };
+                return Err(refuse(asked, reason));
             }
             let truncation = TruncationParams { max_length: asked, direction, ..TruncationParams::default() };
             tokenizer.with_truncation(Some(truncation)).map_err(|error| malformed(error.to_string()))?;
         }
-        Ok(Self { tokenizer, max_length })
+        Ok(Self { tokenizer, max_length, empty })
     }
 
     /// Tokenizes the texts, in parallel and in their order, each with the model's special tokens and cut at the
-    /// maximum length; [`Tokenized::truncated`] says how many were cut. An empty text has its special tokens only.
+    /// maximum length; [`Tokenized::truncated`] says how many were cut. An empty text has its special tokens only, or the one token that
+    /// ends texts.
     ///
     /// # Errors
     /// [`FeatureError::Tokenizing`] with the first text that fails; [`FeatureError::TooManyTokens`].
@@ -115,7 +124,11 @@ impl TextTokenizer {
             let encoding = guarded(|| self.tokenizer.encode_fast(text, true)).map_err(|reason| {
                 FeatureError::Tokenizing { index: first + place, start: text.chars().take(40).collect(), reason }
             })?;
-            tokenized.push(encoding.get_ids(), !encoding.get_overflowing().is_empty());
+            let ids = match (encoding.get_ids(), &self.empty) {
+                ([], Some(end)) => std::slice::from_ref(end),
+                (ids, _) => ids,
+            };
+            tokenized.push(ids, !encoding.get_overflowing().is_empty());
         }
         Ok(tokenized)
     }
@@ -129,6 +142,16 @@ impl TextTokenizer {
     pub fn max_length(&self) -> Option<usize> {
         self.max_length
     }
+}
+
+const NO_END: &str = "it adds no special tokens (`post_processor`), and neither `eos_token` in tokenizer_config.json nor `eos_token_id` in \
+    config.json names a token that ends texts, so an empty text would have no tokens";
+
+/// The token that stands for a text without tokens.
+fn end_of_text(tokenizer: &Tokenizer, files: &ModelFiles) -> Option<u32> {
+    let (names, numbers) = files.boundary_tokens();
+    let named = names.iter().find_map(|name| tokenizer.token_to_id(name));
+    named.or_else(|| numbers.into_iter().find(|id| tokenizer.id_to_token(*id).is_some()))
 }
 
 /// The answer of the tokenizers crate, which panics at some configurations that make no sense, such as a normalizer that names a

@@ -132,6 +132,34 @@ fn files_that_are_no_tokenizer_are_refused() {
 }
 
 #[test]
+fn without_special_tokens_an_empty_text_is_the_token_that_ends_texts() {
+    let bare = |json: &mut serde_json::Value| json["post_processor"] = serde_json::Value::Null;
+    let ids = |settings: &str, config: serde_json::Value| {
+        let (dir, files) = tiny("tokenizer.json", bare);
+        std::fs::write(dir.path().join("tokenizer_config.json"), settings).unwrap();
+        let mut json: serde_json::Value = serde_json::from_slice(&std::fs::read(&files.config).unwrap()).unwrap();
+        json.as_object_mut().unwrap().extend(config.as_object().unwrap().clone());
+        std::fs::write(&files.config, json.to_string()).unwrap();
+        let tokenized = TextTokenizer::load(&files, Some(2))?.encode(&["", "toy story of", " "])?;
+        assert_eq!((tokenized.sequence(1), tokenized.truncated()), (&[37, 38][..], 1));
+        assert_eq!(tokenized.sequence(0), tokenized.sequence(2));
+        Ok::<Vec<u32>, FeatureError>(tokenized.sequence(0).to_vec())
+    };
+    use serde_json::json;
+    let settings = r#"{"bos_token": "[CLS]", "eos_token": {"content": "[SEP]", "special": true}}"#;
+    assert_eq!(ids(settings, json!({"eos_token_id": 4})).unwrap(), [3]);
+    assert_eq!(ids(r#"{"bos_token": "[CLS]", "eos_token": null}"#, json!({})).unwrap(), [2]);
+    assert_eq!(ids(r#"{"eos_token": "no such"}"#, json!({"eos_token_id": [4, 3]})).unwrap(), [4]);
+    assert_eq!(ids("{}", json!({"bos_token_id": 2, "eos_token_id": null})).unwrap(), [2]);
+    for (settings, config) in
+        [("{}", json!({"eos_token_id": 4_000_000})), ("{", json!({})), ("{}", json!({"bos_token_id": []}))]
+    {
+        let message = ids(settings, config).unwrap_err().to_string();
+        assert!(message.contains("eos_token_id"), "{message}");
+    }
+}
+
+#[test]
 fn the_number_of_threads_changes_nothing() {
     let (_dir, files) = unchanged();
     let tokenizer = TextTokenizer::load(&files, Some(8)).unwrap();

@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: timings, printed by the programs that take them, beside those of other libraries.
 
+mod backbones;
 mod encoder;
 mod optim;
 mod tuning;
@@ -16,7 +17,8 @@ use crate::process::{cargo, root};
 /// Which bench, and its own arguments.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// `encoder` (forward, train step, embedding), `optim` (what balancing costs) or `tuning` (what adapters cost and save).
+    /// `encoder` (forward, train step, embedding), `backbones` (every family), `optim` (what balancing costs) or `tuning` (what adapters
+    /// cost and save).
     what: String,
     /// Passed on; `cargo xtask bench encoder --help` lists what `encoder` takes, and so on.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -26,9 +28,10 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     match args.what.as_str() {
         "encoder" => encoder::run(&args.rest),
+        "backbones" => backbones::run(&args.rest),
         "optim" => optim::run(&args.rest),
         "tuning" => tuning::run(&args.rest),
-        other => bail!("no bench `{other}`; there are: encoder, optim, tuning"),
+        other => bail!("no bench `{other}`; there are: encoder, backbones, optim, tuning"),
     }
 }
 

@@ -22,6 +22,7 @@ struct Gpt2 {
     scale_attn_weights: bool,
     scale_attn_by_inverse_layer_idx: bool,
     add_cross_attention: bool,
+    is_causal: Option<bool>,
 }
 
 impl Default for Gpt2 {
@@ -41,6 +42,7 @@ impl Default for Gpt2 {
             scale_attn_weights: true,
             scale_attn_by_inverse_layer_idx: false,
             add_cross_attention: false,
+            is_causal: None,
         }
     }
 }
@@ -93,7 +95,7 @@ pub(super) fn read(json: Value) -> Result<Architecture, String> {
         longest: config.n_positions,
         epsilon: config.layer_norm_epsilon,
         activation: activation("activation_function", &config.activation_function)?,
-        causal: true,
+        causal: config.is_causal.unwrap_or(true),
         transposed: true,
         dropout: Dropout { embeddings: config.embd_pdrop, attention: config.attn_pdrop, hidden: config.resid_pdrop },
         ..Architecture::post_norm(NAMES, heads)

@@ -29,6 +29,8 @@ struct Settings {
     max_window_layers: Option<usize>,
     layer_types: Option<Vec<String>>,
     use_bidirectional_attention: Option<bool>,
+    /// What embedding models made of a causal one say, as transformers reads it.
+    is_causal: Option<bool>,
 }
 
 const NAMES: Names = Names {
@@ -90,7 +92,7 @@ pub(super) fn gemma(json: Value) -> Result<Architecture, String> {
     Ok(Architecture {
         scales_less_one: true,
         embedding_scale: (config.hidden_size as f32).sqrt(),
-        causal: !config.use_bidirectional_attention.unwrap_or(false),
+        causal: !config.use_bidirectional_attention.unwrap_or(false) && config.is_causal.unwrap_or(true),
         qkv_bias: bias,
         out_bias: bias,
         ..architecture(&config, rotation, None)?
@@ -130,7 +132,7 @@ fn architecture(
         epsilon: config.rms_norm_eps.unwrap_or(1e-6),
         activation: activation("hidden_act", config.hidden_act.as_deref().unwrap_or("silu"))?,
         gated: true,
-        causal: true,
+        causal: config.is_causal.unwrap_or(true),
         windows,
         rotations: vec![Some(rotation); layers.min(MOST_LAYERS)],
         longest: config.max_position_embeddings.unwrap_or(2048),

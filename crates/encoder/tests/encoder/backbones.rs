@@ -6,7 +6,7 @@ use paretune_features::{ModelFiles, Tokenized};
 
 use super::{difference, fixtures, largest, numbers, packed, sequences, stored};
 
-const FAMILIES: [&str; 12] = [
+const FAMILIES: [&str; 14] = [
     "roberta",
     "xlm-roberta",
     "distilbert",
@@ -19,6 +19,8 @@ const FAMILIES: [&str; 12] = [
     "llama3-rope",
     "mistral",
     "gemma",
+    "qwen2-bidirectional",
+    "gpt2-bidirectional",
 ];
 
 /// Folders that hold a model with a head, or with names of older versions.
@@ -104,7 +106,7 @@ fn gradients_of_every_parameter_are_those_of_transformers() {
                 let found = gradients.get(&var).unwrap_or_else(|| panic!("{name}: no gradient for {parameter}"));
                 // Files of GPT-2 hold matrices the other way round.
                 let found = if found.dims() == expected.dims() { found.clone() } else { found.t().unwrap() };
-                let is_swapped = name == "gpt2" && parameter.starts_with("h.") && found.dims().len() == 2;
+                let is_swapped = name.starts_with("gpt2") && parameter.starts_with("h.") && found.dims().len() == 2;
                 let found = if is_swapped && found.dims()[0] == found.dims()[1] { found.t().unwrap() } else { found };
                 let size = if is_rounding(&parameter) { 1.0 } else { largest(expected) };
                 let off = difference(&found.contiguous().unwrap(), expected);

@@ -55,6 +55,25 @@ fn the_smallest_limit_counts() {
 }
 
 #[test]
+fn positions_are_counted_as_each_family_does() {
+    let dir = folder(&["config.json", "tokenizer.json", "model.safetensors"]);
+    // transformers 5.23: RobertaModel and its kin fail at the 513th of 514 positions, MPNetModel too; GPT2Model takes 1024.
+    for (config, length) in [
+        (r#"{"model_type": "bert", "max_position_embeddings": 512, "pad_token_id": 0}"#, 512),
+        (r#"{"model_type": "roberta", "max_position_embeddings": 514, "pad_token_id": 1}"#, 512),
+        (r#"{"model_type": "xlm-roberta", "max_position_embeddings": 514}"#, 512),
+        (r#"{"model_type": "camembert", "max_position_embeddings": 514, "pad_token_id": 0}"#, 513),
+        (r#"{"model_type": "mpnet", "max_position_embeddings": 514, "pad_token_id": 1}"#, 512),
+        (r#"{"model_type": "gpt2", "n_positions": 1024}"#, 1024),
+        (r#"{"model_type": "llama", "max_position_embeddings": 2048, "pad_token_id": -1}"#, 2048),
+        (r#"{"model_type": "roberta", "max_position_embeddings": 1}"#, 0),
+    ] {
+        fs::write(dir.path().join("config.json"), config).unwrap();
+        assert_eq!(ModelFiles::local(dir.path()).unwrap().max_length(), Some(length), "{config}");
+    }
+}
+
+#[test]
 fn what_is_missing_is_named_with_advice() {
     for (missing, advice) in
         [("config.json", "layout"), ("tokenizer.json", "AutoTokenizer"), ("model.safetensors", "weights")]
