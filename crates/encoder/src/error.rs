@@ -50,6 +50,31 @@ pub enum EncoderError {
         /// What it can be.
         supported: String,
     },
+    /// A llama.cpp file is of an architecture which this crate does not read.
+    #[error("{}: general.architecture is `{architecture}`; supported: {supported}", path.display())]
+    UnsupportedArchitecture {
+        /// The file.
+        path: PathBuf,
+        /// What it says.
+        architecture: String,
+        /// What it can be.
+        supported: &'static str,
+    },
+    /// A tensor of a llama.cpp file is quantized in a way which is not read.
+    #[error(
+        "tensor `{name}` in {} is quantized as {kind}; supported: {supported}. Take or make (llama-quantize) a file in one of these",
+        path.display()
+    )]
+    UnsupportedQuantization {
+        /// The file.
+        path: PathBuf,
+        /// The tensor's name.
+        name: String,
+        /// Its quantization.
+        kind: String,
+        /// What is read.
+        supported: &'static str,
+    },
     /// The model has a part which this crate does not implement, so that its vectors would silently differ.
     #[error("{} has a part of kind `{kind}` in modules.json; supported: {supported}", path.display())]
     UnsupportedPart {
@@ -70,7 +95,7 @@ pub enum EncoderError {
     },
     /// The weights files lack tensors which the configuration asks for.
     #[error(
-        "{}: {} tensors that config.json asks for are missing, such as {}; the weights belong to another model \
+        "{}: {} tensors that the configuration asks for are missing, such as {}; the weights belong to another model \
          or a shard is absent", path.display(), missing.len(), first(missing)
     )]
     MissingTensors {
@@ -81,7 +106,7 @@ pub enum EncoderError {
     },
     /// A tensor of a weights file has another shape than the configuration says.
     #[error(
-        "{}: tensor `{name}` has shape {found:?}, expected {expected:?}; weights and config.json do not belong together",
+        "{}: tensor `{name}` has shape {found:?}, expected {expected:?}; weights and configuration do not belong together",
         path.display()
     )]
     WeightShape {

@@ -45,6 +45,7 @@ mod embedding;
 mod encoder;
 mod error;
 mod family;
+mod gguf;
 mod gradient_cache;
 mod graph;
 mod kernels;

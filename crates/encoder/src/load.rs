@@ -13,6 +13,7 @@ use crate::device::Kernels;
 use crate::encoder::Encoder;
 use crate::error::EncoderError;
 use crate::family::{Architecture, Dropout, ModelConfig};
+use crate::gguf;
 use crate::kernels::gemm::Arithmetic;
 use crate::layer_cache::{CacheOptions, LayerCache};
 use crate::layers::normal_tensor;
@@ -76,6 +77,10 @@ impl Encoder {
     /// with a head put before their names (`bert.`, `model.`). Without a pooling configuration, vectors are means, and those of
     /// the last token where tokens see only what is before them.
     ///
+    /// A llama.cpp file (`.gguf`) brings its own configuration, and its pooling where `1_Pooling/config.json` is not there. Its weights
+    /// become `f32` whatever their quantization, with four bytes of memory each: frozen or trained like any others, and saved
+    /// as an ordinary folder.
+    ///
     /// # Errors
     /// If a file is missing or broken, the model is of no supported family, tensors are missing or of the wrong shape, more layers
     /// are to be trained than there are, or an option makes no sense.
@@ -90,11 +95,14 @@ impl Encoder {
 
     /// The transformer and the pooling of a model, whatever follows them.
     pub(crate) fn load_transformer(files: &ModelFiles, options: &LoadOptions) -> Result<Self, EncoderError> {
+        let pooling = files.pooling.as_deref().map(Pooling::read).transpose()?;
+        if let Some(path) = files.gguf() {
+            let model = gguf::read(path, &options.device)?;
+            let pooling = pooling.or(model.pooling).unwrap_or_else(|| Pooling::usual(&model.config));
+            return Self::build(model.config, pooling, model.tensors, BTreeMap::new(), options);
+        }
         let config = ModelConfig::read(&files.config)?;
-        let pooling = match &files.pooling {
-            Some(path) => Pooling::read(path)?,
-            None => Pooling::usual(&config),
-        };
+        let pooling = pooling.unwrap_or_else(|| Pooling::usual(&config));
         let architecture = &config.architecture;
         let named = architecture.tensors();
         let stored = |(name, shape): &(String, Vec<usize>)| {

@@ -11,6 +11,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::FeatureError;
+use crate::gguf::{self, Gguf};
 use crate::modules::{self, Module};
 
 /// The files of a model in the layout of the Hugging Face Hub and sentence-transformers.
@@ -20,11 +21,12 @@ use crate::modules::{self, Module};
 pub struct ModelFiles {
     /// The model's folder.
     pub dir: PathBuf,
-    /// `config.json`: the architecture.
+    /// `config.json`: the architecture. There need not be one beside a llama.cpp file, which says itself what it is.
     pub config: PathBuf,
     /// `tokenizer.json`: the whole tokenizing pipeline.
     pub tokenizer: PathBuf,
-    /// `model.safetensors` alone, or the shards named by `model.safetensors.index.json` in the order of their names.
+    /// `model.safetensors` alone, or the shards named by `model.safetensors.index.json` in the order of their names;
+    /// or one llama.cpp file (`.gguf`).
     pub weights: Vec<PathBuf>,
     /// `1_Pooling/config.json` (or where `modules.json` puts it): how token vectors become one.
     pub pooling: Option<PathBuf>,
@@ -88,7 +90,8 @@ impl ModelFiles {
         }
     }
 
-    /// Finds the files of the model in `dir`.
+    /// Finds the files of the model in the folder `dir`, or of a llama.cpp file (`.gguf`), which needs a `tokenizer.json` beside it. A
+    /// folder may also hold one such file instead of `config.json` and `model.safetensors`.
     ///
     /// # Errors
     /// [`FeatureError::NoDirectory`]; [`FeatureError::MissingFile`] if there is no configuration, tokenizer, weights
@@ -97,8 +100,26 @@ impl ModelFiles {
     pub fn local(dir: impl AsRef<Path>) -> Result<Self, FeatureError> {
         let dir = dir.as_ref();
         if !dir.is_dir() {
-            return Err(FeatureError::NoDirectory { dir: dir.to_path_buf() });
+            return match gguf::is_named(dir) {
+                true => Self::of_gguf(dir),
+                false => Err(FeatureError::NoDirectory { dir: dir.to_path_buf() }),
+            };
         }
+        Self::of_folder(dir, None)
+    }
+
+    /// The llama.cpp file at `path` and what lies beside it.
+    fn of_gguf(path: &Path) -> Result<Self, FeatureError> {
+        let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        if !path.is_file() {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            return Err(missing(dir, &name, "check the path of the llama.cpp file"));
+        }
+        Self::of_folder(dir, Some(path.to_path_buf()))
+    }
+
+    /// The files of a folder, with these weights or the ones that are there.
+    fn of_folder(dir: &Path, gguf: Option<PathBuf>) -> Result<Self, FeatureError> {
         let modules_path = existing(dir, "modules.json");
         let modules = match &modules_path {
             Some(path) => modules::parse(&read(path)?).map_err(|reason| malformed(path, reason))?,
@@ -113,15 +134,25 @@ impl ModelFiles {
         if let Some(path) = &sentence_config {
             read_json::<SentenceConfig>(path)?;
         }
+        let (config, tokenizer, weights) = match gguf.map_or_else(|| only_gguf(&base), |path| Ok(Some(path)))? {
+            Some(path) => {
+                (base.join("config.json"), required(&base, "tokenizer.json", GGUF_TOKENIZER_ADVICE)?, vec![path])
+            }
+            None => (
+                required(
+                    &base,
+                    "config.json",
+                    "give a directory in the layout of the Hub: config.json, tokenizer.json and model.safetensors",
+                )?,
+                required(&base, "tokenizer.json", TOKENIZER_ADVICE)?,
+                weights(&base)?,
+            ),
+        };
         Ok(Self {
             dir: dir.to_path_buf(),
-            config: required(
-                &base,
-                "config.json",
-                "give a directory in the layout of the Hub: config.json, tokenizer.json and model.safetensors",
-            )?,
-            tokenizer: required(&base, "tokenizer.json", TOKENIZER_ADVICE)?,
-            weights: weights(&base)?,
+            config,
+            tokenizer,
+            weights,
             pooling: pooling(dir, &modules)?,
             modules: modules_path,
             sentence_config,
@@ -130,7 +161,8 @@ impl ModelFiles {
 
     /// The greatest number of tokens per text, special ones included: the smaller of `max_seq_length` in
     /// `sentence_bert_config.json` (without it, `model_max_length` in `tokenizer_config.json`) and the positions that `config.json`
-    /// gives (`max_position_embeddings` or `n_positions`), less those that RoBERTa and MPNet leave unused. `None` if none of them is given.
+    /// gives (`max_position_embeddings` or `n_positions`; in a llama.cpp file, its context length), less those that RoBERTa and MPNet
+    /// leave unused. `None` if none of them is given.
     pub fn max_length(&self) -> Option<usize> {
         let sentence = self.sentence_config.as_deref().and_then(|path| read_json::<SentenceConfig>(path).ok());
         let asked = sentence.and_then(|config| config.max_seq_length).or_else(|| {
@@ -140,6 +172,14 @@ impl ModelFiles {
             (length >= 1.0 && length < f64::from(u32::MAX)).then_some(length as usize)
         });
         asked.into_iter().chain(self.positions()).min()
+    }
+
+    /// The llama.cpp file that holds configuration and weights, if the model is one.
+    pub fn gguf(&self) -> Option<&Path> {
+        match self.weights.as_slice() {
+            [one] if gguf::is_named(one) => Some(one),
+            _ => None,
+        }
     }
 
     /// How many rows the model's table of word vectors has, by `config.json`.
@@ -179,6 +219,11 @@ impl ModelFiles {
     }
 
     fn architecture(&self) -> Option<Architecture> {
+        if let Some(path) = self.gguf() {
+            let file = Gguf::read(path).ok()?;
+            let (max_position_embeddings, vocab_size) = (file.positions(), file.vocabulary());
+            return Some(Architecture { max_position_embeddings, vocab_size, ..Architecture::default() });
+        }
         read_json(&self.config).ok()
     }
 
@@ -239,7 +284,8 @@ impl ModelFiles {
             .flat_map(|part| ["config.json", "model.safetensors"].map(|name| part.dir.join(name)))
             .filter(|path| path.is_file())
             .collect();
-        let own = [&self.config, &self.tokenizer].into_iter().chain(&self.pooling).chain(&self.weights);
+        let config = self.gguf().is_none().then_some(&self.config);
+        let own = config.into_iter().chain([&self.tokenizer]).chain(&self.pooling).chain(&self.weights);
         for path in own.chain(&dense) {
             let failed = |source| FeatureError::Io { action: "read", path: path.clone(), source };
             let mut file = fs::File::open(path).map_err(failed)?;
@@ -282,6 +328,9 @@ impl ModelFiles {
 
 const TOKENIZER_ADVICE: &str = "the tokenizer is read from this file alone; make it in Python with \
     `AutoTokenizer.from_pretrained(…, use_fast=True).save_pretrained(…)`";
+
+const GGUF_TOKENIZER_ADVICE: &str = "the tokenizer inside a llama.cpp file is not read; put the `tokenizer.json` of the model it was \
+    made of beside it (and `1_Pooling/config.json`, `modules.json` where that model has them)";
 
 #[derive(Deserialize)]
 struct SentenceConfig {
@@ -338,6 +387,32 @@ fn read(path: &Path) -> Result<String, FeatureError> {
 
 pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, FeatureError> {
     serde_json::from_str(&read(path)?).map_err(|error| malformed(path, error))
+}
+
+/// The llama.cpp file of a folder that has no other weights.
+fn only_gguf(dir: &Path) -> Result<Option<PathBuf>, FeatureError> {
+    if ["model.safetensors", "model.safetensors.index.json"].iter().any(|name| dir.join(name).is_file()) {
+        return Ok(None);
+    }
+    let failed = |source| FeatureError::Io { action: "read", path: dir.to_path_buf(), source };
+    let mut found = match fs::read_dir(dir) {
+        Ok(entries) => {
+            let paths = entries.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>().map_err(failed)?;
+            paths.into_iter().filter(|path| gguf::is_named(path) && path.is_file()).collect::<Vec<_>>()
+        }
+        // What is missing there is said where it is looked for.
+        Err(_) => return Ok(None),
+    };
+    found.sort();
+    match found.as_slice() {
+        [] => Ok(None),
+        [_] => Ok(found.pop()),
+        [first, ..] => {
+            let (count, first) = (found.len(), first.display());
+            let advice = format!("it holds {count} llama.cpp files instead; give the path of one, such as {first}");
+            Err(missing(dir, "model.safetensors", &advice))
+        }
+    }
 }
 
 fn weights(dir: &Path) -> Result<Vec<PathBuf>, FeatureError> {

@@ -10,7 +10,7 @@
 //!    [`Packed`]: end to end, without padding.
 //!
 //! The crate knows nothing of tables, of losses, or of what computes vectors from tokens. It is the only one of the
-//! workspace that opens a network connection for a model, and it never opens weights: it only says where they are.
+//! workspace that opens a network connection for a model, and it never reads weights: it only says where they are.
 //!
 //! ```
 //! use paretune_features::{Template, Tokenized};
@@ -36,6 +36,7 @@
 
 mod error;
 mod files;
+mod gguf;
 mod hub;
 mod modules;
 mod options;
@@ -50,6 +51,7 @@ mod vocabulary;
 
 pub use error::FeatureError;
 pub use files::{ModelFiles, ModelPart};
+pub use gguf::{Gguf, GgufTensor, GgufValue};
 pub use options::FetchOptions;
 pub use packed::Packed;
 pub use settings::SentenceSettings;

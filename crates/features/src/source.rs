@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use crate::{FeatureError, FetchOptions, ModelFiles, hub};
+use crate::{FeatureError, FetchOptions, ModelFiles, gguf, hub};
 
 /// A model named by a user.
 ///
@@ -26,7 +26,7 @@ pub enum ModelSource {
         /// Branch, tag or commit; `main` if not given. Only a full commit (40 digits) always means the same files.
         revision: Option<String>,
     },
-    /// A directory in the layout of the Hub.
+    /// A directory in the layout of the Hub, or a llama.cpp file (`.gguf`) with its `tokenizer.json` beside it.
     Local(PathBuf),
 }
 
@@ -51,7 +51,7 @@ impl ModelSource {
 impl FromStr for ModelSource {
     type Err = FeatureError;
 
-    /// An existing directory, or a path that starts with `.` or `/`, is local; `org/name` or `org/name@revision` is a
+    /// An existing directory, a path that starts with `.` or `/`, or one that ends in `.gguf`, is local; `org/name` or `org/name@revision` is a
     /// model on the Hub.
     fn from_str(name: &str) -> Result<Self, FeatureError> {
         let refuse = |reason: &str| FeatureError::ModelName { name: name.to_owned(), reason: reason.to_owned() };
@@ -59,7 +59,7 @@ impl FromStr for ModelSource {
             return Err(refuse("the name is empty"));
         }
         let path = Path::new(name);
-        if name.starts_with(['.', '/']) || path.is_absolute() || path.is_dir() {
+        if name.starts_with(['.', '/']) || path.is_absolute() || path.is_dir() || gguf::is_named(path) {
             return Ok(Self::Local(path.to_path_buf()));
         }
         let (repo, revision) = match name.split_once('@') {
@@ -104,10 +104,14 @@ mod tests {
     #[test]
     fn names_are_told_apart() {
         let dir = tempfile::tempdir().unwrap();
-        for local in [".", "./x", "../x/y", "/nowhere/at/all", dir.path().to_str().unwrap()] {
+        for local in
+            [".", "./x", "../x/y", "/nowhere/at/all", "models/x-Q4_K_M.gguf", "x.GGUF", dir.path().to_str().unwrap()]
+        {
             assert_eq!(local.parse::<ModelSource>().unwrap(), ModelSource::Local(local.into()), "{local}");
         }
-        for (name, revision) in [("org/name", None), ("o-r.g/na_me.v2", None), ("a/b", Some("refs/pr/3"))] {
+        for (name, revision) in
+            [("org/name", None), ("o-r.g/na_me.v2", None), ("a/b", Some("refs/pr/3")), ("org/name-GGUF", None)]
+        {
             let text = revision.map_or(name.to_owned(), |revision| format!("{name}@{revision}"));
             let parsed: ModelSource = text.parse().unwrap();
             assert_eq!(parsed, ModelSource::Hub { repo: name.into(), revision: revision.map(str::to_owned) });

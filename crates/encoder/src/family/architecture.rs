@@ -25,7 +25,7 @@ pub(crate) struct Dropout {
 }
 
 /// A rotation of queries and keys by their position.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Rotation {
     pub(crate) theta: f32,
     pub(crate) scaling: Scaling,
@@ -231,6 +231,16 @@ impl Architecture {
         let theta = |rotation: &Rotation| rotation.theta.is_finite() && rotation.theta > 0.0;
         if let Some(rotation) = self.rotations.iter().flatten().find(|rotation| !theta(rotation)) {
             return Err(format!("the base of the rotation is {}; it must be positive", rotation.theta));
+        }
+        let wrong = |rotation: &Rotation| match &rotation.scaling {
+            Scaling::Factors(factors) => 2 * factors.len() != self.head_width,
+            _ => false,
+        };
+        if self.rotations.iter().flatten().any(wrong) {
+            let pairs = self.head_width / 2;
+            return Err(format!(
+                "the rotation needs {pairs} factors of frequencies, one for each pair of a head's numbers"
+            ));
         }
         let rates =
             fields.dropout.into_iter().zip([self.dropout.embeddings, self.dropout.attention, self.dropout.hidden]);

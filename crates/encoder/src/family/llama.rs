@@ -1,5 +1,7 @@
 //! Llama and its kin: root-mean-square norms before blocks, rotated positions, gates, and heads of queries that share keys.
 
+use std::sync::Arc;
+
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -204,7 +206,28 @@ pub(super) fn rotation(json: &Value, kind: Option<&str>, field: &str, theta: f64
             high: positive("high_freq_factor")?,
             original: positive("original_max_position_embeddings")?,
         },
-        other => return Err(format!("rope_type is `{other}`; supported: default, linear, llama3")),
+        "longrope" => Scaling::Factors(factors(scaling)?),
+        other => {
+            return Err(format!(
+                "rope_type is `{other}`; supported: default, linear, llama3, and longrope with one list"
+            ));
+        }
     };
     Ok(Rotation { theta, scaling })
+}
+
+/// The factors of `longrope`, where texts of any length have the same and attention is not changed: the form in which a model with
+/// frequencies of its own is saved.
+fn factors(scaling: &Value) -> Result<Arc<[f32]>, String> {
+    let lists = ["short_factor", "long_factor"].map(|name| scaling.get(name));
+    let attention = scaling.get("attention_factor").and_then(Value::as_f64);
+    let (Some(Value::Array(short)), true, Some(1.0)) = (lists[0], lists[0] == lists[1], attention) else {
+        let needed = "supported with equal short_factor and long_factor and an attention_factor of 1";
+        return Err(format!("rope_type is `longrope`, which is {needed}"));
+    };
+    let positive = |value: &Value| match value.as_f64().map(|value| value as f32) {
+        Some(factor) if factor > 0.0 && factor.is_finite() => Ok(factor),
+        _ => Err(format!("short_factor of the rotation has {value}; it must be a positive number")),
+    };
+    short.iter().map(positive).collect()
 }

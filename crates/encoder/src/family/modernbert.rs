@@ -99,7 +99,7 @@ pub(super) fn read(json: Value) -> Result<Architecture, String> {
         activation: activation("hidden_activation", &config.hidden_activation)?,
         gated: true,
         windows: is_near.iter().map(|near| near.then_some(config.local_attention / 2)).collect(),
-        rotations: is_near.iter().map(|is_near| Some(if *is_near { near } else { wide })).collect(),
+        rotations: is_near.iter().map(|is_near| Some(if *is_near { near.clone() } else { wide.clone() })).collect(),
         longest: config.max_position_embeddings,
         first_norm_missing: true,
         qkv_bias: config.attention_bias,

@@ -9,7 +9,7 @@ use super::simd::vectorized;
 use super::slices::ROWS;
 
 /// How frequencies are changed for longer texts than a model was pretrained on, as `rope_scaling` of Hub configurations says.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Scaling {
     /// Not at all.
     None,
@@ -18,13 +18,17 @@ pub(crate) enum Scaling {
     /// Llama 3.1: frequencies with waves longer than `original / low` tokens are divided by `factor`, those with waves shorter than
     /// `original / high` stay, those between are interpolated (`llama3`).
     Llama3 { factor: f32, low: f32, high: f32, original: f32 },
+    /// That of each pair is divided by a factor of its own (`longrope` with one list of factors; `rope_freqs.weight` of llama.cpp):
+    /// half as many as a head is wide.
+    Factors(Arc<[f32]>),
 }
 
 impl Scaling {
-    fn apply(self, frequency: f32) -> f32 {
-        match self {
+    fn apply(&self, pair: usize, frequency: f32) -> f32 {
+        match *self {
             Self::None => frequency,
             Self::Linear(factor) => frequency / factor,
+            Self::Factors(ref factors) => frequency / factors.get(pair).copied().unwrap_or(1.0),
             Self::Llama3 { factor, low, high, original } => {
                 let wave = std::f32::consts::TAU / frequency;
                 if wave > original / low {
@@ -59,8 +63,8 @@ struct Tables {
 impl Rotary {
     /// The angle of the pair `i` at position `p` is `p / theta^(2i / width)`, the frequency changed by `scaling`, for heads of an even
     /// `width`.
-    pub(crate) fn new(width: usize, theta: f32, scaling: Scaling) -> Self {
-        let frequency = |pair: usize| scaling.apply(1.0 / theta.powf((2 * pair) as f32 / width as f32));
+    pub(crate) fn new(width: usize, theta: f32, scaling: &Scaling) -> Self {
+        let frequency = |pair: usize| scaling.apply(pair, 1.0 / theta.powf((2 * pair) as f32 / width as f32));
         Self { frequencies: (0..width / 2).map(frequency).collect(), tables: RwLock::default() }
     }
 

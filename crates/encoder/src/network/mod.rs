@@ -55,11 +55,11 @@ impl Network {
         let distances = architecture.relative.map(|relative| Arc::new(Distances::new(relative, architecture.longest)));
         let mut sizes = Vec::with_capacity(architecture.layers);
         for layer in 0..architecture.layers {
-            let rotation = architecture.rotations.get(layer).copied().flatten();
+            let rotation = architecture.rotations.get(layer).cloned().flatten();
             let rotary = rotation.map(|rotation| match rotations.iter().find(|(known, _)| *known == rotation) {
                 Some((_, rotary)) => Arc::clone(rotary),
                 None => {
-                    let rotary = Arc::new(Rotary::new(architecture.head_width, rotation.theta, rotation.scaling));
+                    let rotary = Arc::new(Rotary::new(architecture.head_width, rotation.theta, &rotation.scaling));
                     rotations.push((rotation, Arc::clone(&rotary)));
                     rotary
                 }

@@ -9,6 +9,7 @@ mod cache;
 mod devices;
 mod embedder;
 mod files;
+mod gguf;
 mod gradients;
 mod hostile;
 mod pairs;

@@ -205,3 +205,35 @@ fn the_tokenizer_is_copied_without_weights() {
     fs::write(&file, "").unwrap();
     assert!(matches!(files.copy_tokenizer_to(&file).unwrap_err(), FeatureError::Io { .. }));
 }
+
+#[test]
+fn a_llama_cpp_file_is_a_model_with_a_tokenizer_beside_it() {
+    let dir = folder(&["tokenizer.json", "model-Q8_0.gguf"]);
+    let path = dir.path().join("model-Q8_0.gguf");
+    let files = ModelFiles::local(dir.path()).unwrap();
+    assert_eq!((files.weights.as_slice(), files.gguf()), ([path.clone()].as_slice(), Some(path.as_path())));
+    assert_eq!(ModelFiles::local(&path).unwrap(), files);
+    assert_eq!(files.max_length(), None, "this one is no real file");
+
+    // Without a config.json there is a hash all the same, and it follows the file.
+    let hash = files.hash().unwrap();
+    fs::write(&path, "other").unwrap();
+    assert_ne!(files.hash().unwrap(), hash);
+
+    // Two are one too many for the folder, but each can be named; beside safetensors they are passed over.
+    fs::write(dir.path().join("model-F16.gguf"), "").unwrap();
+    let message = ModelFiles::local(dir.path()).unwrap_err().to_string();
+    assert!(message.contains("2 llama.cpp files") && message.contains("model-F16.gguf"), "{message}");
+    assert_eq!(ModelFiles::local(&path).unwrap(), files);
+    for name in ["config.json", "model.safetensors"] {
+        fs::write(dir.path().join(name), "{}").unwrap();
+    }
+    assert_eq!(ModelFiles::local(dir.path()).unwrap().gguf(), None);
+    assert_eq!(ModelFiles::local(&path).unwrap().gguf(), Some(path.as_path()));
+
+    fs::remove_file(dir.path().join("tokenizer.json")).unwrap();
+    let message = ModelFiles::local(&path).unwrap_err().to_string();
+    assert!(message.contains("`tokenizer.json`") && message.contains("beside it"), "{message}");
+    let message = ModelFiles::local(dir.path().join("none.gguf")).unwrap_err().to_string();
+    assert!(message.contains("none.gguf") && message.contains("check the path"), "{message}");
+}

@@ -2,6 +2,7 @@
 
 use crate::FeatureError;
 use crate::files::PICKLES;
+use crate::gguf;
 use crate::hub::RemoteFile;
 
 /// Small files that are fetched when they are there.
@@ -29,6 +30,15 @@ pub(super) fn wanted(model: &str, files: &[RemoteFile]) -> Result<Vec<RemoteFile
     let base = if has("config.json") || !has("0_Transformer/config.json") { "" } else { "0_Transformer/" };
     let of_base = |name: &str| has(&format!("{base}{name}"));
 
+    let llama = files.iter().find(|file| gguf::is_named(file.path.as_ref()));
+    if let (Some(file), false) = (llama, files.iter().any(|file| file.path.ends_with(".safetensors"))) {
+        let advice = format!(
+            "it holds files of llama.cpp, which are not fetched; download `{}` and the `tokenizer.json` of the model it was made of \
+             into one folder, and give the path of the file",
+            file.path
+        );
+        return Err(missing("model.safetensors", &advice));
+    }
     if !of_base("config.json") {
         return Err(missing("config.json", "it is not a transformer model; give another"));
     }
@@ -168,6 +178,9 @@ mod tests {
         assert!(error(&["config.json", "model.safetensors"]).contains("`tokenizer.json`"));
         assert!(error(&["tokenizer.json", "model.safetensors"]).contains("`config.json`"));
         assert!(error(&["tokenizer.json", "config.json"]).contains("`model.safetensors`"));
+        let llama = error(&["README.md", "config.json", "model-Q4_K_M.gguf", "model-Q8_0.gguf"]);
+        assert!(llama.contains("model-Q4_K_M.gguf") && llama.contains("`tokenizer.json`"), "{llama}");
+        assert!(check(&["config.json", "tokenizer.json", "model.safetensors", "model-Q8_0.gguf"]).unwrap().len() == 3);
         let pickle = error(&["tokenizer.json", "config.json", "pytorch_model.bin"]);
         assert!(pickle.contains("pytorch_model.bin") && pickle.contains("run any code"), "{pickle}");
     }

@@ -10,11 +10,18 @@ use crate::kernels::rotary::{Rotary, Scaling};
 
 const LLAMA: Scaling = Scaling::Llama3 { factor: 8.0, low: 1.0, high: 4.0, original: 8192.0 };
 
+/// A factor for each pair of heads of up to 24 numbers.
+fn factors() -> Scaling {
+    Scaling::Factors((0..12).map(|pair| 1.0 + pair as f32 * 0.7).collect())
+}
+
 /// The definition in `f64`: frequencies of `width / 2` pairs.
-fn frequencies(width: usize, theta: f64, scaling: Scaling) -> Vec<f64> {
+fn frequencies(width: usize, theta: f64, scaling: &Scaling) -> Vec<f64> {
     let plain = (0..width / 2).map(|pair| theta.powf(-((2 * pair) as f64) / width as f64));
     plain
-        .map(|frequency| match scaling {
+        .enumerate()
+        .map(|(pair, frequency)| match *scaling {
+            Scaling::Factors(ref factors) => frequency / f64::from(factors[pair]),
             Scaling::None => frequency,
             Scaling::Linear(factor) => frequency / f64::from(factor),
             Scaling::Llama3 { factor, low, high, original } => {
@@ -61,15 +68,15 @@ proptest! {
         heads in 1usize..5,
         rest in 0usize..3,
         width in prop::sample::select(vec![2usize, 4, 8, 16, 24]),
-        scaling in prop::sample::select(vec![Scaling::None, Scaling::Linear(4.0), LLAMA]),
+        scaling in prop::sample::select(vec![Scaling::None, Scaling::Linear(4.0), LLAMA, factors()]),
     ) {
         let (offsets, tokens, columns) = (offsets(&lengths), lengths.iter().sum::<usize>(), (heads + rest) * width);
-        let rotary = Rotary::new(width, 10_000.0, scaling);
+        let rotary = Rotary::new(width, 10_000.0, &scaling);
         let (x, direction) = (values(tokens * columns, 1), values(tokens * columns, 2));
         let (mut out, mut grad) = (x.clone(), direction.clone());
         rotary.turn(&mut out, &offsets, heads, columns, false);
         rotary.turn(&mut grad, &offsets, heads, columns, true);
-        let frequencies = frequencies(width, 10_000.0, scaling);
+        let frequencies = frequencies(width, 10_000.0, &scaling);
         let reference = |a: &[Tensor]| by_tensors(&a[0], &lengths, heads, width, &frequencies);
         let (expected, gradients) = by_candle(&[matrix(&x, &[tokens, columns])], &direction, reference);
         // Angles of up to 70 in `f32`.
@@ -85,7 +92,7 @@ proptest! {
 #[test]
 fn products_depend_on_the_distance_only() {
     let width = 16;
-    let rotary = Rotary::new(width, 10_000.0, Scaling::None);
+    let rotary = Rotary::new(width, 10_000.0, &Scaling::None);
     let (query, key) = (values(width, 1), values(width, 2));
     let product = |at: usize, from: usize| {
         let turned = |row: &[f32], place: usize| {
@@ -132,7 +139,7 @@ fn angles_are_those_of_transformers() {
                 original: number("original_max_position_embeddings"),
             },
         };
-        let rotary = Rotary::new(width, number("rope_theta"), scaling);
+        let rotary = Rotary::new(width, number("rope_theta"), &scaling);
         // (1, 0) becomes (cos, sin).
         let unit = [vec![1.0f32; width / 2], vec![0.0; width / 2]].concat();
         let mut rows = unit.repeat(512);
@@ -150,7 +157,7 @@ fn angles_are_those_of_transformers() {
 #[test]
 fn results_do_not_depend_on_the_threads() {
     let lengths = [40, 1, 33, 70];
-    let rotary = Rotary::new(8, 10_000.0, Scaling::None);
+    let rotary = Rotary::new(8, 10_000.0, &Scaling::None);
     let x = values(144 * 32, 1);
     by_threads(|| {
         let mut out = x.clone();
@@ -158,5 +165,5 @@ fn results_do_not_depend_on_the_threads() {
         [out]
     });
     rotary.turn(&mut [], &[0], 3, 32, false);
-    Rotary::new(0, 10_000.0, Scaling::None).turn(&mut [], &[0], 0, 0, true);
+    Rotary::new(0, 10_000.0, &Scaling::None).turn(&mut [], &[0], 0, 0, true);
 }
