@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use rayon::prelude::*;
 use serde::de::IgnoredAny;
 use tokenizers::normalizers::{Lowercase, NormalizerWrapper, Sequence};
-use tokenizers::{Tokenizer, TruncationParams};
+use tokenizers::{Tokenizer, TruncationDirection, TruncationParams};
 
 use crate::{FeatureError, ModelFiles, Tokenized};
 
@@ -26,6 +26,8 @@ const TEXTS_PER_TASK: usize = 64;
 pub struct TextTokenizer {
     tokenizer: Tokenizer,
     max_length: Option<usize>,
+    /// Which end of a text is cut.
+    direction: TruncationDirection,
     /// What stands for a text that has no tokens, where the tokenizer adds no special ones.
     empty: Option<u32>,
 }
@@ -88,10 +90,13 @@ impl TextTokenizer {
                 };
                 return Err(refuse(asked, reason));
             }
-            let truncation = TruncationParams { max_length: asked, direction, ..TruncationParams::default() };
+            // The library stops at the length it is given. Without special tokens that leave it less, what fits and what is cut would
+            // look alike.
+            let room = if special == 0 { asked.saturating_add(1) } else { asked };
+            let truncation = TruncationParams { max_length: room, direction, ..TruncationParams::default() };
             tokenizer.with_truncation(Some(truncation)).map_err(|error| malformed(error.to_string()))?;
         }
-        Ok(Self { tokenizer, max_length, empty })
+        Ok(Self { tokenizer, max_length, direction, empty })
     }
 
     /// Tokenizes the texts, in parallel and in their order, each with the model's special tokens and cut at the
@@ -124,11 +129,15 @@ impl TextTokenizer {
             let encoding = guarded(|| self.tokenizer.encode_fast(text, true)).map_err(|reason| {
                 FeatureError::Tokenizing { index: first + place, start: text.chars().take(40).collect(), reason }
             })?;
-            let ids = match (encoding.get_ids(), &self.empty) {
-                ([], Some(end)) => std::slice::from_ref(end),
-                (ids, _) => ids,
+            let all = encoding.get_ids();
+            let kept = all.len().min(self.max_length.unwrap_or(usize::MAX));
+            let is_cut = kept < all.len() || !encoding.get_overflowing().is_empty();
+            let ids = match (self.direction, &self.empty) {
+                (_, Some(end)) if all.is_empty() => std::slice::from_ref(end),
+                (TruncationDirection::Right, _) => &all[..kept],
+                (TruncationDirection::Left, _) => &all[all.len() - kept..],
             };
-            tokenized.push(ids, !encoding.get_overflowing().is_empty());
+            tokenized.push(ids, is_cut);
         }
         Ok(tokenized)
     }

@@ -145,6 +145,17 @@ fn without_special_tokens_an_empty_text_is_the_token_that_ends_texts() {
         assert_eq!(tokenized.sequence(0), tokenized.sequence(2));
         Ok::<Vec<u32>, FeatureError>(tokenized.sequence(0).to_vec())
     };
+    // Just as long as the limit, and longer at either end.
+    for (direction, expected) in [("Right", [[37, 38], [37, 38]]), ("Left", [[37, 38], [38, 34]])] {
+        let (_dir, files) = tiny("tokenizer.json", |json| {
+            bare(json);
+            json["truncation"]["direction"] = direction.into();
+        });
+        std::fs::write(files.tokenizer.with_file_name("tokenizer_config.json"), r#"{"eos_token": "[SEP]"}"#).unwrap();
+        let tokenized = TextTokenizer::load(&files, Some(2)).unwrap().encode(&["toy story", "toy story of"]).unwrap();
+        assert_eq!([tokenized.sequence(0), tokenized.sequence(1)], [expected[0], expected[1]], "{direction}");
+        assert_eq!(tokenized.truncated(), 1, "{direction}");
+    }
     use serde_json::json;
     let settings = r#"{"bos_token": "[CLS]", "eos_token": {"content": "[SEP]", "special": true}}"#;
     assert_eq!(ids(settings, json!({"eos_token_id": 4})).unwrap(), [3]);

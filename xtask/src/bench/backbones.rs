@@ -22,6 +22,9 @@ struct Options {
     /// The families to measure; all of them otherwise.
     #[arg(long, value_delimiter = ',')]
     families: Vec<String>,
+    /// What to measure: `forward`, `train_step`, `train_last`; all of it otherwise.
+    #[arg(long, value_delimiter = ',')]
+    figures: Vec<String>,
     /// Layers of each model, at most.
     #[arg(long)]
     layers: Option<u64>,
@@ -56,8 +59,10 @@ struct Line {
     value: Value,
 }
 
-/// Who takes part in which figure: arithmetics, peers.
-const FIGURES: [(&str, &[&str], &[&str]); 3] = [
+/// Who takes part in a figure: arithmetics, peers.
+type Figure = (&'static str, &'static [&'static str], &'static [&'static str]);
+
+const FIGURES: [Figure; 3] = [
     ("forward", &["f32", "bf16", "int8"], &["torch-f32", "torch-bf16"]),
     ("train_step", &["f32", "bf16"], &["torch-f32", "torch-bf16"]),
     ("train_last", &["f32", "bf16"], &["torch-f32", "torch-bf16"]),
@@ -69,6 +74,7 @@ const SAME: f64 = 1e-3;
 pub(crate) fn run(args: &[OsString]) -> anyhow::Result<()> {
     let options = Options::try_parse_from(args).unwrap_or_else(|error| error.exit());
     let shapes = options.shapes()?;
+    let figures = options.figures()?;
     let peers =
         !options.alone && python_has(&options.python, &["torch", "transformers"], "transformers is", "backbones.py");
     let folder = root().join("target/bench/backbones");
@@ -76,8 +82,8 @@ pub(crate) fn run(args: &[OsString]) -> anyhow::Result<()> {
     for shape in &shapes {
         let model = folder.join(shape.family);
         make(shape, &model)?;
-        for (figure, own, others) in FIGURES {
-            for arithmetic in own {
+        for (figure, own, others) in &figures {
+            for arithmetic in *own {
                 let mut command = example("paretune-encoder", "backbone", None);
                 command.arg("--model").arg(&model).args(["--figure", figure, "--arithmetic", arithmetic]);
                 options.take(command, shape.family, figure, arithmetic, &mut lines)?;
@@ -138,6 +144,16 @@ impl Options {
             shapes.iter_mut().for_each(|shape| shape.cut(layers));
         }
         Ok(shapes)
+    }
+
+    /// What is to be measured.
+    fn figures(&self) -> anyhow::Result<Vec<Figure>> {
+        let known = FIGURES.map(|(name, ..)| name);
+        if let Some(unknown) = self.figures.iter().find(|name| !known.contains(&name.as_str())) {
+            bail!("no figure `{unknown}`; there are: {}", known.join(", "));
+        }
+        let is_asked = |figure: &Figure| self.figures.is_empty() || self.figures.iter().any(|name| name == figure.0);
+        Ok(FIGURES.into_iter().filter(is_asked).collect())
     }
 
     /// Runs one program and reads its line.
@@ -205,6 +221,9 @@ fn table(title: &str, figure: &str, shapes: &[Shape], lines: &[Line], cell: impl
     let (_, own, others) = FIGURES.iter().find(|(name, ..)| *name == figure).expect("a figure of the table");
     let took_part = |who: &&&str| lines.iter().any(|line| line.figure == figure && line.who == **who);
     let columns: Vec<&&str> = own.iter().chain(*others).filter(took_part).collect();
+    if columns.is_empty() {
+        return;
+    }
     let heads: Vec<String> = columns
         .iter()
         .map(|who| match who.strip_prefix("torch-") {
