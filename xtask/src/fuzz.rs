@@ -151,11 +151,11 @@ fn build() -> anyhow::Result<PathBuf> {
         bail!("the program that loads models cannot be built");
     }
     let messages = String::from_utf8_lossy(&output.stdout);
-    let programs = messages.lines().filter_map(|line| {
+    let mut programs = messages.lines().filter_map(|line| {
         let message: serde_json::Value = serde_json::from_str(line).ok()?;
         Some(PathBuf::from(message.get("executable")?.as_str()?))
     });
-    programs.last().context("cargo named no program")
+    programs.next_back().context("cargo named no program")
 }
 
 /// The program with a bound on its address space, which the shell sets: where there is none, as on Windows, memory has no bound.

@@ -106,8 +106,8 @@ fn adapt(files: &ModelFiles, dir: &Path) -> Result<bool, EncoderError> {
 
 /// Loads what is in `dir` in every way.
 pub(crate) fn check(dir: &Path) -> Result<Reached, Finding> {
-    let mut reached = Reached::default();
-    reached.tokenizer = step("TextTokenizer", dir, || tokenize(&ModelFiles::unweighted(dir)))?.is_some();
+    let tokenizer = step("TextTokenizer", dir, || tokenize(&ModelFiles::unweighted(dir)))?.is_some();
+    let mut reached = Reached { tokenizer, ..Reached::default() };
     let Some(files) = step("ModelFiles::local", dir, || ModelFiles::local(dir))? else { return Ok(reached) };
     step("ModelFiles::hash", dir, || files.hash())?;
     for arithmetic in [Arithmetic::F32, Arithmetic::Int8] {
