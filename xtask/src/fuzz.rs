@@ -255,7 +255,7 @@ impl Tally {
 
 /// A finding without its numbers and names.
 fn kind(what: &str) -> String {
-    let place = what.rsplit_once(" at ").map_or("", |(_, place)| place);
+    let place = what.rsplit_once(" at ").filter(|_| what.contains("panic")).map_or("", |(_, place)| place);
     let start: String = what.chars().filter(|letter| !letter.is_ascii_digit()).take(60).collect();
     format!("{start} … {place}")
 }
