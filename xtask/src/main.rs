@@ -5,6 +5,7 @@
 mod bench;
 mod cuda;
 mod fixtures;
+mod fuzz;
 mod process;
 mod test;
 
@@ -62,6 +63,8 @@ enum Chore {
     Test,
     /// Fetch the real model that some tests use, and make the stored fixtures again with Python.
     Fixtures(fixtures::Args),
+    /// Load damaged models at random, to find one that is neither loaded nor refused.
+    Fuzz(fuzz::Args),
     /// Time the parts that have to be fast.
     Bench(bench::Args),
     /// Compile and link the program for NVIDIA GPUs, on a machine that need not have one.
@@ -91,6 +94,7 @@ fn main() -> ExitCode {
         Chore::Completions(rest) => process::paretune("completions", rest.args),
         Chore::Test => test::run().map(|()| 0),
         Chore::Fixtures(args) => fixtures::run(&args).map(|()| 0),
+        Chore::Fuzz(args) => fuzz::run(&args),
         Chore::Bench(args) => bench::run(&args).map(|()| 0),
         Chore::CheckCuda(args) => cuda::run(&args),
     };

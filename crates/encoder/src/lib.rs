@@ -45,6 +45,7 @@ mod embedding;
 mod encoder;
 mod error;
 mod family;
+mod file;
 mod gguf;
 mod gradient_cache;
 mod graph;

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::error::EncoderError;
 use crate::family::ModelConfig;
+use crate::file;
 
 /// How token vectors become the vector of a sequence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -68,16 +69,14 @@ impl Pooling {
     /// [`EncoderError::Read`] if there is no such file, [`EncoderError::Config`] unless it names exactly one of the
     /// modes of this type.
     pub fn read(path: &Path) -> Result<Self, EncoderError> {
-        let text =
-            std::fs::read_to_string(path).map_err(|source| EncoderError::Read { path: path.to_owned(), source })?;
+        let text = file::text(path)?;
         Self::parse(&text).map_err(|reason| EncoderError::Config { path: path.to_owned(), reason })
     }
 
     /// Beside the mode, whether the tokens of a prompt count (`include_prompt`), and the width of the token vectors if it is given.
     pub(crate) fn details(path: &Path) -> Result<(bool, Option<usize>), EncoderError> {
         let invalid = |reason: String| EncoderError::Config { path: path.to_owned(), reason };
-        let text =
-            std::fs::read_to_string(path).map_err(|source| EncoderError::Read { path: path.to_owned(), source })?;
+        let text = file::text(path)?;
         let details: Details =
             serde_json::from_str(&text).map_err(|error| invalid(format!("not valid JSON: {error}")))?;
         let width = details.embedding_dimension.or(details.word_embedding_dimension);

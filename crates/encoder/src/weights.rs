@@ -10,6 +10,7 @@ use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 
 use crate::error::EncoderError;
+use crate::file;
 
 /// The number format of saved weights. Computation is always in `f32`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -44,7 +45,7 @@ pub(crate) fn read(
 ) -> Result<BTreeMap<String, Tensor>, EncoderError> {
     let mut tensors = BTreeMap::new();
     for path in paths {
-        let bytes = std::fs::read(path).map_err(|source| EncoderError::Read { path: path.clone(), source })?;
+        let bytes = file::bytes(path)?;
         let broken = |reason: String| EncoderError::BrokenWeights { path: path.clone(), reason };
         let file = SafeTensors::deserialize(&bytes).map_err(|error| broken(error.to_string()))?;
         // The reader's own order is random: without another, so would be which of two errors is reported.
@@ -53,6 +54,11 @@ pub(crate) fn read(
         for (name, view) in views {
             let hub_name = rename(name);
             if wanted(path, &hub_name, view.shape())? {
+                // Strides are products of sides, which may be too large even where there is no element.
+                let sides = view.shape().iter().filter(|side| **side > 0);
+                if sides.copied().try_fold(1, usize::checked_mul).is_none() {
+                    return Err(broken(format!("tensor `{name}` has the impossible shape {:?}", view.shape())));
+                }
                 let values = to_f32(path, name, &view)?;
                 tensors.insert(hub_name, Tensor::from_vec(values, view.shape(), device)?);
             }

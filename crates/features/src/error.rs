@@ -106,8 +106,10 @@ pub enum FeatureError {
     },
 
     /// One text could not be tokenized.
-    #[error("text {index} (`{start}…`) cannot be tokenized: {reason}")]
+    #[error("text {index} (`{start}…`) cannot be tokenized with {}: {reason}", path.display())]
     Tokenizing {
+        /// The tokenizer.
+        path: PathBuf,
         /// Which of the texts, from 0.
         index: usize,
         /// How it begins.

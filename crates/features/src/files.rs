@@ -382,7 +382,16 @@ pub(crate) fn malformed(path: &Path, reason: impl ToString) -> FeatureError {
 }
 
 fn read(path: &Path) -> Result<String, FeatureError> {
-    fs::read_to_string(path).map_err(|source| FeatureError::Io { action: "read", path: path.to_path_buf(), source })
+    String::from_utf8(read_bytes(path)?).map_err(|error| malformed(path, error))
+}
+
+/// What a file holds. A folder or a device in its place is refused: reading `/dev/zero` would not end.
+pub(crate) fn read_bytes(path: &Path) -> Result<Vec<u8>, FeatureError> {
+    let read = || match fs::metadata(path)?.is_file() {
+        true => fs::read(path),
+        false => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a file")),
+    };
+    read().map_err(|source| FeatureError::Io { action: "read", path: path.to_path_buf(), source })
 }
 
 pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, FeatureError> {

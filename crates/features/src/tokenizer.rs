@@ -1,12 +1,14 @@
 //! Text to token ids.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
 
 use rayon::prelude::*;
 use serde::de::IgnoredAny;
 use tokenizers::normalizers::{Lowercase, NormalizerWrapper, Sequence};
 use tokenizers::{Tokenizer, TruncationDirection, TruncationParams};
 
+use crate::files::read_bytes;
 use crate::{FeatureError, ModelFiles, Tokenized};
 
 /// Texts handed to one task at a time; the result does not depend on it.
@@ -30,6 +32,8 @@ pub struct TextTokenizer {
     direction: TruncationDirection,
     /// What stands for a text that has no tokens, where the tokenizer adds no special ones.
     empty: Option<u32>,
+    highest: u32,
+    path: PathBuf,
 }
 
 impl TextTokenizer {
@@ -48,8 +52,7 @@ impl TextTokenizer {
     pub fn load(files: &ModelFiles, max_length: Option<usize>) -> Result<Self, FeatureError> {
         let path = &files.tokenizer;
         let malformed = |reason: String| FeatureError::Malformed { path: path.clone(), reason };
-        let bytes =
-            std::fs::read(path).map_err(|source| FeatureError::Io { action: "read", path: path.clone(), source })?;
+        let bytes = read_bytes(path)?;
         // The tokenizers crate panics where a part of the file is no JSON: that is found out before.
         serde_json::from_slice::<IgnoredAny>(&bytes).map_err(|error| malformed(error.to_string()))?;
         let mut tokenizer = guarded(|| Tokenizer::from_bytes(&bytes)).map_err(malformed)?;
@@ -67,7 +70,7 @@ impl TextTokenizer {
         let empty = (special == 0)
             .then(|| end_of_text(&tokenizer, files).ok_or_else(|| malformed(NO_END.into())))
             .transpose()?;
-        let highest = tokenizer.get_vocab(true).into_values().max().unwrap_or(0);
+        let highest = highest(&tokenizer).map_err(malformed)?;
         if let Some(rows) = files.vocabulary()
             && highest as usize >= rows
         {
@@ -96,7 +99,7 @@ impl TextTokenizer {
             let truncation = TruncationParams { max_length: room, direction, ..TruncationParams::default() };
             tokenizer.with_truncation(Some(truncation)).map_err(|error| malformed(error.to_string()))?;
         }
-        Ok(Self { tokenizer, max_length, direction, empty })
+        Ok(Self { tokenizer, max_length, direction, empty, highest, path: path.clone() })
     }
 
     /// Tokenizes the texts, in parallel and in their order, each with the model's special tokens and cut at the
@@ -127,7 +130,8 @@ impl TextTokenizer {
         for (place, text) in texts.iter().enumerate() {
             let text = text.as_ref();
             let encoding = guarded(|| self.tokenizer.encode_fast(text, true)).map_err(|reason| {
-                FeatureError::Tokenizing { index: first + place, start: text.chars().take(40).collect(), reason }
+                let (path, start) = (self.path.clone(), text.chars().take(40).collect());
+                FeatureError::Tokenizing { path, index: first + place, start, reason }
             })?;
             let all = encoding.get_ids();
             let kept = all.len().min(self.max_length.unwrap_or(usize::MAX));
@@ -147,6 +151,11 @@ impl TextTokenizer {
         self.tokenizer.get_vocab_size(true)
     }
 
+    /// The greatest id that a token can have.
+    pub fn highest_id(&self) -> u32 {
+        self.highest
+    }
+
     /// The length at which texts are cut, in tokens.
     pub fn max_length(&self) -> Option<usize> {
         self.max_length
@@ -161,6 +170,13 @@ fn end_of_text(tokenizer: &Tokenizer, files: &ModelFiles) -> Option<u32> {
     let (names, numbers) = files.boundary_tokens();
     let named = names.iter().find_map(|name| tokenizer.token_to_id(name));
     named.or_else(|| numbers.into_iter().find(|id| tokenizer.id_to_token(*id).is_some()))
+}
+
+/// The greatest id of a vocabulary and of the special tokens, whose ids the post-processor gives itself.
+fn highest(tokenizer: &Tokenizer) -> Result<u32, String> {
+    let special = guarded(|| tokenizer.encode_fast("", true))?;
+    let known = guarded(|| Ok(tokenizer.get_vocab(true)))?;
+    Ok(known.into_values().chain(special.get_ids().iter().copied()).max().unwrap_or(0))
 }
 
 /// The answer of the tokenizers crate, which panics at some configurations that make no sense, such as a normalizer that names a

@@ -13,6 +13,7 @@ use super::{Part, State};
 use crate::encoder::Encoder;
 use crate::error::EncoderError;
 use crate::family::Architecture;
+use crate::file;
 use crate::parameter::{Parameter, Pass};
 use crate::save::write_json;
 use crate::weights::{self, Precision, to_bytes, write_whole};
@@ -68,7 +69,7 @@ impl From<Modules> for Targets {
 }
 
 fn read_config(path: &Path) -> Result<AdapterConfig, EncoderError> {
-    let text = std::fs::read_to_string(path).map_err(|source| EncoderError::Read { path: path.to_owned(), source })?;
+    let text = file::text(path)?;
     parse(&text).map_err(|reason| EncoderError::Config { path: path.to_owned(), reason })
 }
 
@@ -240,6 +241,7 @@ impl Encoder {
                 _ => return Err(broken(format!("tensor `{key}` changes `{stem}`, which the model does not have"))),
             }
         }
+        let invalid = |reason: String| EncoderError::Config { path: config_path.to_owned(), reason };
         for (stem, pair) in factors {
             let [Some(a), Some(b)] = pair else {
                 return Err(broken(format!("`{stem}` has only one of lora_A and lora_B")));
@@ -247,7 +249,6 @@ impl Encoder {
             let AdapterConfig::Lora(config) = &state.config else {
                 return Err(broken(format!("`{stem}` has lora_A and lora_B, but {CONFIG} says IA3")));
             };
-            let invalid = |reason: String| EncoderError::Config { path: config_path.to_owned(), reason };
             let (rank, scale) = config.of(&stem).map_err(invalid)?;
             let linear = linears[&stem];
             if a.dims() != [rank, linear.inputs] || b.dims() != [linear.outputs, rank] {
@@ -262,7 +263,11 @@ impl Encoder {
             let (a, b) = (Parameter::new(a, true)?, Parameter::new(b, true)?);
             state.parts.insert(stem, Part::Lora { a, b, scale, dropout: config.dropout });
         }
-        let missing = self.targets(&state.config)?.into_iter().find(|(stem, _)| !state.parts.contains_key(stem));
+        let targets = self.targets(&state.config).map_err(|error| match error {
+            EncoderError::InvalidConfig { reason } => invalid(reason),
+            other => other,
+        })?;
+        let missing = targets.into_iter().find(|(stem, _)| !state.parts.contains_key(stem));
         match missing {
             Some((stem, _)) => {
                 Err(broken(format!("there are no tensors for `{stem}`, which is among the targets of {CONFIG}")))

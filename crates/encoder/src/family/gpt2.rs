@@ -88,7 +88,7 @@ pub(super) fn read(json: Value) -> Result<Architecture, String> {
     let heads = bert::evenly("n_embd", config.n_embd, "n_head", config.n_head)?;
     Ok(Architecture {
         vocabulary: config.vocab_size,
-        inner: config.n_inner.unwrap_or(4 * config.n_embd),
+        inner: config.n_inner.unwrap_or(config.n_embd.saturating_mul(4)),
         layers: config.n_layer,
         order: Order::Before,
         position_rows: config.n_positions,

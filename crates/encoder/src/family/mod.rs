@@ -15,6 +15,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use crate::error::EncoderError;
+use crate::file;
 use crate::kernels::activation::Activation;
 pub(crate) use architecture::{Architecture, Dropout, Fields, Names, NormStems, Order, RelativePositions, Rotation};
 pub use bert::BertConfig;
@@ -77,8 +78,7 @@ impl ModelConfig {
     /// [`EncoderError::Read`] if there is no such file, [`EncoderError::UnsupportedModel`] if its `model_type` is of no supported
     /// family, [`EncoderError::Config`] if a field is missing its sense.
     pub fn read(path: &Path) -> Result<Self, EncoderError> {
-        let text =
-            std::fs::read_to_string(path).map_err(|source| EncoderError::Read { path: path.to_owned(), source })?;
+        let text = file::text(path)?;
         let invalid = |reason: String| EncoderError::Config { path: path.to_owned(), reason };
         let value: Value = serde_json::from_str(&text).map_err(|error| invalid(format!("not valid JSON: {error}")))?;
         let Value::Object(json) = value else { return Err(invalid("expected a JSON object".to_owned())) };

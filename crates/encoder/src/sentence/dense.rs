@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use crate::error::EncoderError;
+use crate::file;
 use crate::kernels::activation;
 use crate::kernels::gemm::{Arithmetic, Panels, Stack, View, product};
 use crate::save::write_json;
@@ -88,8 +89,7 @@ impl Dense {
     /// Reads the layer, which is to take vectors of `width`.
     pub(super) fn read(part: &ModelPart, width: usize) -> Result<Self, EncoderError> {
         let path = part.dir.join("config.json");
-        let text =
-            std::fs::read_to_string(&path).map_err(|source| EncoderError::Read { path: path.clone(), source })?;
+        let text = file::text(&path)?;
         let invalid = |reason: String| EncoderError::Config { path: path.clone(), reason };
         let config: Config = serde_json::from_str(&text).map_err(|error| invalid(error.to_string()))?;
         let nonlinearity = match &config.activation_function {

@@ -6,6 +6,7 @@ use paretune_features::ModelFiles;
 use serde::Deserialize;
 
 use crate::error::EncoderError;
+use crate::file;
 use crate::sentence::Vectors;
 use crate::sentence::dense::Dense;
 use crate::weights::Precision;
@@ -110,7 +111,7 @@ fn check_normalize(path: &Path) -> Result<(), EncoderError> {
     if !path.is_file() {
         return Ok(());
     }
-    let text = std::fs::read_to_string(path).map_err(|source| EncoderError::Read { path: path.to_owned(), source })?;
+    let text = file::text(path)?;
     let invalid = |reason: String| EncoderError::Config { path: path.to_owned(), reason };
     let config: NormalizeConfig = serde_json::from_str(&text).map_err(|error| invalid(error.to_string()))?;
     for (field, name) in

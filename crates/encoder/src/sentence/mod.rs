@@ -9,7 +9,9 @@ mod vectors;
 use std::borrow::Cow;
 use std::path::Path;
 
-use paretune_features::{FetchOptions, ModelFiles, ModelSource, SentenceSettings, TextTokenizer, Tokenized};
+use paretune_features::{
+    FeatureError, FetchOptions, ModelFiles, ModelSource, SentenceSettings, TextTokenizer, Tokenized,
+};
 
 use crate::embedder::Embedder;
 use crate::encoder::Encoder;
@@ -138,10 +140,22 @@ impl SentenceEncoder {
             (Some(asked), _) | (None, Some(asked)) => asked.min(full),
             (None, None) => full,
         };
+        // Texts are cut at what the network has positions for, however its family spells their number.
+        let longest = encoder.config().longest();
+        if let Some(asked) = options.max_length.filter(|asked| *asked > longest) {
+            let reason = format!("it has {longest} positions");
+            return Err(FeatureError::MaxLength { asked, model: files.dir.clone(), reason }.into());
+        }
+        let length = options.max_length.or(files.max_length()).unwrap_or(longest).min(longest);
+        let tokenizer = TextTokenizer::load(files, Some(length))?;
+        let (highest, rows) = (tokenizer.highest_id(), encoder.config().vocab_size());
+        if highest as usize >= rows {
+            return Err(FeatureError::VocabularyMismatch { path: files.tokenizer.clone(), highest, rows }.into());
+        }
         Ok(Self {
             embedder: encoder.embedder(options.arithmetic)?,
             encoder,
-            tokenizer: TextTokenizer::load(files, options.max_length)?,
+            tokenizer,
             normalizes: options.normalize || head.normalizes(),
             head,
             files: files.clone(),

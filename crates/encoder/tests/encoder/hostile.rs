@@ -5,8 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
-use paretune_encoder::{EncodeOptions, EncoderError, Prompt, SentenceEncoder, SentenceOptions};
-use paretune_features::ModelFiles;
+use paretune_encoder::{EncodeOptions, Encoder, EncoderError, LoadOptions, Prompt, SentenceEncoder, SentenceOptions};
+use paretune_features::{ModelFiles, TextTokenizer};
 
 use proptest::prelude::*;
 
@@ -266,6 +266,103 @@ fn prompts_that_pooling_would_leave_out_are_refused() {
     let message = model.encode_query(&["w7"]).unwrap_err().to_string();
     assert!(message.contains("1_Pooling/config.json") && message.contains("include_prompt"), "{message}");
     assert!(model.encode_with(&["w7"], &EncodeOptions { prompt: Prompt::None, ..EncodeOptions::default() }).is_ok());
+}
+
+/// A copy of a transformer with the tokenizer of `tiny`, cut to its vocabulary.
+fn backbone(name: &str) -> (tempfile::TempDir, PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("model");
+    copy(&fixtures().join("backbones").join(name), &path);
+    let text = fs::read_to_string(fixtures().join("tiny/tokenizer.json")).unwrap();
+    let mut json: serde_json::Value = serde_json::from_str(&text).unwrap();
+    json["model"]["vocab"].as_object_mut().unwrap().retain(|_, id| id.as_u64().unwrap() < 40);
+    fs::write(path.join("tokenizer.json"), json.to_string()).unwrap();
+    (dir, path)
+}
+
+#[cfg(unix)]
+#[test]
+fn devices_in_the_place_of_files_are_not_read() {
+    let zeros = |path: &Path| {
+        fs::remove_file(path).unwrap();
+        std::os::unix::fs::symlink("/dev/zero", path).unwrap();
+    };
+    for file in ["2_Dense/config.json", "2_Dense/model.safetensors", "1_Pooling/config.json", "tokenizer.json"] {
+        let (_guard, dir) = model("dense");
+        zeros(&dir.join(file));
+        let message = load(&dir).unwrap_err().to_string();
+        assert!(message.contains(file.split('/').next().unwrap()), "{file}: {message}");
+    }
+    let (_guard, dir) = model("dense");
+    zeros(&dir.join("tokenizer.json"));
+    let error = TextTokenizer::load(&ModelFiles::unweighted(&dir), None).unwrap_err().to_string();
+    assert!(error.contains("tokenizer.json") && error.contains("not a file"), "{error}");
+    for file in ["adapter_config.json", "adapter_model.safetensors"] {
+        let folder = tempfile::tempdir().unwrap();
+        copy(&fixtures().join("adapters/lora-bert"), folder.path());
+        zeros(&folder.path().join(file));
+        let mut encoder = Encoder::load(&super::tiny_files(), &LoadOptions::default()).unwrap();
+        let message = encoder.load_adapter("x", folder.path()).unwrap_err().to_string();
+        assert!(message.contains(file) && message.contains("not a file"), "{message}");
+    }
+}
+
+#[test]
+fn adapters_for_no_layer_are_refused_with_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    copy(&fixtures().join("adapters/lora-bert"), folder.path());
+    let config = r#"{"peft_type": "LORA", "r": 4, "target_modules": ["no_such_layer"]}"#;
+    fs::write(folder.path().join("adapter_config.json"), config).unwrap();
+    let tensors = HashMap::<String, Tensor>::new();
+    candle_core::safetensors::save(&tensors, folder.path().join("adapter_model.safetensors")).unwrap();
+    let mut encoder = Encoder::load(&super::tiny_files(), &LoadOptions::default()).unwrap();
+    let message = encoder.load_adapter("x", folder.path()).unwrap_err().to_string();
+    assert!(message.contains("adapter_config.json") && message.contains("no linear layer"), "{message}");
+}
+
+#[test]
+fn special_tokens_that_the_model_does_not_have_are_refused() {
+    let text = fs::read_to_string(fixtures().join("sentence/dense/tokenizer.json")).unwrap();
+    let mut json: serde_json::Value = serde_json::from_str(&text).unwrap();
+    json["post_processor"] = serde_json::json!({"type": "BertProcessing", "sep": ["[SEP]", 3], "cls": ["[CLS]", 60]});
+    let message = refusal("dense", "tokenizer.json", json.to_string());
+    assert!(message.contains("tokenizer.json") && message.contains("token 60"), "{message}");
+    // Two numbers of words: the last one counts, for tokens and for weights.
+    let text = fs::read_to_string(fixtures().join("sentence/dense/config.json")).unwrap();
+    let message = refusal("dense", "config.json", text.replacen('{', "{\"vocab_size\": 99,", 1).replace("60", "59"));
+    assert!(message.contains("model.safetensors") && message.contains("expected [59"), "{message}");
+}
+
+#[test]
+fn texts_are_cut_at_the_positions_of_every_family() {
+    for name in ["gpt2", "roberta", "mpnet", "distilbert", "llama"] {
+        let (_guard, dir) = backbone(name);
+        let model = load(&dir).unwrap();
+        let longest = model.encoder().config().longest();
+        assert_eq!(model.tokenizer().max_length(), Some(longest), "{name}");
+        assert_eq!(model.encode(&["w7 ".repeat(longest + 9)]).unwrap().len(), 1, "{name}");
+        let options = SentenceOptions { max_length: Some(longest + 1), ..SentenceOptions::default() };
+        let message = SentenceEncoder::load(&ModelFiles::local(&dir).unwrap(), &options).unwrap_err().to_string();
+        assert!(message.contains("positions"), "{message}");
+    }
+}
+
+#[test]
+fn sizes_that_overflow_are_refused() {
+    let (_guard, dir) = backbone("gpt2");
+    let text = fs::read_to_string(dir.join("config.json")).unwrap();
+    let mut json: serde_json::Value = serde_json::from_str(&text).unwrap();
+    (json["n_embd"], json["n_inner"]) = (serde_json::json!(1u64 << 62), serde_json::Value::Null);
+    fs::write(dir.join("config.json"), json.to_string()).unwrap();
+    let message = load(&dir).unwrap_err().to_string();
+    assert!(message.contains("config.json") && message.contains("n_embd"), "{message}");
+
+    // No element, and strides beyond all numbers; of a tensor whose shape the model does not prescribe.
+    let header = br#"{"pooler.dense.weight":{"dtype":"F32","shape":[0,2,18446744073709551615],"data_offsets":[0,0]}}"#;
+    let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+    bytes.extend(header);
+    let message = refusal("dense", "model.safetensors", bytes);
+    assert!(message.contains("model.safetensors"), "{message}");
 }
 
 const FILES: [&str; 8] = [

@@ -9,6 +9,7 @@ mod cache;
 mod devices;
 mod embedder;
 mod files;
+mod fuzz;
 mod gguf;
 mod gradients;
 mod hostile;
