@@ -168,7 +168,7 @@ fn model_files() {
     refused(&scratch, "--dataset data --model ./garbled", &["garbled/tokenizer.json"]);
     refused(&scratch, "--dataset data --model ./nowhere", &["no model directory at ./nowhere"]);
     refused(&scratch, "--dataset data --model nowhere", &["`nowhere` is not a model"]);
-    refused(&scratch, "--dataset data --model ./good --train-layers 99", &["99", "2"]);
+    refused(&scratch, "--dataset data --model ./good --train-layers 99", &["99", "a model that has 3"]);
     refused(&scratch, "--dataset data --model ./good --set model.max_length=0", &["0 tokens"]);
 
     // A run whose own model was damaged.
@@ -279,7 +279,7 @@ fn a_run_that_could_not_begin_leaves_nothing_behind() {
 fn a_full_disk() {
     let scratch = Scratch::with_data();
     // Files may not grow beyond so many blocks of 512 bytes: tables, then the model, then checkpoints do not fit.
-    for (blocks, file) in [(8, "data/"), (200, "pretrained/model.safetensors"), (10_000, "checkpoints/")] {
+    for (blocks, file) in [(8, "data/"), (200, "pretrained/model.safetensors"), (20_000, "checkpoints/")] {
         let mut shell = std::process::Command::new("sh");
         let line = format!(
             "trap '' XFSZ; ulimit -f {blocks}; exec \"$0\" finetune --dataset data --name full --baselines none {QUICK}"
