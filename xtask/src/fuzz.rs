@@ -17,7 +17,7 @@ const KEPT_OF_A_KIND: usize = 3;
 
 const DETAILS: &str = "\
 Each case is a model of the corpus after one to eight mutations: bytes changed, cut off, added or taken from other files; values of JSON \
-replaced by hostile ones (out of range, of other types, nested deeply, leading out of the folder); headers of safetensors files that \
+replaced by hostile ones (out of range, of other types, nested deeply, leading out of the folder); headers of safetensors and llama.cpp files that \
 lie; tensors missing, renamed, of other shapes and types; sizes changed in configuration and weights alike; files missing, swapped, of \
 other models, links, or cut into shards. Loading must give vectors, or an error that names a file of the folder. A panic, an abort, more \
 memory or time than allowed, or reading outside of the folder is a finding.
@@ -200,8 +200,11 @@ fn watch(command: &mut Command, args: &Args, deadline: Option<Instant>, tally: &
             // The end of the time allowed for all is not a finding.
             Err(RecvTimeoutError::Timeout) if left < limit => break Some(End::Done),
             Err(RecvTimeoutError::Timeout) => {
-                let what = format!("took more than {} seconds", args.timeout);
-                break case.map(|case| End::Finding(case, what));
+                let Some(case) = case else {
+                    child.kill().context("cannot stop the program that loads models")?;
+                    bail!("the program that loads models did not begin within {} seconds", args.timeout);
+                };
+                break Some(End::Finding(case, format!("took more than {} seconds", args.timeout)));
             }
             Err(RecvTimeoutError::Disconnected) => break None,
         }

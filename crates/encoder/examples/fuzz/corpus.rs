@@ -1,15 +1,15 @@
 //! The models that mutations begin with.
 
-use std::io;
 use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 use serde_json::Value;
 
-use super::folder::Folder;
+use super::folder::{Content, Folder};
 use super::tokenizers;
 
-/// The folders of fixtures that hold a model, and the adapter that comes with it; one line adds a model.
-const MODELS: [(&str, Option<&str>); 34] = [
+/// The folders of fixtures that hold a model, or llama.cpp files, and the adapter that comes with it; one line adds a model.
+const MODELS: [(&str, Option<&str>); 46] = [
     ("tiny", None),
     ("sentence/dense", None),
     ("sentence/old", None),
@@ -20,6 +20,7 @@ const MODELS: [(&str, Option<&str>); 34] = [
     ("backbones/distilbert-headed", None),
     ("backbones/gemma", None),
     ("backbones/gpt2", None),
+    ("backbones/gpt2-bidirectional", None),
     ("backbones/gpt2-headed", None),
     ("backbones/gpt2-old", None),
     ("backbones/llama", None),
@@ -29,11 +30,22 @@ const MODELS: [(&str, Option<&str>); 34] = [
     ("backbones/modernbert-headed", None),
     ("backbones/mpnet", None),
     ("backbones/qwen2", None),
+    ("backbones/qwen2-bidirectional", None),
     ("backbones/qwen3", None),
     ("backbones/qwen3-headed", None),
     ("backbones/roberta", None),
     ("backbones/roberta-headed", None),
     ("backbones/xlm-roberta", None),
+    ("gguf/bert-q5_1.gguf", None),
+    ("gguf/gemma-f16.gguf", None),
+    ("gguf/gpt2-f16.gguf", None),
+    ("gguf/llama-f16.gguf", None),
+    ("gguf/llama-q8_0.gguf", None),
+    ("gguf/llama3-f16.gguf", None),
+    ("gguf/mistral-f16.gguf", None),
+    ("gguf/qwen2-q5_0.gguf", None),
+    ("gguf/qwen3-q4_0.gguf", None),
+    ("gguf/xlmr-f16.gguf", None),
     ("tiny", Some("lora-bert")),
     ("tiny", Some("rslora-bert")),
     ("tiny", Some("lora-bias-bert")),
@@ -72,10 +84,15 @@ impl Corpus {
     /// The fixtures of this crate.
     pub(crate) fn fixtures() -> io::Result<Self> {
         let mut models = Vec::new();
-        let tokenizer = std::fs::read(fixtures().join("tiny/tokenizer.json"))?;
+        let tokenizer = fs::read(fixtures().join("tiny/tokenizer.json"))?;
         for (place, adapter) in MODELS {
-            let mut folder = Folder::read(&fixtures().join(place))?;
-            if place.starts_with("backbones/") {
+            let mut folder = match place.ends_with(".gguf") {
+                true => Folder {
+                    files: [("model.gguf".to_owned(), Content::Bytes(fs::read(fixtures().join(place))?))].into(),
+                },
+                false => Folder::read(&fixtures().join(place))?,
+            };
+            if ["backbones/", "gguf/"].iter().any(|start| place.starts_with(start)) {
                 folder.put("tokenizer.json", cut_vocabulary(&tokenizer, 40)?);
             }
             let mut name = place.to_owned();
@@ -105,7 +122,7 @@ impl Corpus {
     /// The models in the folders of `dir`, sorted by name.
     pub(crate) fn read(dir: &Path) -> io::Result<Self> {
         let mut models = Vec::new();
-        for entry in std::fs::read_dir(dir)? {
+        for entry in fs::read_dir(dir)? {
             let path = entry?.path();
             if path.is_dir() {
                 let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();

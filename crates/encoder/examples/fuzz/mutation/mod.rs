@@ -2,6 +2,7 @@
 
 mod bytes;
 mod files;
+mod gguf;
 mod json;
 mod resize;
 mod tensors;
@@ -49,7 +50,10 @@ fn mutate(folder: &mut Folder, corpus: &Corpus, random: &mut ChaCha8Rng) -> Opti
             folder.put(&path, changed);
             Some(format!("{path}: {done}"))
         }
-        58..78 => tensors::mutate(folder, corpus, random),
+        58..78 => match folder.ending(".gguf").is_empty() {
+            true => tensors::mutate(folder, corpus, random),
+            false => gguf::mutate(folder, random),
+        },
         78..90 => files::mutate(folder, corpus, random),
         _ => resize::mutate(folder, random),
     }
