@@ -13,6 +13,8 @@
 
 #![allow(clippy::print_stdout)]
 
+#[allow(dead_code, reason = "the other bench uses more of it")]
+#[path = "../bench/training.rs"]
 mod training;
 
 use std::error::Error;

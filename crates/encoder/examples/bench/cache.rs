@@ -6,8 +6,8 @@ use std::time::Instant;
 use paretune_encoder::{CacheOptions, Encoder, LoadOptions, Trainable};
 use paretune_features::{ModelFiles, TextTokenizer};
 
-use crate::figures::Training;
 use crate::options::Options;
+use crate::training::Training;
 
 /// Tokens of a batch.
 const BUDGET: usize = 2048;

@@ -7,8 +7,9 @@ use candle_core::Tensor;
 use paretune_encoder::{Arithmetic, Encoder, LoadOptions, backward, device_name};
 use paretune_features::ModelFiles;
 
-use crate::figures::{Training, named, sequences};
+use crate::figures::sequences;
 use crate::options::Options;
+use crate::training::{Training, named};
 
 /// Steps of training that are compared.
 const STEPS: usize = 5;

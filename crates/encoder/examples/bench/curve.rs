@@ -10,8 +10,8 @@ use paretune_encoder::{Arithmetic, Encoder, LoadOptions, backward, cross_entropy
 use paretune_features::{ModelFiles, Packed, TextTokenizer};
 use paretune_optim::{AdamW, AdamWConfig, Groups};
 
-use crate::figures::named;
 use crate::options::Options;
+use crate::training::named;
 
 const STEPS: usize = 200;
 const BATCH: usize = 64;

@@ -4,12 +4,11 @@ use std::error::Error;
 use std::fs;
 use std::time::Instant;
 
-use candle_core::Var;
-use paretune_encoder::{Arithmetic, Encoder, backward};
+use paretune_encoder::{Arithmetic, Encoder};
 use paretune_features::{ModelFiles, Packed, TextTokenizer};
-use paretune_optim::{AdamW, AdamWConfig, Gradient, Gradients, Groups};
 
 use crate::options::{Options, median_seconds};
+use crate::training::Training;
 
 /// Tokens of a batch when a whole file is embedded.
 pub(crate) const TOKEN_BUDGET: usize = 4096;
@@ -20,54 +19,6 @@ pub(crate) fn sequences(encoder: &Encoder, batch: usize, length: usize) -> Packe
     let first = (encoder.config().vocab_size() as u32 - range).min(1000);
     let id = |at: usize| first + (at as u32).wrapping_mul(7919) % range;
     Packed::from_sequences((0..batch).map(|row| (row * length..(row + 1) * length).map(id).collect::<Vec<u32>>()))
-}
-
-/// Gradients as the optimizer takes them.
-pub(crate) fn named(
-    gradients: &paretune_encoder::Gradients,
-    parameters: &[(String, Var)],
-) -> Result<Gradients, Box<dyn Error>> {
-    let mut named = Gradients::new();
-    for (name, var) in parameters {
-        if let Some(table) = gradients.rows(var) {
-            let (rows, values, height) = (table.rows.clone(), table.values.clone(), var.dim(0)?);
-            named.insert(name.clone(), Gradient::Rows { rows, values, height });
-        } else if let Some(gradient) = gradients.get(var) {
-            named.insert(name.clone(), gradient.clone().into());
-        }
-    }
-    Ok(named)
-}
-
-/// One training step: forward with dropout, backward, AdamW.
-pub(crate) struct Training {
-    encoder: Encoder,
-    parameters: Vec<(String, Var)>,
-    optimizer: AdamW,
-    seed: u64,
-}
-
-impl Training {
-    pub(crate) fn new(encoder: Encoder) -> Result<Self, Box<dyn Error>> {
-        let parameters = encoder.parameters();
-        let optimizer = AdamW::new(AdamWConfig::default(), &Groups::default(), parameters.clone())?;
-        Ok(Self { encoder, parameters, optimizer, seed: 0 })
-    }
-
-    pub(crate) fn encoder(&self) -> &Encoder {
-        &self.encoder
-    }
-
-    pub(crate) fn step(&mut self, packed: &Packed) -> Result<f32, Box<dyn Error>> {
-        self.seed += 1;
-        let loss = self.encoder.encode(packed, Some(self.seed))?.sqr()?.mean_all()?;
-        let gradients = named(&backward(&loss)?, &self.parameters)?;
-        self.optimizer.step(&gradients, 1e-5)?;
-        let value = loss.to_scalar()?;
-        // Another device may still be at work.
-        self.encoder.device().synchronize()?;
-        Ok(value)
-    }
 }
 
 pub(crate) fn run(options: &Options) -> Result<(), Box<dyn Error>> {

@@ -27,6 +27,7 @@ mod figures;
 mod options;
 mod profile;
 mod scaling;
+mod training;
 
 use std::error::Error;
 use std::process::ExitCode;

@@ -12,8 +12,9 @@ use tracing::span::{Attributes, Id};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 
-use crate::figures::{Training, sequences};
+use crate::figures::sequences;
 use crate::options::Options;
+use crate::training::Training;
 
 /// Train steps that are added up.
 const STEPS: usize = 10;

@@ -6,8 +6,9 @@ use candle_core::Device;
 use paretune_encoder::{Arithmetic, BertConfig, Encoder, ModelConfig, Pooling};
 use paretune_features::ModelFiles;
 
-use crate::figures::{Training, sequences};
+use crate::figures::sequences;
 use crate::options::{Options, median_seconds};
+use crate::training::Training;
 
 pub(crate) fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     let config = ModelConfig::read(&ModelFiles::local(&options.model)?.config)?;
