@@ -79,7 +79,18 @@ pub(crate) fn adapt(encoder: &mut Encoder, model: &ModelConfig, seed: u64) -> an
         if !matches!(model.tune, Tune::Lora | Tune::Ia3) {
             return Err(wrong_input("model.adapter goes on with an adapter: set model.tune to lora or ia3".to_owned()));
         }
+        if model.train_layers.is_some() {
+            return Err(wrong_input(
+                "model.adapter brings the layers that it sits on: leave model.train_layers out".to_owned(),
+            ));
+        }
         return Ok(encoder.load_adapter(NAME, folder)?);
+    }
+    if model.tune == Tune::Biases && encoder.parameters().is_empty() {
+        return Err(wrong_input(format!(
+            "model.tune = biases, but models of the family {} have none; use lora or ia3",
+            encoder.config().model_type()
+        )));
     }
     let layers = encoder.config().layers();
     let last = match model.train_layers {

@@ -68,6 +68,7 @@ fn is_tuned_and_used(family: &str, pooling: &str) {
     run_is_used(&scratch);
     vectors_stay(&scratch, &texts);
     adapter_stands_alone(&scratch, &texts);
+    biases_are_trained_or_missed(&scratch, family);
 }
 
 fn run_is_complete(scratch: &Scratch, pooling: &str) {
@@ -180,6 +181,16 @@ fn vectors_stay(scratch: &Scratch, texts: &[String]) {
 fn vectors(files: &ModelFiles, encoder: &Encoder, texts: &[impl AsRef<str> + Sync]) -> Vec<f32> {
     let tokens = TextTokenizer::load(files, None).unwrap().encode(texts).unwrap();
     encoder.embed(&tokens, 8192, None).unwrap()
+}
+
+/// Where a family has no biases, that is said instead of training nothing.
+fn biases_are_trained_or_missed(scratch: &Scratch, family: &str) {
+    let line = "finetune --dataset data --name biases --model ./pretrained --tune biases --max-steps 1 --baselines none \
+        --set model.max_length=24 --set evaluation.users=2 --set evaluation.rows=20";
+    match ["modernbert", "llama", "mistral", "qwen3", "gemma"].contains(&family) {
+        true => scratch.run(line).wrong(&["model.tune = biases", family, "lora"]),
+        false => drop(scratch.run(line).ok()),
+    }
 }
 
 /// An adapter trains where the model's own weights are frozen; on the pretrained model it gives the run's vectors.

@@ -336,6 +336,7 @@ fn ways_of_tuning_that_make_no_sense() {
         ("--tune lora --set model.lora.targets=['q_proj']", ["no linear layer", "query"]),
         ("--adapter nowhere", ["model.adapter", "model.tune"]),
         ("--tune lora --adapter nowhere", ["nowhere", "adapter_config.json"]),
+        ("--tune lora --adapter nowhere --train-layers 1", ["model.adapter", "model.train_layers"]),
         ("--set training.layer_decay=0", ["layer_decay", "above 0"]),
         ("--set training.unfreeze=1.5", ["unfreeze", "share"]),
     ] {
