@@ -161,6 +161,25 @@ pub enum EncoderError {
         /// What is wrong, and where.
         reason: String,
     },
+    /// Packed vectors of sequences are not well formed, or not what the network takes.
+    #[error("the packed sequences do not fit: {reason}")]
+    InvalidSequences {
+        /// What is wrong, and what is expected.
+        reason: String,
+    },
+    /// A sequence has more vectors than the network has positions.
+    #[error(
+        "sequence {sequence} has {length} vectors, but the network has {limit} positions (`longest`); keep the last {limit} of them, or \
+         build it with `longest` {length}"
+    )]
+    SequenceTooLong {
+        /// The sequence, counted from 0.
+        sequence: usize,
+        /// Its length.
+        length: usize,
+        /// The number of positions.
+        limit: usize,
+    },
     /// A sequence is longer than the model has positions for.
     #[error(
         "a sequence has a token at position {position}, but the model ends at {limit}; truncate texts to {limit} tokens"

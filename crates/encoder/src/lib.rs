@@ -9,6 +9,7 @@
 //!   optimizer ([`Encoder::parameters`]) and saves itself as `sentence-transformers` reads it ([`Encoder::save`]);
 //! - [`LoraConfig`] and [`Ia3Config`] are adapters, which [`Encoder::add_adapter`] puts on it and `peft` reads ([`Encoder::save_adapter`]);
 //! - [`ModelConfig`] says which families there are: BERT and its kin, ModernBERT, GPT-2, Llama and its kin;
+//! - [`SequenceEncoder`] is a network over sequences of any vectors: causal and bidirectional transformers, GRU and LSTM;
 //! - [`Linear`], [`LayerNorm`], [`gelu`] and [`dropout`] are its parts, for networks on top of it;
 //! - `kernels` (private) holds the fused operations with their hand-written backward passes.
 //!
@@ -60,6 +61,7 @@ mod pooling;
 mod product;
 mod save;
 mod sentence;
+mod sequence;
 mod tokens;
 mod weights;
 
@@ -80,4 +82,5 @@ pub use layers::{LayerNorm, Linear};
 pub use load::{LoadOptions, Trainable};
 pub use pooling::Pooling;
 pub use sentence::{EncodeOptions, Prompt, SentenceEncoder, SentenceOptions, Similarity, Vectors};
+pub use sequence::{SequenceActivation, SequenceConfig, SequenceEncoder, SequenceKind};
 pub use weights::Precision;

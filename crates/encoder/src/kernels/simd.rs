@@ -97,3 +97,26 @@ pub(crate) fn exp(x: f32) -> f32 {
     let power = f32::from_bits((shifted.to_bits() << 23).wrapping_add(1.0f32.to_bits()));
     p.mul_add(r * r, r + 1.0) * power
 }
+
+/// `1 / (1 + e^(-x))` to within 1e-7. NaN stays NaN.
+#[inline(always)]
+pub(crate) fn sigmoid(x: f32) -> f32 {
+    1.0 / (1.0 + exp(-x))
+}
+
+/// `tanh(x)` to within 2e-7 relative. NaN stays NaN.
+///
+/// Near 0, where `1 - 2/(e²ˣ + 1)` would lose digits, the polynomial of Cephes' `tanhf`.
+#[inline(always)]
+pub(crate) fn tanh(x: f32) -> f32 {
+    let size = x.abs();
+    let square = x * x;
+    let p = -5.704_988_7e-3f32;
+    let p = p.mul_add(square, 2.063_908_9e-2);
+    let p = p.mul_add(square, -5.373_971_6e-2);
+    let p = p.mul_add(square, 1.333_144_2e-1);
+    let p = p.mul_add(square, -3.333_328_2e-1);
+    let small = p.mul_add(square * size, size);
+    let large = 1.0 - 2.0 / (exp(2.0 * size) + 1.0);
+    (if size < 0.625 { small } else { large }).copysign(x)
+}

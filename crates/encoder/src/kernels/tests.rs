@@ -7,6 +7,7 @@ mod attention;
 mod buffers;
 mod dropout;
 mod gated;
+mod gates;
 mod head_norm;
 mod linear;
 mod norm;

@@ -19,7 +19,7 @@ use crate::pooling::Pooling;
 use crate::product::product;
 
 /// `x` times the factors of the mask; `numbers` are those of its rows.
-fn drop(x: &Tensor, mask: Option<Mask>, numbers: impl Iterator<Item = u64>) -> Result<Tensor> {
+pub(crate) fn drop(x: &Tensor, mask: Option<Mask>, numbers: impl Iterator<Item = u64>) -> Result<Tensor> {
     let Some(mask) = mask else { return Ok(x.clone()) };
     let width = x.dim(D::Minus1)?;
     let numbers: Vec<u64> = numbers.collect();

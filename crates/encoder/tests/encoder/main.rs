@@ -17,6 +17,7 @@ mod pairs;
 mod reference;
 mod search;
 mod sentence;
+mod sequence;
 mod training;
 
 use std::collections::HashMap;

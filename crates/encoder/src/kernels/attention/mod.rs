@@ -6,7 +6,7 @@
 //! Where a token does not see all others (a causal mask, a window), rows of queries are taken in blocks, each of which multiplies
 //! with the keys that it sees and few others.
 
-mod pack;
+pub(crate) mod pack;
 mod sequence;
 
 use rayon::prelude::*;

@@ -3,7 +3,7 @@
 use crate::kernels::gemm::COLUMNS;
 
 /// `rows` rows of `width` numbers, `stride` apart, as panels of 32 columns.
-pub(super) fn pack(target: &mut Vec<f32>, source: &[f32], rows: usize, width: usize, stride: usize) {
+pub(crate) fn pack(target: &mut Vec<f32>, source: &[f32], rows: usize, width: usize, stride: usize) {
     let panels = width.div_ceil(COLUMNS);
     target.resize(panels * rows * COLUMNS, 0.0);
     for (panel, target) in target.chunks_exact_mut((rows * COLUMNS).max(1)).enumerate() {
@@ -21,7 +21,7 @@ pub(super) fn pack(target: &mut Vec<f32>, source: &[f32], rows: usize, width: us
 }
 
 /// The same of the transposed matrix, `width × rows`.
-pub(super) fn pack_transposed(target: &mut Vec<f32>, source: &[f32], rows: usize, width: usize, stride: usize) {
+pub(crate) fn pack_transposed(target: &mut Vec<f32>, source: &[f32], rows: usize, width: usize, stride: usize) {
     let panels = rows.div_ceil(COLUMNS);
     target.resize(panels * width * COLUMNS, 0.0);
     for (panel, target) in target.chunks_exact_mut((width * COLUMNS).max(1)).enumerate() {

@@ -18,7 +18,7 @@ mod weights;
 pub(crate) use adapted::Adapter;
 pub(crate) use forward::{Masks, Run, forward};
 pub(crate) use op::layer;
-pub(crate) use parameters::{Linear, NormAt, Parameters};
+pub(crate) use parameters::{Linear, NormAt, Parameters, Places};
 pub(crate) use weights::{Packed, Sizes};
 
 /// Places in a layer where dropout draws, adapters aside.
