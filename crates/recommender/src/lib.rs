@@ -77,6 +77,7 @@
 mod batch;
 mod corpus;
 mod error;
+mod fusion;
 mod graph;
 mod item;
 mod model;
@@ -87,6 +88,7 @@ mod user;
 pub use batch::{Batch, BatchBuilder, Encode, Viewer};
 pub use corpus::{Corpus, CorpusConfig};
 pub use error::RecommenderError;
+pub use fusion::{Fusion, FusionError, Hide, Modality};
 pub use graph::{
     Added, Attribute, EdgeDropout, Graph, GraphBuilder, GraphError, LightGcn, Missing, NodeVectors, Relation, Tail,
     propagate,
