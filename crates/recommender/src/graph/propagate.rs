@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp1, DType, Layout, Result, Shape, Tensor, bail};
+use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::adjacency::Adjacency;
@@ -166,43 +167,67 @@ impl<T: Real> Matrix<'_, T> {
         }
         let blocks = out.par_chunks_mut(ROWS * self.width).enumerate();
         blocks.for_each(|(block, out)| {
-            pulp::Arch::new().dispatch(
-                #[inline(always)]
-                || {
-                    for (row, out) in (block * ROWS..).zip(out.chunks_exact_mut(self.width)) {
-                        self.row(row, x, y, out, gain);
-                    }
-                },
-            );
+            pulp::Arch::new().dispatch(Block { matrix: self, first: block * ROWS, x, y, out, gain });
         });
     }
+}
+
+/// Some rows of a round. A type of its own, not a closure: the call of a closure is not always inlined into the code that is compiled for
+/// the processor's instruction set, and costs a call for each multiplication then.
+struct Block<'a, T> {
+    matrix: &'a Matrix<'a, T>,
+    /// Row of the matrix where `out` begins.
+    first: usize,
+    x: &'a [T],
+    y: &'a [T],
+    out: &'a mut [T],
+    gain: T,
+}
+
+impl<T: Real> WithSimd for Block<'_, T> {
+    type Output = ();
 
     #[inline(always)]
-    fn row(&self, row: usize, x: &[T], y: &[T], out: &mut [T], gain: T) {
-        let x = &x[row * self.width..][..self.width];
-        let at = self.columns::<64>(0, row, x, y, out, gain);
-        let at = self.columns::<16>(at, row, x, y, out, gain);
-        let at = self.columns::<4>(at, row, x, y, out, gain);
-        self.columns::<1>(at, row, x, y, out, gain);
+    fn with_simd<S: Simd>(self, _: S) {
+        let Self { matrix, first, x, y, out, gain } = self;
+        for (row, out) in (first..).zip(out.chunks_exact_mut(matrix.width)) {
+            let places = matrix.adjacency.row(row);
+            let neighbours = &matrix.adjacency.neighbours()[places.clone()];
+            let sums = Row { neighbours, entries: &matrix.entries[places], y, gain };
+            let x = &x[row * matrix.width..][..matrix.width];
+            let at = sums.columns::<64>(0, x, out);
+            let at = sums.columns::<16>(at, x, out);
+            let at = sums.columns::<4>(at, x, out);
+            sums.columns::<1>(at, x, out);
+        }
     }
+}
 
-    /// As many times `N` columns as there are from `first`, their sums in registers; answers with the column after them.
+/// One row of the matrix.
+struct Row<'a, T> {
+    neighbours: &'a [u32],
+    entries: &'a [T],
+    y: &'a [T],
+    gain: T,
+}
+
+impl<T: Real> Row<'_, T> {
+    /// As many times `N` columns of `out` as there are from `first`, their sums in registers; answers with the column after them.
     #[inline(always)]
-    fn columns<const N: usize>(&self, first: usize, row: usize, x: &[T], y: &[T], out: &mut [T], gain: T) -> usize {
-        let places = self.adjacency.row(row);
-        let (neighbours, entries) = (&self.adjacency.neighbours()[places.clone()], &self.entries[places]);
+    fn columns<const N: usize>(&self, first: usize, x: &[T], out: &mut [T]) -> usize {
+        let width = out.len();
         let mut at = first;
-        while at + N <= self.width {
+        while at + N <= width {
             let mut sums = [T::ZERO; N];
             sums.copy_from_slice(&x[at..at + N]);
-            for (neighbour, entry) in neighbours.iter().zip(entries) {
-                let values = &y[*neighbour as usize * self.width + at..][..N];
+            for (neighbour, entry) in self.neighbours.iter().zip(self.entries) {
+                let values = &self.y[*neighbour as usize * width + at..][..N];
                 for (sum, value) in sums.iter_mut().zip(values) {
                     *sum = entry.mul_add(*value, *sum);
                 }
             }
             for (out, sum) in out[at..at + N].iter_mut().zip(sums) {
-                *out = sum * gain;
+                *out = sum * self.gain;
             }
             at += N;
         }
