@@ -77,6 +77,8 @@
 mod batch;
 mod corpus;
 mod error;
+mod fusion;
+mod graph;
 mod item;
 mod model;
 mod score;
@@ -86,6 +88,11 @@ mod user;
 pub use batch::{Batch, BatchBuilder, Encode, Viewer};
 pub use corpus::{Corpus, CorpusConfig};
 pub use error::RecommenderError;
+pub use fusion::{Fusion, FusionError, Hide, Modality};
+pub use graph::{
+    Added, Attribute, EdgeDropout, Graph, GraphBuilder, GraphError, LightGcn, Missing, NodeVectors, Relation, Tail,
+    propagate,
+};
 pub use item::{ItemSource, ItemTower, ItemVectors};
 pub use model::{Parameters, Recommender, RecommenderConfig, Shared};
 pub use score::Catalogue;
