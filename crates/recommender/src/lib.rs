@@ -75,6 +75,7 @@
 //! ```
 
 mod batch;
+mod classic;
 mod corpus;
 mod error;
 mod item;
@@ -84,6 +85,7 @@ mod store;
 mod user;
 
 pub use batch::{Batch, BatchBuilder, Encode, Viewer};
+pub use classic::{ClassicError, Ease, EaseConfig, Interactions, ItemKnn, ItemKnnConfig, Mf, MfConfig, Scorer};
 pub use corpus::{Corpus, CorpusConfig};
 pub use error::RecommenderError;
 pub use item::{ItemSource, ItemTower, ItemVectors};
