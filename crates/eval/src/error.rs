@@ -39,6 +39,18 @@ pub enum EvalError {
         /// The size of the catalogue.
         size: usize,
     },
+    /// The upper ends of buckets do not ascend.
+    #[error(
+        "bucket {index} ends at {end}, but the bucket before it at {before}: give ascending upper ends, such as 0, 5, 20, 100"
+    )]
+    Buckets {
+        /// Position of the bucket, from 0.
+        index: usize,
+        /// Its upper end.
+        end: u32,
+        /// The upper end of the bucket before it.
+        before: u32,
+    },
     /// There is nothing to measure.
     #[error("{what} is empty, so there is nothing to measure: give at least one value")]
     Empty {

@@ -6,6 +6,7 @@
 //! | --- | --- |
 //! | [`auc`], [`gauc`], [`log_loss`], [`rmse`], [`mae`] | are predicted values right? |
 //! | [`RankingAccumulator`], [`top_k`] | do the right items come first? |
+//! | [`SplitRanking`], [`Buckets`] | for rarely and often seen items, for new and regular users? |
 //! | [`ListAccumulator`], [`gini`], [`shannon_entropy`], [`top_share`] | are the lists varied, novel, fair to providers? |
 //! | [`non_dominated`], [`hypervolume`], [`reference_point`] | which trade-offs are worth choosing from? |
 //! | [`paired_bootstrap`] | is it more than chance? |
@@ -53,6 +54,6 @@ pub use direction::better_is_higher;
 pub use error::EvalError;
 pub use list::{ListAccumulator, gini, shannon_entropy, top_share};
 pub use pareto::{hypervolume, non_dominated, reference_point};
-pub use ranking::{RankingAccumulator, RankingMetrics, top_k};
+pub use ranking::{BucketRanking, Buckets, RankingAccumulator, RankingMetrics, SplitRanking, top_k, top_k_block};
 pub use significance::{Difference, paired_bootstrap};
 pub use value::{auc, gauc, log_loss, mae, rmse};

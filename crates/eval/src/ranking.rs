@@ -14,9 +14,13 @@
 //!
 //! The value of a run is the mean over the users that have a relevant item.
 
+mod buckets;
+mod split;
 mod top;
 
-pub use top::top_k;
+pub use buckets::Buckets;
+pub use split::{BucketRanking, SplitRanking};
+pub use top::{top_k, top_k_block};
 
 use std::collections::{BTreeMap, BTreeSet};
 

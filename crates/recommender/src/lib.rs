@@ -75,6 +75,7 @@
 //! ```
 
 mod batch;
+mod classic;
 mod corpus;
 mod error;
 mod fusion;
@@ -86,6 +87,7 @@ mod store;
 mod user;
 
 pub use batch::{Batch, BatchBuilder, Encode, Viewer};
+pub use classic::{ClassicError, Ease, EaseConfig, Interactions, ItemKnn, ItemKnnConfig, Mf, MfConfig, Scorer};
 pub use corpus::{Corpus, CorpusConfig};
 pub use error::RecommenderError;
 pub use fusion::{Fusion, FusionError, Hide, Modality};

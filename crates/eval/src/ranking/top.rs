@@ -1,3 +1,10 @@
+use rayon::prelude::*;
+
+use crate::EvalError;
+
+/// Scores that are compared with the bar at once.
+const CHUNK: usize = 64;
+
 /// The indices of the `k` largest scores, best first.
 ///
 /// Equal scores go by index, `NaN` comes after everything else, and the indices in `excluded` (any order, repeats and
@@ -16,28 +23,83 @@ pub fn top_k(scores: &[f32], k: usize, excluded: &[u32]) -> Vec<u32> {
     }
     let mut excluded = excluded.to_vec();
     excluded.sort_unstable();
-    let mut excluded = excluded.into_iter().peekable();
 
     // Candidates pile up to 2k and are then cut back to the best k; from there on, most scores fail one comparison.
     let mut best: Vec<(u32, u32)> = Vec::with_capacity(2 * k);
     let mut bar = None;
-    for (index, &score) in (0_u32..).zip(scores) {
-        while excluded.next_if(|&out| out < index).is_some() {}
-        let rank = descending(score);
-        // Indices ascend, so an equal score that comes later has lost the tie.
-        if bar.is_some_and(|bar| rank >= bar) || excluded.peek() == Some(&index) {
+    for (chunk, first) in scores.chunks(CHUNK).zip((0_u32..).step_by(CHUNK)) {
+        if bar.is_some_and(|(_, score)| none_above(chunk, score)) {
             continue;
         }
-        best.push((rank, index));
-        if best.len() == 2 * k {
-            let (_, worst, _) = best.select_nth_unstable(k - 1);
-            bar = Some(worst.0);
-            best.truncate(k);
+        for (index, &score) in (first..).zip(chunk) {
+            let rank = descending(score);
+            // Indices ascend, so an equal score that comes later has lost the tie.
+            if bar.is_some_and(|(bar, _)| rank >= bar) || excluded.binary_search(&index).is_ok() {
+                continue;
+            }
+            best.push((rank, index));
+            if best.len() == 2 * k {
+                let (_, &mut (rank, index), _) = best.select_nth_unstable(k - 1);
+                bar = Some((rank, scores[index as usize]));
+                best.truncate(k);
+            }
         }
     }
     best.sort_unstable();
     best.truncate(k);
     best.into_iter().map(|(_, index)| index).collect()
+}
+
+/// [`top_k`] of every row of a block of scores, row-major `[rows, items]`, in parallel; `excluded` answers with what is left
+/// out of a row.
+///
+/// # Errors
+/// [`EvalError::Length`] if the block does not hold whole rows.
+///
+/// ```
+/// use paretune_eval::top_k_block;
+///
+/// let seen: [&[u32]; 2] = [&[], &[2]];
+/// let best = top_k_block(&[0.1, 0.9, 0.5, 0.3, 0.2, 0.8], 3, 2, |row| seen[row])?;
+/// assert_eq!(best, [[1, 2], [0, 1]]);
+/// # Ok::<(), paretune_eval::EvalError>(())
+/// ```
+pub fn top_k_block<'a>(
+    scores: &[f32],
+    items: usize,
+    k: usize,
+    excluded: impl Fn(usize) -> &'a [u32] + Sync,
+) -> Result<Vec<Vec<u32>>, EvalError> {
+    let rows = scores.len().div_ceil(items.max(1));
+    if rows * items != scores.len() {
+        return Err(EvalError::Length {
+            what: "the block of scores",
+            found: scores.len(),
+            expected: rows * items,
+            per: "item in every row",
+        });
+    }
+    Ok(scores.par_chunks_exact(items.max(1)).enumerate().map(|(row, scores)| top_k(scores, k, excluded(row))).collect())
+}
+
+/// Whether no score is above `bar`: without a branch, so that many are compared at once. `NaN` is above nothing; where the bar
+/// itself is `NaN`, the answer is no.
+fn none_above(scores: &[f32], bar: f32) -> bool {
+    const LANES: usize = 16;
+    if bar.is_nan() {
+        return false;
+    }
+    let mut above = [0_u32; LANES];
+    let (chunks, rest) = scores.as_chunks::<LANES>();
+    for chunk in chunks {
+        for (above, score) in above.iter_mut().zip(chunk) {
+            *above |= u32::from(*score > bar);
+        }
+    }
+    for (above, score) in above.iter_mut().zip(rest) {
+        *above |= u32::from(*score > bar);
+    }
+    above.iter().all(|above| *above == 0)
 }
 
 /// Maps a score to an integer that grows as the score falls; `NaN` maps to the largest, both zeros to the same.
