@@ -79,6 +79,7 @@ mod corpus;
 mod error;
 mod item;
 mod model;
+mod ranking;
 mod score;
 mod store;
 mod user;
@@ -88,5 +89,9 @@ pub use corpus::{Corpus, CorpusConfig};
 pub use error::RecommenderError;
 pub use item::{ItemSource, ItemTower, ItemVectors};
 pub use model::{Parameters, Recommender, RecommenderConfig, Shared};
+pub use ranking::{
+    Augmentation, Augmentations, Calibrated, Listwise, Needs, Negatives, RankingBatch, RankingError, RankingLoss,
+    Scoring, align, info_nce,
+};
 pub use score::Catalogue;
 pub use user::UserTower;
