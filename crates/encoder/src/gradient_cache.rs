@@ -5,9 +5,62 @@ use paretune_features::Packed;
 
 use crate::encoder::Encoder;
 use crate::error::EncoderError;
-use crate::graph::{Gradients, backward};
+use crate::graph::{Gradients, backward, backward_from};
 use crate::parameter::Pass;
 use crate::tokens::{self, parts};
+
+/// The gradients of `loss(Z₀, …, Zₙ₋₁)`, where `Zₖ = encode(k, _)` are representations of the `chunks` parts of a batch, with the graph of
+/// one part in memory at a time (gradient caching, Gao et al. 2021): the same gradients as from all graphs at once, for one more
+/// forward pass.
+///
+/// `encode` is called twice for each part: first with `false`, for its values alone, then with `true`, for its graph. Both calls must give
+/// the same values, dropout included. Gives the value of the loss and the gradients, those of other parameters that `loss` depends on
+/// included.
+///
+/// ```
+/// use candle_core::{Device, Tensor, Var};
+/// use paretune_encoder::{backward, backward_in_chunks, cross_entropy};
+///
+/// let weight = Var::from_vec(vec![0.5f32, -1.0, 2.0, 0.1], (2, 2), &Device::Cpu)?;
+/// let texts = Tensor::new(&[[1f32, 0.0], [0.3, -0.2], [0.9, 1.1], [0.0, 2.0]], &Device::Cpu)?;
+/// let encode = |chunk: usize, _tracked: bool| texts.narrow(0, 2 * chunk, 2)?.matmul(&weight);
+/// // Each of the first two texts belongs to one of the last two, in their order.
+/// let loss = |z: &[Tensor]| cross_entropy(&z[0].matmul(&z[1].t()?)?, &[0, 1]);
+///
+/// let (value, gradients) = backward_in_chunks(2, encode, loss)?;
+/// let whole = loss(&[encode(0, true)?, encode(1, true)?])?;
+/// assert_eq!(value, whole.to_scalar::<f32>()?);
+/// let difference = (gradients.get(&weight).unwrap() - backward(&whole)?.get(&weight).unwrap())?;
+/// assert!(difference.abs()?.max_all()?.to_scalar::<f32>()? < 1e-6);
+/// # Ok::<(), candle_core::Error>(())
+/// ```
+///
+/// # Errors
+/// Those of `encode`, of `loss`, whose value is a scalar of `f32`, and of Candle's backward pass.
+pub fn backward_in_chunks<E: From<candle_core::Error>>(
+    chunks: usize,
+    mut encode: impl FnMut(usize, bool) -> Result<Tensor, E>,
+    loss: impl FnOnce(&[Tensor]) -> candle_core::Result<Tensor>,
+) -> Result<(f32, Gradients), E> {
+    let mut leaves = Vec::with_capacity(chunks);
+    for chunk in 0..chunks {
+        leaves.push(Var::from_tensor(&encode(chunk, false)?.detach())?);
+    }
+    let (value, mut gradients) = {
+        let representations: Vec<Tensor> = leaves.iter().map(|leaf| leaf.as_tensor().clone()).collect();
+        let value = loss(&representations)?;
+        let gradients = backward(&value)?;
+        (value.to_scalar()?, gradients)
+    };
+    for (chunk, leaf) in leaves.into_iter().enumerate() {
+        let Some(gradient) = gradients.take(&leaf) else { continue };
+        if leaf.elem_count() == 0 {
+            continue;
+        }
+        gradients.add(backward_from(&[(&encode(chunk, true)?, &gradient)])?)?;
+    }
+    Ok((value, gradients))
+}
 
 impl Encoder {
     /// The gradients of `loss(Z)` for the vectors `Z` `[sequences, hidden]` of a whole batch, in two passes over parts of it
@@ -44,23 +97,14 @@ impl Encoder {
         tokens::check(packed, self.config())?;
         let parts = parts(packed, token_budget);
         let pass = |first_token: usize, track: bool| Pass { track, first_token, ..self.training_pass(dropout) };
-        let encoded = parts.iter().map(|(first, part)| self.pooled(part, pass(*first, false)));
-        let encoded = encoded.collect::<Result<Vec<_>, EncoderError>>()?;
-        let vectors = match encoded.is_empty() {
-            true => self.pooled(packed, pass(0, false))?,
-            false => Tensor::cat(&encoded, 0)?,
+        let encode = |at: usize, track: bool| match parts.get(at) {
+            Some((first, part)) => self.pooled(part, pass(*first, track)),
+            None => self.pooled(packed, pass(0, track)),
         };
-        let leaf = Var::from_tensor(&vectors)?;
-        let value = loss(leaf.as_tensor())?;
-        let mut gradients = backward(&value)?;
-        let Some(grad) = gradients.take(&leaf) else { return Ok((value.to_scalar()?, gradients)) };
-        let mut row = 0;
-        for (first, part) in &parts {
-            let vectors = self.pooled(part, pass(*first, true))?;
-            let part_grad = grad.narrow(0, row, part.len())?.detach();
-            gradients.add(backward(&(vectors * part_grad)?.sum_all()?)?)?;
-            row += part.len();
-        }
-        Ok((value.to_scalar()?, gradients))
+        // A batch of nothing is a part as well.
+        backward_in_chunks(parts.len().max(1), encode, |vectors| match vectors {
+            [whole] => loss(whole),
+            parts => loss(&Tensor::cat(parts, 0)?),
+        })
     }
 }

@@ -18,6 +18,9 @@ pub enum RecommenderError {
     /// The objectives do not fit.
     #[error(transparent)]
     Objectives(#[from] paretune_objectives::ObjectiveError),
+    /// A ranking loss does not fit what it was shown.
+    #[error(transparent)]
+    Ranking(#[from] crate::RankingError),
     /// A tensor operation failed.
     #[error("tensor operation failed: {0}")]
     Tensor(#[from] candle_core::Error),

@@ -82,6 +82,7 @@ mod fusion;
 mod graph;
 mod item;
 mod model;
+mod ranking;
 mod score;
 mod store;
 mod user;
@@ -97,5 +98,9 @@ pub use graph::{
 };
 pub use item::{ItemSource, ItemTower, ItemVectors};
 pub use model::{Parameters, Recommender, RecommenderConfig, Shared};
+pub use ranking::{
+    Augmentation, Augmentations, Calibrated, Listwise, Needs, Negatives, RankingBatch, RankingError, RankingLoss,
+    Scoring, align, info_nce,
+};
 pub use score::Catalogue;
 pub use user::UserTower;

@@ -12,6 +12,7 @@
 pub(crate) mod activation;
 pub(crate) mod attention;
 pub(crate) mod buffers;
+pub(crate) mod contrast;
 pub(crate) mod cross_entropy;
 pub(crate) mod dropout;
 pub(crate) mod gated;
@@ -24,6 +25,7 @@ pub(crate) mod pool;
 pub(crate) mod rotary;
 pub(crate) mod simd;
 pub(crate) mod slices;
+pub(crate) mod unit;
 
 #[cfg(test)]
 mod tests;

@@ -5,6 +5,7 @@
 mod activation;
 mod attention;
 mod buffers;
+mod contrast;
 mod dropout;
 mod gated;
 mod gates;
@@ -14,6 +15,7 @@ mod norm;
 mod pool;
 mod rotary;
 mod sums;
+mod unit;
 
 use candle_core::{DType, Device, Result, Tensor, Var};
 use rand::{RngExt, SeedableRng};
