@@ -32,6 +32,9 @@ enum Chore {
     /// Measure a run's model again on its test part.
     #[command(disable_help_flag = true)]
     Evaluate(Rest),
+    /// Rank by several runs' models together: by the average of their weights, of their scores, of their ranks.
+    #[command(disable_help_flag = true)]
+    Ensemble(Rest),
     /// Recommend items to a user, with a score for each objective.
     #[command(disable_help_flag = true)]
     Recommend(Rest),
@@ -83,6 +86,7 @@ fn main() -> ExitCode {
         Chore::Finetune(rest) => process::paretune("finetune", rest.args),
         Chore::Import(rest) => process::paretune("import", rest.args),
         Chore::Evaluate(rest) => process::paretune("evaluate", rest.args),
+        Chore::Ensemble(rest) => process::paretune("ensemble", rest.args),
         Chore::Recommend(rest) => process::paretune("recommend", rest.args),
         Chore::Front(rest) => process::paretune("front", rest.args),
         Chore::Compare(rest) => process::paretune("compare", rest.args),

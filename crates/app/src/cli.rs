@@ -27,6 +27,8 @@ pub(crate) enum Command {
     Import(Import),
     /// Measure a run's model again on its test part.
     Evaluate(Evaluate),
+    /// Rank by several runs' models together: by the average of their weights, of their scores, of their ranks.
+    Ensemble(Ensemble),
     /// Recommend items to a user, with a score for each objective.
     Recommend(Recommend),
     /// Train a set of balances and show which are worth choosing: the Pareto front.
@@ -67,6 +69,13 @@ pub(crate) struct Job {
     /// `sentence-transformers/all-MiniLM-L6-v2[@revision]`.
     #[arg(long, value_name = "SOURCE")]
     pub(crate) model: Option<String>,
+    /// What items are known by: `text` (the default), `ids`, or `hybrid`, which is both.
+    #[arg(long, value_name = "WHAT")]
+    pub(crate) items: Option<String>,
+    /// What makes a user's vector of a history: `attention` (the default), `mean`, `two-tower`, `gru`, `lstm`, `sasrec`, `bert4rec`,
+    /// `graph` or `factors`.
+    #[arg(long, value_name = "KIND")]
+    pub(crate) user: Option<String>,
     /// Train these objectives only, for example `click,conversion`.
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     pub(crate) objectives: Vec<String>,
@@ -112,7 +121,7 @@ pub(crate) struct Job {
     /// Seed of everything random.
     #[arg(long, value_name = "N")]
     pub(crate) seed: Option<u64>,
-    /// Baselines to train and measure: any of `untrained`, `popularity`, `item-mean`, `single-objective`, `ids`.
+    /// Baselines to train and measure: any of `untrained`, `popularity`, `item-mean`, `item-knn`, `ease`, `mf`, `single-objective`, `ids`.
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     pub(crate) baselines: Option<Vec<String>>,
     /// Any other setting, for example `training.batch=256` or `data.split.test=0.2`. Can be repeated.
@@ -246,6 +255,20 @@ pub(crate) struct Evaluate {
     /// default.
     #[arg(long, value_name = "NAME=W", value_delimiter = ',', value_parser = weight)]
     pub(crate) weights: Vec<(String, f64)>,
+}
+
+/// Measure several runs' models, and what they say together, on the test part that they share.
+#[derive(Debug, Args)]
+pub(crate) struct Ensemble {
+    /// Run directories of one data set and split.
+    #[arg(long, value_name = "DIR,DIR", value_delimiter = ',', required = true, num_args = 1.., value_hint = ValueHint::DirPath)]
+    pub(crate) runs: Vec<PathBuf>,
+    /// Save the model with the averaged weights into this folder.
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) soup: Option<PathBuf>,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// Recommend items to a user.

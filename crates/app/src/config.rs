@@ -9,7 +9,7 @@ use std::{
 use paretune_data::SplitStrategy;
 use paretune_encoder::{Arithmetic, DeviceChoice};
 use paretune_objectives::{Conditioning, Objective};
-use paretune_recommender::ItemSource;
+use paretune_recommender::{GraphConfig, ItemSource, RankingLoss, UserConfig};
 use paretune_train::{BalanceConfig, TrainingConfig};
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
@@ -67,8 +67,17 @@ pub(crate) struct DataConfig {
 pub(crate) struct ModelConfig {
     /// `builtin`, a directory, or a Hub model.
     pub(crate) source: String,
-    /// What an item's vector is made from: `text` or `ids`.
+    /// What an item's vector is made from: `text`, `ids` or `hybrid` (both).
     pub(crate) items: ItemSource,
+    /// Share of the items whose id training hides, with `items = "hybrid"`: new items have none.
+    pub(crate) hide_ids: f64,
+    /// What makes a user's vector of a history.
+    pub(crate) user: UserConfig,
+    /// Propagation of vectors over a graph of users, items and what items share; absent = none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) graph: Option<GraphConfig>,
+    /// The loss of objectives of kind `ranking`.
+    pub(crate) ranking: RankingLoss,
     /// Where the model lies: `auto`, `cpu`, `cuda:0`, `metal:0` or another number.
     pub(crate) device: DeviceChoice,
     /// Train the last layers only; absent = all.
@@ -94,8 +103,6 @@ pub(crate) struct ModelConfig {
     pub(crate) encoder_dropout: Option<f64>,
     /// Width of the shared representation.
     pub(crate) dim: usize,
-    /// Attention heads of the user tower.
-    pub(crate) heads: usize,
     /// Hidden width of a task tower.
     pub(crate) tower: usize,
     /// Dropout in the task towers.
@@ -113,6 +120,10 @@ impl Default for ModelConfig {
         Self {
             source: "builtin".into(),
             items: ItemSource::Text,
+            hide_ids: 0.1,
+            user: UserConfig::default(),
+            graph: None,
+            ranking: RankingLoss::default(),
             device: DeviceChoice::Auto,
             train_layers: None,
             tune: Tune::Full,
@@ -124,7 +135,6 @@ impl Default for ModelConfig {
             max_length: 64,
             encoder_dropout: None,
             dim: 64,
-            heads: 4,
             tower: 64,
             dropout: 0.1,
             conditioning: Conditioning::None,
@@ -172,6 +182,12 @@ pub(crate) enum Baseline {
     Popularity,
     /// The item's mean label.
     ItemMean,
+    /// Item neighbours by cosine (Sarwar et al. 2001); ranks only.
+    ItemKnn,
+    /// Item weights in closed form (EASE: Steck 2019); ranks only.
+    Ease,
+    /// Matrix factorization by alternating least squares (Hu et al. 2008); ranks only.
+    Mf,
     /// For each objective a model trained on it alone.
     SingleObjective,
     /// The same model with an id table in place of the text encoder.
@@ -316,6 +332,8 @@ fn flags(job: &cli::Job, dataset: &str) -> anyhow::Result<Table> {
     set("model.lora.rank", job.lora_rank.map(|n| (n as i64).into()));
     set("model.adapter", job.adapter.as_ref().map(|path| path.display().to_string().into()));
     set("model.arithmetic", job.arithmetic.map(|arithmetic| arithmetic.name().into()));
+    set("model.items", job.items.clone().map(Value::from));
+    set("model.user.kind", job.user.clone().map(Value::from));
     set("model.conditioning", job.conditioning.clone().map(Value::from));
     set("balance.method", job.balance.clone().map(Value::from));
     set("balance.gradients", job.gradients.clone().map(Value::from));

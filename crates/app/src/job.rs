@@ -7,7 +7,9 @@ use paretune_encoder::{CacheOptions, Encoder, LoadOptions, Trainable, device_nam
 use paretune_eval::report::{Cell, Table};
 use paretune_features::{FetchOptions, ModelFiles, ModelSource, Template, TextTokenizer};
 use paretune_objectives::{Conditioning, Objective, Objectives};
-use paretune_recommender::{Corpus, CorpusConfig, ItemSource, ItemVectors, Recommender, RecommenderConfig};
+use paretune_recommender::{
+    Corpus, CorpusConfig, Inputs, ItemSource, ItemVectors, Recommender, RecommenderConfig, RecommenderError,
+};
 
 use crate::{
     config::{ModelConfig, RunConfig},
@@ -73,6 +75,7 @@ impl Job {
             engaged: config.data.engaged.clone(),
             feedback: feedback.into_iter().cloned().collect(),
             history: config.model.history,
+            reading: config.model.user.kind.reading(),
             template: config.data.template.clone(),
         };
         let corpus = Corpus::new(dataset, split, &tokenizer, corpus_config)?;
@@ -108,8 +111,10 @@ impl Job {
     /// A model before training: pretrained item vectors, fresh towers, scales and base rates from the training rows.
     pub(crate) fn new_model(&self, variant: Variant) -> anyhow::Result<Recommender> {
         let model = &self.config.model;
+        let items = self.corpus.dataset.items.len();
         let vectors = match variant.items {
-            ItemSource::Text => {
+            ItemSource::Ids => ItemVectors::ids(items, model.dim, self.config.seed, &self.device)?,
+            ItemSource::Text | ItemSource::Hybrid => {
                 let memory = model.cache_mib.saturating_mul(1 << 20);
                 let options = LoadOptions {
                     trainable: tuning::trainable(model),
@@ -122,15 +127,17 @@ impl Job {
                 };
                 let mut encoder = Encoder::load(&self.files, &options)?;
                 tuning::adapt(&mut encoder, model, self.config.seed)?;
-                ItemVectors::Text(Box::new(encoder))
-            }
-            ItemSource::Ids => {
-                ItemVectors::ids(self.corpus.dataset.items.len(), model.dim, self.config.seed, &self.device)?
+                self.with_text(variant.items, encoder)?
             }
         };
         let sizes = RecommenderConfig {
             dim: model.dim,
-            heads: model.heads,
+            user: model.user.clone(),
+            history: model.history,
+            users: self.corpus.dataset.users.len(),
+            items: self.corpus.dataset.items.len(),
+            hide_ids: model.hide_ids,
+            ranking: model.ranking,
             tower: model.tower,
             dropout: model.dropout,
             item_features: self.corpus.item_width(),
@@ -138,7 +145,8 @@ impl Job {
             event_features: self.corpus.event_width(),
             conditioning: variant.conditioning,
         };
-        let mut recommender = Recommender::new(sizes, vectors, &self.objectives, self.config.seed, &self.device)?;
+        let mut recommender =
+            Recommender::new(sizes, self.inputs(vectors)?, &self.objectives, self.config.seed, &self.device)?;
         recommender.fit(&self.train_labels())?;
         Ok(recommender)
     }
@@ -151,6 +159,11 @@ impl Job {
 
     /// The model that a run has trained.
     pub(crate) fn saved_model(&self, run: &RunDir) -> anyhow::Result<Recommender> {
+        self.saved_model_with(run, Trainable::Nothing)
+    }
+
+    /// As [`Self::saved_model`], with these parameters of the text encoder.
+    pub(crate) fn saved_model_with(&self, run: &RunDir, trainable: Trainable) -> anyhow::Result<Recommender> {
         let folder = run.join("model");
         if run.join("front.json").is_file() && !folder.is_dir() {
             return Err(wrong_input(format!(
@@ -172,18 +185,37 @@ impl Job {
             )));
         }
         let vectors = match self.config.model.items {
-            ItemSource::Text => {
+            ItemSource::Text | ItemSource::Hybrid => {
                 let arithmetic = self.config.model.arithmetic;
                 let device = self.device.clone();
-                let options =
-                    LoadOptions { trainable: Trainable::Nothing, arithmetic, device, ..LoadOptions::default() };
-                ItemVectors::Text(Box::new(Encoder::load(&ModelFiles::local(&folder)?, &options)?))
+                let options = LoadOptions { trainable, arithmetic, device, ..LoadOptions::default() };
+                self.with_text(self.config.model.items, Encoder::load(&ModelFiles::local(&folder)?, &options)?)?
             }
             ItemSource::Ids => {
                 ItemVectors::ids(self.corpus.dataset.items.len(), self.config.model.dim, 0, &self.device)?
             }
         };
-        Ok(Recommender::load(&folder, vectors, &self.device)?)
+        Ok(Recommender::load(&folder, self.inputs(vectors)?, &self.device)?)
+    }
+
+    /// Item vectors with the graph that the configuration asks for.
+    fn inputs(&self, vectors: ItemVectors) -> anyhow::Result<Inputs> {
+        Ok(match &self.config.model.graph {
+            Some(graph) => {
+                Inputs::with_graph(vectors, self.corpus.graph(graph).map_err(RecommenderError::from)?, graph.clone())
+            }
+            None => vectors.into(),
+        })
+    }
+
+    /// Item vectors around a text encoder.
+    fn with_text(&self, items: ItemSource, encoder: Encoder) -> anyhow::Result<ItemVectors> {
+        let encoder = Box::new(encoder);
+        if items != ItemSource::Hybrid {
+            return Ok(ItemVectors::Text(encoder));
+        }
+        let met = self.corpus.met_in_training();
+        Ok(ItemVectors::hybrid(encoder, met, self.config.model.dim, self.config.seed, &self.device)?)
     }
 
     /// The labels of the training rows, one column for each objective, with the sampled negatives.

@@ -8,7 +8,9 @@ use paretune_data::Part;
 use paretune_eval::better_is_higher;
 use paretune_eval::report::{Cell, FrontPoint, FrontSection, Table};
 use paretune_objectives::Conditioning;
-use paretune_recommender::{ItemSource, Recommender};
+use paretune_recommender::{
+    Ease, EaseConfig, Interactions, ItemKnn, ItemKnnConfig, ItemSource, Mf, MfConfig, Recommender, Scorer,
+};
 use paretune_train::{
     BalanceConfig, Balancer, Observer, Outcome, Silent, TrainEvent, Trainer, TrainingConfig,
     evaluation::{Metrics, Ranked, Ranking, Rows, baselines, predict, primary_metric, value_metrics},
@@ -25,7 +27,8 @@ use crate::{
 const FIT_ROWS: usize = 500_000;
 
 /// Order in which methods stand in tables.
-pub(crate) const METHODS: [&str; 6] = ["model", "untrained", "popularity", "item_mean", "single_objective", "ids"];
+pub(crate) const METHODS: [&str; 9] =
+    ["model", "untrained", "popularity", "item_mean", "item_knn", "ease", "mf", "single_objective", "ids"];
 
 /// The test part, and what has been measured on it so far.
 pub(crate) struct Bench<'a> {
@@ -62,7 +65,7 @@ impl<'a> Bench<'a> {
     /// Keeps the vectors of the model before training, to measure diversity by.
     pub(crate) fn keep_vectors(&mut self, untrained: &Recommender) -> anyhow::Result<Tensor> {
         let known = untrained.embed(&self.job.corpus.tokens, None)?;
-        if matches!(self.job.config.model.items, ItemSource::Text) {
+        if self.job.config.model.items != ItemSource::Ids {
             self.vectors = known.flatten_all()?.to_vec1()?;
         }
         Ok(known)
@@ -143,9 +146,28 @@ impl<'a> Bench<'a> {
                 .collect();
             self.metrics.add(method, &job.objectives, &self.rows, &predictions);
         }
+        self.classic()?;
         if self.wants(Baseline::Popularity) {
             let ranked = self.ranking.fixed(&baselines::popularity_scores(corpus), &self.vectors)?;
             self.ranked("popularity", ranked);
+        }
+        Ok(())
+    }
+
+    /// Measures the rankings of models that are fitted without gradients.
+    fn classic(&mut self) -> anyhow::Result<()> {
+        let corpus = &self.job.corpus;
+        let wanted =
+            [Baseline::ItemKnn, Baseline::Ease, Baseline::Mf].into_iter().filter(|baseline| self.wants(*baseline));
+        for baseline in wanted.collect::<Vec<_>>() {
+            let log = Interactions::of(&corpus.dataset, &corpus.split, &corpus.config.engaged)?;
+            let (method, scorer): (_, Box<dyn Scorer>) = match baseline {
+                Baseline::ItemKnn => ("item_knn", Box::new(ItemKnn::fit(&log, &ItemKnnConfig::default())?)),
+                Baseline::Ease => ("ease", Box::new(Ease::fit(&log, &EaseConfig::default())?)),
+                _ => ("mf", Box::new(Mf::fit(&log, &MfConfig { seed: self.job.config.seed, ..MfConfig::default() })?)),
+            };
+            let ranked = self.ranking.scorer(scorer.as_ref(), &self.vectors)?;
+            self.ranked(method, ranked);
         }
         Ok(())
     }
@@ -171,7 +193,7 @@ impl<'a> Bench<'a> {
                 self.metrics.add("single_objective", &job.objectives, &self.rows, &only);
             }
         }
-        if self.wants(Baseline::Ids) && job.config.model.items == ItemSource::Text {
+        if self.wants(Baseline::Ids) && job.config.model.items != ItemSource::Ids {
             let ids = Variant { items: ItemSource::Ids, ..job.variant() };
             let (model, _) = train(job, ids, &weights, &checkpoints.join("ids"), "ids", None, show)?;
             let known = model.embed(&job.corpus.tokens, None)?;
@@ -186,8 +208,7 @@ impl<'a> Bench<'a> {
 
     fn ranked(&mut self, method: &str, ranked: Ranked) {
         if ranked.users > 0 {
-            Metrics::add_to(&mut self.metrics.ranking, method, ranked.ranking);
-            Metrics::add_to(&mut self.metrics.list, method, ranked.list);
+            self.metrics.add_ranked(method, ranked);
         }
     }
 
@@ -251,6 +272,28 @@ fn tables(metrics: &Metrics, job: &Job) -> Vec<Table> {
             for (metric, row) in table {
                 rows = rows.compare(&[], metric, &cells(row));
             }
+            tables.push(rows);
+        }
+    }
+    for (by, title, note, of) in [
+        (
+            "item",
+            "Ranking by how often training met the item",
+            "Relevant items of one bucket alone; the rankings are the same.",
+            &metrics.by_item,
+        ),
+        ("user", "Ranking by the length of the user's history", "Users of one bucket alone.", &metrics.by_user),
+    ] {
+        let mut rows = new_table(title, &["seen", "of", "metric"]).note(note);
+        for bucket in metrics.buckets.iter().filter(|bucket| bucket.by == by) {
+            let size = if by == "item" { bucket.relevant } else { bucket.users }.to_string();
+            let shown = of.get(&bucket.name).into_iter().flatten();
+            for (metric, row) in shown.filter(|(metric, _)| metric.starts_with("ndcg") || metric.starts_with("recall"))
+            {
+                rows = rows.compare(&[bucket.name.as_str(), size.as_str()], metric, &cells(row));
+            }
+        }
+        if !rows.rows.is_empty() {
             tables.push(rows);
         }
     }
@@ -321,11 +364,7 @@ pub(crate) fn train_watched(
     watch: &mut dyn Observer,
 ) -> anyhow::Result<(Recommender, (Outcome, Progress))> {
     let model = job.new_model(variant)?;
-    let mut config = TrainingConfig { epochs: variant.epochs, ..job.config.training.clone() };
-    if variant.items == ItemSource::Ids {
-        // A table learns from scratch: it needs the towers' learning rate, not that of a pretrained encoder.
-        config.backbone_learning_rate = config.learning_rate;
-    }
+    let config = TrainingConfig { epochs: variant.epochs, ..job.config.training.clone() };
     std::fs::create_dir_all(checkpoints).with_context(|| format!("cannot create {}", checkpoints.display()))?;
     let balancer = Balancer::new(&job.config.balance, &job.objectives, weights)?;
     let trainer =

@@ -217,7 +217,7 @@ fn settings() {
     refused("--set training.ema=1.5", &["training.ema"]);
     refused("--set evaluation.top=[]", &["evaluation.top"]);
     refused("--set evaluation.rank_by.joy=1", &["joy"]);
-    refused("--set model.dim=7", &["model.heads = 4", "7"]);
+    refused("--set model.dim=7", &["model.user.heads = 4", "7"]);
     scratch.write("config.toml", "[training]\nbatch = 8\nbogus = 1\n");
     refused("--config config.toml", &["bogus", "batch"]);
     scratch.write("config.toml", "[training]\nbatch = [\n");

@@ -54,6 +54,19 @@ pub enum SplitStrategy {
         #[serde(default)]
         seed: u64,
     },
+    /// Whole users are held out with all their events: how good is the model for somebody new, of whom it sees a few events or none?
+    ColdUsers {
+        /// Share of the users with events held out for validation, in (0, 1).
+        valid: f64,
+        /// Share of the users with events held out for test, in (0, 1).
+        test: f64,
+        /// First events of a held-out user that are known when the user is ranked for; those after them are to be found.
+        #[serde(default)]
+        given: usize,
+        /// Seed of the choice.
+        #[serde(default)]
+        seed: u64,
+    },
 }
 
 impl SplitStrategy {
@@ -64,22 +77,24 @@ impl SplitStrategy {
             Self::LeaveLast => "leave-last",
             Self::Random { .. } => "random",
             Self::ColdItems { .. } => "cold-items",
+            Self::ColdUsers { .. } => "cold-users",
         }
     }
 
     fn shares(&self) -> Option<(f64, f64)> {
         match *self {
             Self::LeaveLast => None,
-            Self::Time { valid, test } | Self::Random { valid, test, .. } | Self::ColdItems { valid, test, .. } => {
-                Some((valid, test))
-            }
+            Self::Time { valid, test }
+            | Self::Random { valid, test, .. }
+            | Self::ColdItems { valid, test, .. }
+            | Self::ColdUsers { valid, test, .. } => Some((valid, test)),
         }
     }
 
     fn seed(&self) -> u64 {
         match *self {
             Self::Time { .. } | Self::LeaveLast => 0,
-            Self::Random { seed, .. } | Self::ColdItems { seed, .. } => seed,
+            Self::Random { seed, .. } | Self::ColdItems { seed, .. } | Self::ColdUsers { seed, .. } => seed,
         }
     }
 }
@@ -158,7 +173,10 @@ impl Split {
                 groups.spread(&shuffled.iter().map(|&place| parts[place as usize]).collect::<Vec<_>>())
             }
             SplitStrategy::ColdItems { valid, test, .. } => {
-                cold_items(&events.item, dataset.items.len(), valid, test, &mut rng)
+                cold(&events.item, dataset.items.len(), valid, test, &mut rng)
+            }
+            SplitStrategy::ColdUsers { valid, test, .. } => {
+                cold(&events.user, dataset.users.len(), valid, test, &mut rng)
             }
         };
         let train_times = part.iter().zip(&clock).filter(|(p, _)| **p == Part::Train);
@@ -219,6 +237,7 @@ impl Split {
                             "raise its share, or bring more events (rows of one request stay together)"
                         }
                         SplitStrategy::ColdItems { .. } => "raise its share, or bring more items with events",
+                        SplitStrategy::ColdUsers { .. } => "raise its share, or bring more users with events",
                     },
                 });
             }
@@ -342,16 +361,17 @@ fn leave_last(user: &[u32], clock: &[i64]) -> Vec<Part> {
     part
 }
 
-fn cold_items(item: &[u32], items: usize, valid: f64, test: f64, rng: &mut ChaCha8Rng) -> Vec<Part> {
-    let mut met = vec![false; items];
-    for &i in item {
-        met[i as usize] = true;
+/// Parts of rows by what they are of: `of_row` names one of `count` items, or users.
+fn cold(of_row: &[u32], count: usize, valid: f64, test: f64, rng: &mut ChaCha8Rng) -> Vec<Part> {
+    let mut met = vec![false; count];
+    for &one in of_row {
+        met[one as usize] = true;
     }
-    let mut order: Vec<usize> = (0..items).filter(|&i| met[i]).collect();
+    let mut order: Vec<usize> = (0..count).filter(|&one| met[one]).collect();
     order.shuffle(rng);
-    let mut of_item = vec![Part::Train; items];
-    for (&i, part) in order.iter().zip(cut(order.len(), valid, test)) {
-        of_item[i] = part;
+    let mut parts = vec![Part::Train; count];
+    for (&one, part) in order.iter().zip(cut(order.len(), valid, test)) {
+        parts[one] = part;
     }
-    item.iter().map(|&i| of_item[i as usize]).collect()
+    of_row.iter().map(|&one| parts[one as usize]).collect()
 }

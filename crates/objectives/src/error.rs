@@ -114,6 +114,14 @@ pub enum ObjectiveError {
         "this model was trained for one balance and takes no preference; train one with model.conditioning = \"film\""
     )]
     NoPreference,
+    /// What an objective is computed from was not handed over.
+    #[error("objective \"{name}\" needs {input}, which it was not given")]
+    NoInput {
+        /// The objective.
+        name: String,
+        /// What it needs.
+        input: &'static str,
+    },
     /// Candle refused an operation.
     #[error("tensor operation failed in the task towers: {0}")]
     Tensor(#[from] candle_core::Error),

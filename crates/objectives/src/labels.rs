@@ -83,7 +83,7 @@ pub(crate) fn targets(objectives: &Objectives, scalers: &[Scaler], columns: &[Ve
                 let both = |(own, given): (&f32, &f32)| if *given == 0.0 { 0.0 } else { *own };
                 column.iter().zip(&columns[given]).map(both).collect()
             }
-            (Kind::Binary | Kind::Conditional, _) => column.clone(),
+            (Kind::Binary | Kind::Conditional | Kind::Ranking, _) => column.clone(),
             (Kind::Regression | Kind::LogRegression, _) => column.iter().map(|v| scalers[i].transform(*v)).collect(),
         });
     }

@@ -22,12 +22,15 @@ pub enum Kind {
     Regression,
     /// A number from 0 with a long tail, such as seconds; squared error of `ln(1 + y)` in standard units.
     LogRegression,
+    /// 0 or 1, of which only the order of items counts: has no tower, and predicts how well user and item fit (a score without a
+    /// unit, made by who owns both). Its loss is a ranking loss, or, of single samples, binary cross-entropy.
+    Ranking,
 }
 
 impl Kind {
-    /// Whether labels are 0 or 1 and predictions are probabilities.
+    /// Whether labels are 0 or 1.
     pub fn is_binary(self) -> bool {
-        matches!(self, Self::Binary | Self::Conditional)
+        matches!(self, Self::Binary | Self::Conditional | Self::Ranking)
     }
 }
 

@@ -63,14 +63,15 @@ impl Outputs {
         let own = seen(&self.logits[i])?;
         let each = match (self.objectives.as_slice()[i].kind, self.objectives.given_index(i)) {
             (Kind::Conditional, Some(given)) => losses::joint(&seen(&self.logits[given])?, &own, &target.targets)?,
-            (Kind::Binary | Kind::Conditional, _) => losses::binary(&own, &target.targets)?,
+            (Kind::Binary | Kind::Conditional | Kind::Ranking, _) => losses::binary(&own, &target.targets)?,
             (Kind::Regression | Kind::LogRegression, _) => losses::squared(&own, &target.targets)?,
         };
         Ok(TaskLoss { loss: each.mean_all()?, observed: target.count })
     }
 
     /// Predictions in natural units, `[objectives][B]`: probabilities for binary objectives; for conditional ones the
-    /// probability that both happen (ESMM's CTCVR), never above that of the condition; rating units and seconds for regressions.
+    /// probability that both happen (ESMM's CTCVR), never above that of the condition; rating units and seconds for regressions; scores
+    /// for rankings.
     ///
     /// # Errors
     /// Candle could not bring the logits to the CPU.
@@ -83,6 +84,7 @@ impl Outputs {
                     logits[given].iter().zip(&logits[i]).map(both).collect()
                 }
                 (Kind::Binary | Kind::Conditional, _) => logits[i].iter().map(|z| sigmoid(*z) as f32).collect(),
+                (Kind::Ranking, _) => logits[i].clone(),
                 (Kind::Regression | Kind::LogRegression, _) => {
                     logits[i].iter().map(|z| self.scalers[i].inverse(*z)).collect()
                 }

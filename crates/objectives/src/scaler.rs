@@ -70,7 +70,7 @@ pub(crate) fn check_labels(objective: &Objective, labels: &[f32]) -> Result<()> 
         let rule = match objective.kind {
             _ if value.is_nan() => continue,
             _ if value.is_infinite() => "is not finite: leave it empty if it was not observed",
-            Kind::Binary | Kind::Conditional if value != 0.0 && value != 1.0 => {
+            Kind::Binary | Kind::Conditional | Kind::Ranking if value != 0.0 && value != 1.0 => {
                 "is neither 0 nor 1: turn it into a flag when importing, or use kind = \"regression\""
             }
             Kind::LogRegression if value < 0.0 => "is negative, which a log-regression cannot take",

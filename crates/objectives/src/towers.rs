@@ -68,7 +68,8 @@ pub struct TaskTowers {
     objectives: Arc<Objectives>,
     scalers: Vec<Scaler>,
     dropout: f32,
-    towers: Vec<Tower>,
+    /// Of a ranking there is none.
+    towers: Vec<Option<Tower>>,
     /// The preference of who does not ask for one; `None` without conditioning.
     preference: Option<Vec<f64>>,
 }
@@ -109,6 +110,11 @@ impl TaskTowers {
             };
             Ok(Tower { hidden, output: layer(1, (config.hidden, 1), last)? })
         };
+        let towers = objectives.iter().map(|objective| match objective.kind {
+            Kind::Ranking => Ok(None),
+            _ => tower(&objective.name).map(Some),
+        });
+        let towers = towers.collect::<Result<_>>()?;
         let own: Vec<f64> = objectives.iter().map(|objective| objective.weight).collect();
         let preference = match config.conditioning {
             Conditioning::None => None,
@@ -118,7 +124,7 @@ impl TaskTowers {
             objectives: Arc::new(objectives.clone()),
             scalers: vec![Scaler::default(); objectives.len()],
             dropout: config.dropout,
-            towers: objectives.names().map(tower).collect::<Result<_>>()?,
+            towers,
             preference,
         })
     }
@@ -164,10 +170,12 @@ impl TaskTowers {
             (p / (1.0 - p)).ln()
         };
         for (i, tower) in self.towers.iter().enumerate() {
+            let Some(tower) = tower else { continue };
             let bias = match (self.objectives.as_slice()[i].kind, self.objectives.given_index(i)) {
                 (Kind::Conditional, Some(given)) => logit(rates[i] / rates[given].max(1e-4)),
                 (Kind::Binary | Kind::Conditional, _) => logit(rates[i]),
                 (Kind::Regression | Kind::LogRegression, _) => self.scalers[i].transform(rates[i]),
+                (Kind::Ranking, _) => continue,
             };
             let bias = if bias.is_finite() { bias } else { 0.0 };
             tower.output.bias().set(&Tensor::new(&[bias], tower.output.bias().device())?)?;
@@ -213,17 +221,37 @@ impl TaskTowers {
     /// As [`forward`](Self::forward), for a preference: one weight for each objective, of which only the shares count.
     ///
     /// # Errors
-    /// `shared` is not `[B, D]`, or as [`prefer`](Self::prefer).
+    /// `shared` is not `[B, D]`, an objective is a ranking, or as [`prefer`](Self::prefer).
     pub fn forward_for(
         &self,
         shared: &Tensor,
         preference: Option<&[f64]>,
         dropout_seed: Option<u64>,
     ) -> Result<Outputs> {
+        self.forward_with(Some(shared), None, preference, dropout_seed)
+    }
+
+    /// As [`forward_for`](Self::forward_for), with the scores `[B]` of user and item for objectives that are rankings. The shared
+    /// representation may be left out where all of them are.
+    ///
+    /// # Errors
+    /// A ranking without scores, another objective without shared representation, or as [`forward_for`](Self::forward_for).
+    pub fn forward_with(
+        &self,
+        shared: Option<&Tensor>,
+        scores: Option<&Tensor>,
+        preference: Option<&[f64]>,
+        dropout_seed: Option<u64>,
+    ) -> Result<Outputs> {
         let shares = self.resolve(preference)?.unwrap_or_default();
         let mut logits = Vec::with_capacity(self.towers.len());
         for (tower, name) in self.towers.iter().zip(self.objectives.names()) {
-            let mut x = shared.clone();
+            let missing = |input| ObjectiveError::NoInput { name: name.to_owned(), input };
+            let Some(tower) = tower else {
+                logits.push(scores.ok_or_else(|| missing("the scores of user and item"))?.clone());
+                continue;
+            };
+            let mut x = shared.ok_or_else(|| missing("the shared representation"))?.clone();
             if let Some(hidden) = &tower.hidden {
                 x = hidden.forward(&x, &shares)?.silu()?;
                 if let Some(seed) = dropout_seed {
@@ -238,7 +266,7 @@ impl TaskTowers {
     /// All variables in a fixed order: `towers.OBJECTIVE.LAYER.weight` `[out, in]` and `….bias` `[out]`, each followed by those of
     /// its conditioning.
     pub fn parameters(&self) -> Vec<(String, Var)> {
-        let layers = self.towers.iter().flat_map(|t| t.hidden.iter().chain([&t.output]));
+        let layers = self.towers.iter().flatten().flat_map(|t| t.hidden.iter().chain([&t.output]));
         layers.flat_map(ConditionedLinear::parameters).collect()
     }
 

@@ -16,8 +16,25 @@ pub struct CorpusConfig {
     pub feedback: Vec<String>,
     /// How many past events the user tower sees.
     pub history: usize,
+    /// How the user model reads histories, from [`UserKind::reading`](crate::UserKind::reading).
+    #[serde(default)]
+    pub reading: Reading,
     /// How an item's fields become its text.
     pub template: String,
+}
+
+/// How a user model reads histories: what requests of one user can share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reading {
+    /// A history for each request, its events described by how long ago they were and by their rank.
+    #[default]
+    Each,
+    /// One sequence for all requests of a user, each of which reads it up to its own moment. Events are described by the time since the
+    /// one before and by their place, which do not depend on who asks when.
+    Prefixes,
+    /// As [`Self::Prefixes`] describes events; in training, events of a sequence are hidden and asked for.
+    Cloze,
 }
 
 /// A data set with its split, its histories, its behaviour features and the tokens of its item texts.
@@ -77,7 +94,16 @@ impl Corpus {
         column.is_some_and(|column| column.iter().all(|value| *value > 0.0 || value.is_nan()))
     }
 
-    /// Number of values that describe one event of a history: observed and value for each feedback column, time since, rank.
+    /// Whether each item occurs in a training row.
+    pub fn met_in_training(&self) -> Vec<bool> {
+        let mut met = vec![false; self.dataset.items.len()];
+        for row in self.split.rows(Part::Train) {
+            met[self.dataset.events.item[row as usize] as usize] = true;
+        }
+        met
+    }
+
+    /// Number of values that describe one event of a history: observed and value for each feedback column, a time and a place.
     pub fn event_width(&self) -> usize {
         2 * self.config.feedback.len() + 2
     }

@@ -50,6 +50,20 @@ pub enum RecommenderError {
         /// What is wrong with it.
         problem: String,
     },
+    /// Weights of unlike models cannot be averaged.
+    #[error(
+        "`{name}` is not the same in all models: only models of one configuration, trained on one data set, can be averaged"
+    )]
+    Unlike {
+        /// The parameter that differs, or that a model lacks.
+        name: String,
+    },
+    /// Users are to be nodes of a graph, and there is none.
+    #[error("user.kind = \"graph\" needs a graph: set model.graph, for example `graph = {{ layers = 2 }}`")]
+    NeedsGraph,
+    /// The graph could not be built or used.
+    #[error(transparent)]
+    Graph(#[from] crate::GraphError),
     /// New items cannot be scored by a model that knows ids only.
     #[error("this model knows items by id only and cannot score a new one; train with items = \"text\"")]
     NeedsText,

@@ -1,10 +1,10 @@
 //! The composed recommender: a batch of requests in, a shared representation, losses and scores out.
 //!
 //! ```text
-//! item text ─▶ encoder ─▶ item vectors ─┬─▶ ItemTower (+ item features) ─▶ items [samples, dim] ─┐
-//!                                       │                                                       ├─ Shared ─▶ TaskTowers
-//!                                       └─▶ UserTower (history, feedback, ─▶ users [requests, dim] ┘
-//!                                            user and context features)
+//! item text ─▶ encoder ─┬─▶ item vectors ─┬─▶ item tower (+ item features) ─▶ items [samples, dim] ──┐
+//! item id ──▶ table ────┘                 ├─▶ user model (history, feedback, ─▶ users [requests, dim] ┼─ Shared ─▶ TaskTowers, rankings
+//!                                         │    user and context features)                            │
+//!                                         └─▶ candidates [distinct items, dim] ──────────────────────┘
 //! ```
 //!
 //! [`Shared`] is where a multi-objective step cuts the graph: below it lies what all objectives share (the backbone and the two
@@ -21,7 +21,7 @@
 //! use paretune_features::{ModelFiles, TextTokenizer};
 //! use paretune_objectives::{Conditioning, Kind, Objective, Objectives};
 //! use paretune_recommender::{
-//!     BatchBuilder, Corpus, CorpusConfig, Encode, ItemVectors, Recommender, RecommenderConfig, Viewer,
+//!     BatchBuilder, Corpus, CorpusConfig, Encode, ItemVectors, RankingLoss, Recommender, RecommenderConfig, UserConfig, UserKind, Viewer,
 //! };
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -35,6 +35,7 @@
 //!     engaged: "click".into(),
 //!     feedback: columns.clone(),
 //!     history: 20,
+//!     reading: UserKind::Attention.reading(),
 //!     template: "{title}. {description}".into(),
 //! };
 //! let corpus = Corpus::new(dataset, split, &tokenizer, config)?;
@@ -47,7 +48,12 @@
 //! let encoder = Encoder::load(&files, &LoadOptions::default())?;
 //! let sizes = RecommenderConfig {
 //!     dim: 64,
-//!     heads: 4,
+//!     user: UserConfig { kind: UserKind::Attention, ..UserConfig::default() },
+//!     history: corpus.config.history,
+//!     users: corpus.dataset.users.len(),
+//!     items: corpus.dataset.items.len(),
+//!     hide_ids: 0.0,
+//!     ranking: RankingLoss::default(),
 //!     tower: 64,
 //!     dropout: 0.1,
 //!     item_features: corpus.item_width(),
@@ -82,25 +88,29 @@ mod fusion;
 mod graph;
 mod item;
 mod model;
+mod propagation;
 mod ranking;
+mod retrieval;
 mod score;
+mod soup;
 mod store;
-mod user;
+mod users;
 
-pub use batch::{Batch, BatchBuilder, Encode, Viewer};
+pub use batch::{Batch, BatchBuilder, Encode, Pool, Sequences, Viewer};
 pub use classic::{ClassicError, Ease, EaseConfig, Interactions, ItemKnn, ItemKnnConfig, Mf, MfConfig, Scorer};
-pub use corpus::{Corpus, CorpusConfig};
+pub use corpus::{Corpus, CorpusConfig, Reading};
 pub use error::RecommenderError;
 pub use fusion::{Fusion, FusionError, Hide, Modality};
 pub use graph::{
     Added, Attribute, EdgeDropout, Graph, GraphBuilder, GraphError, LightGcn, Missing, NodeVectors, Relation, Tail,
     propagate,
 };
-pub use item::{ItemSource, ItemTower, ItemVectors};
+pub use item::{ItemSource, ItemVectors};
 pub use model::{Parameters, Recommender, RecommenderConfig, Shared};
+pub use propagation::{GraphConfig, Inputs};
 pub use ranking::{
     Augmentation, Augmentations, Calibrated, Listwise, Needs, Negatives, RankingBatch, RankingError, RankingLoss,
     Scoring, align, info_nce,
 };
 pub use score::Catalogue;
-pub use user::UserTower;
+pub use users::{UserConfig, UserKind};

@@ -1,11 +1,17 @@
 //! The composed model.
 
-use candle_core::{D, Device, Tensor, Var};
+use candle_core::{Device, Tensor, Var};
 use paretune_features::Tokenized;
-use paretune_objectives::{Conditioning, Labels, Modulation, Objectives, Outputs, TaskTowers, TowerConfig};
+use paretune_objectives::{
+    Conditioning, Kind, Labels, Modulation, Objectives, Outputs, TaskLoss, TaskTowers, TowerConfig,
+};
 use serde::{Deserialize, Serialize};
 
-use crate::{Batch, Encode, ItemTower, ItemVectors, RecommenderError, UserTower};
+use crate::item::{ItemModel, ItemTower};
+use crate::propagation::{Inputs, Propagation};
+use crate::ranking::RankingLoss;
+use crate::users::{self, Past, UserConfig, UserKind, UserModel, Widths};
+use crate::{Batch, ItemVectors, NodeVectors, RecommenderError};
 
 /// Sizes of everything above the item vectors.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -13,8 +19,18 @@ use crate::{Batch, Encode, ItemTower, ItemVectors, RecommenderError, UserTower};
 pub struct RecommenderConfig {
     /// Width of the shared representation.
     pub dim: usize,
-    /// Attention heads of the user tower; divides `dim`.
-    pub heads: usize,
+    /// What makes a user's vector of a history.
+    pub user: UserConfig,
+    /// Longest history, from [`crate::CorpusConfig::history`].
+    pub history: usize,
+    /// Number of users in the tables.
+    pub users: usize,
+    /// Number of items in the tables.
+    pub items: usize,
+    /// Share of the items whose id training hides, for items known by text and id.
+    pub hide_ids: f64,
+    /// The loss of objectives that are rankings.
+    pub ranking: RankingLoss,
     /// Width of the hidden layer of each task tower.
     pub tower: usize,
     /// Dropout in the task towers.
@@ -33,17 +49,19 @@ pub struct RecommenderConfig {
 /// The representation all objectives share: where a multi-objective step cuts the graph.
 #[derive(Debug, Clone)]
 pub struct Shared {
-    /// `[samples, dim]`.
-    pub items: Tensor,
+    /// `[samples, dim]`: the items shown with their features. Absent where all objectives are rankings.
+    pub items: Option<Tensor>,
     /// `[requests, dim]`.
     pub users: Tensor,
+    /// `[distinct items of the batch, dim]`: what rankings compare users with. Absent where no objective is one.
+    pub candidates: Option<Tensor>,
 }
 
 /// Trainable parameters by their part in the model, each in a fixed order.
 pub struct Parameters {
-    /// The text encoder, or the id table.
+    /// The text encoder.
     pub backbone: Vec<(String, Var)>,
-    /// Item tower and user tower.
+    /// Item vectors above the encoder, the id table, the item tower and the user model.
     pub shared: Vec<(String, Var)>,
     /// Task towers.
     pub towers: Vec<(String, Var)>,
@@ -63,8 +81,12 @@ impl Parameters {
 pub struct Recommender {
     pub(crate) config: RecommenderConfig,
     pub(crate) vectors: ItemVectors,
+    pub(crate) items: ItemModel,
     pub(crate) item_tower: ItemTower,
-    pub(crate) user_tower: UserTower,
+    /// What passes vectors along the edges of a graph.
+    pub(crate) propagation: Option<Propagation>,
+    /// Absent where users are nodes of the graph.
+    pub(crate) user_model: Option<Box<dyn UserModel>>,
     pub(crate) towers: TaskTowers,
     /// What moves the outputs of the item and the user tower with the preference.
     pub(crate) modulations: Option<[Modulation; 2]>,
@@ -74,42 +96,46 @@ pub struct Recommender {
 impl Recommender {
     /// The text encoder, if items are known by their text.
     pub fn encoder(&self) -> Option<&paretune_encoder::Encoder> {
-        match &self.vectors {
-            ItemVectors::Text(encoder) => Some(encoder),
-            ItemVectors::Ids(_) => None,
-        }
+        self.vectors.encoder()
     }
 
-    /// A model with fresh towers over the given item vectors; the same `seed` gives the same weights.
+    /// A model with fresh towers over the given item vectors (and graph); the same `seed` gives the same weights.
     ///
     /// # Errors
-    /// When `heads` does not divide `dim`, a model with conditioning has no objective of positive weight, or the device is out of
+    /// When users are to be nodes of a graph that is not there, the heads do not divide `dim`, a model with conditioning has no objective of positive weight, or the device is out of
     /// memory.
     pub fn new(
         config: RecommenderConfig,
-        vectors: ItemVectors,
+        inputs: impl Into<Inputs>,
         objectives: &Objectives,
         seed: u64,
         device: &Device,
     ) -> Result<Self, RecommenderError> {
-        if config.heads == 0 || config.dim == 0 || !config.dim.is_multiple_of(config.heads) {
+        let heads = config.user.heads;
+        if heads == 0 || config.dim == 0 || !config.dim.is_multiple_of(heads) {
             return Err(RecommenderError::Shape {
-                field: "heads",
-                value: config.heads,
+                field: "user.heads",
+                value: heads,
                 problem: format!("must divide dim, which is {}", config.dim),
             });
         }
-        let width = vectors.width();
-        let item_tower = ItemTower::new(width, config.item_features, config.dim, seed.wrapping_add(100), device)?;
-        let user_tower = UserTower::new(
-            width,
-            config.event_features,
-            config.user_features,
-            config.dim,
-            config.heads,
-            seed.wrapping_add(200),
-            device,
-        )?;
+        config.ranking.check()?;
+        let Inputs { vectors, graph } = inputs.into();
+        let propagation = graph.map(|graph| Propagation::new(graph, config.dim, seed.wrapping_add(500), device));
+        let propagation = propagation.transpose()?;
+        if config.user.kind == UserKind::Graph && propagation.is_none() {
+            return Err(RecommenderError::NeedsGraph);
+        }
+        let items = ItemModel::new(&vectors, config.dim, config.hide_ids, seed.wrapping_add(100), device)?;
+        let item_tower = ItemTower::new(config.item_features, config.dim, seed.wrapping_add(100), device)?;
+        let widths = Widths {
+            dim: config.dim,
+            events: config.event_features,
+            features: config.user_features,
+            longest: config.history,
+            users: config.users,
+        };
+        let user_model = users::build(&config.user, widths, seed.wrapping_add(200), device)?;
         let tower = TowerConfig {
             input: 3 * config.dim + 1,
             hidden: config.tower,
@@ -123,7 +149,17 @@ impl Recommender {
             Modulation::new(name, config.conditioning, objectives.len(), config.dim, seed, device)
         };
         let modulations = modulation("items")?.zip(modulation("users")?).map(|(items, users)| [items, users]);
-        Ok(Self { config, vectors, item_tower, user_tower, towers, modulations, device: device.clone() })
+        Ok(Self {
+            config,
+            vectors,
+            items,
+            item_tower,
+            propagation,
+            user_model,
+            towers,
+            modulations,
+            device: device.clone(),
+        })
     }
 
     /// The sizes it was built with.
@@ -180,30 +216,47 @@ impl Recommender {
         &self.device
     }
 
-    /// Every trainable parameter.
-    pub fn parameters(&self) -> Parameters {
-        let mut shared = self.item_tower.parameters();
-        shared.extend(self.user_tower.parameters());
-        shared.extend(self.modulations.iter().flatten().flat_map(Modulation::parameters));
-        Parameters { backbone: self.vectors.parameters(), shared, towers: self.towers.parameters() }
+    /// Whether some objective is a ranking.
+    pub(crate) fn ranks(&self) -> bool {
+        self.objectives().iter().any(|objective| objective.kind == Kind::Ranking)
     }
 
-    /// Vectors of the whole catalogue `[items, width]`, without a graph: what histories look up and what serving scores.
+    /// Whether some objective has a task tower.
+    pub(crate) fn has_towers(&self) -> bool {
+        self.objectives().iter().any(|objective| objective.kind != Kind::Ranking)
+    }
+
+    /// Every trainable parameter. What no objective asks for, the item tower of a model that only ranks, is not among them.
+    pub fn parameters(&self) -> Parameters {
+        let mut shared = self.items.parameters(&self.vectors);
+        if self.has_towers() {
+            shared.extend(self.item_tower.parameters());
+        }
+        shared.extend(self.propagation.iter().flat_map(|propagation| propagation.parameters("graph")));
+        shared.extend(self.user_model.iter().flat_map(|users| users.parameters()));
+        shared.extend(self.modulations.iter().flatten().flat_map(Modulation::parameters));
+        let backbone = self.encoder().map_or_else(Vec::new, paretune_encoder::Encoder::parameters);
+        Parameters { backbone, shared, towers: self.towers.parameters() }
+    }
+
+    /// What the whole catalogue is known by `[items, width]`, without a graph: what histories look up and what serving scores. The
+    /// encoder's vectors, or the id table where there is no text.
     ///
     /// # Errors
     /// When the encoder fails.
     pub fn embed(&self, tokens: &Tokenized, progress: Option<&dyn Fn(usize)>) -> Result<Tensor, RecommenderError> {
-        match &self.vectors {
-            ItemVectors::Text(encoder) => {
+        match (self.encoder(), self.vectors.table()) {
+            (Some(encoder), _) => {
                 let values = encoder.embed(tokens, TOKEN_BUDGET, progress)?;
                 Ok(Tensor::from_vec(values, (tokens.len(), encoder.hidden_size()), &self.device)?)
             }
-            ItemVectors::Ids(table) => Ok(table.table().as_tensor().detach().copy()?),
+            (None, Some(table)) => Ok(table.table().as_tensor().detach().copy()?),
+            (None, None) => Err(RecommenderError::NeedsText),
         }
     }
 
-    /// From a batch to the shared representation, for the batch's preference: [`Self::trunk`], then [`Self::condition`]. `known` are the catalogue's vectors `[items, width]` (see [`Self::embed`]),
-    /// looked up for whatever the batch does not encode; not read with [`Encode::ShownAndHistory`].
+    /// From a batch to the shared representation, for the batch's preference: [`Self::trunk`], then [`Self::condition`]. `known` are the
+    /// catalogue's vectors `[items, width]` (see [`Self::embed`]), looked up for whatever the batch does not encode.
     /// `dropout` is the seed of this step's dropout; `None` for evaluation.
     ///
     /// # Errors
@@ -242,56 +295,130 @@ impl Recommender {
         dropout: Option<u64>,
         cut: &mut dyn FnMut(Tensor) -> candle_core::Result<Tensor>,
     ) -> Result<Shared, RecommenderError> {
-        let vectors = match batch.encode {
-            Encode::Nothing => known.index_select(&Tensor::new(batch.items.as_slice(), &self.device)?, 0)?,
-            Encode::Shown | Encode::ShownAndHistory => {
-                let vectors = self.vectors.forward(&batch.items, &batch.packed, dropout, cut)?;
-                cut(vectors)?
+        let (vectors, nodes) = self.items_of(batch, known, dropout, cut)?;
+        let items = match self.has_towers() {
+            true => {
+                let slots = Tensor::new(batch.slots.as_slice(), &self.device)?;
+                let features = self.rows(&batch.item_features, batch.len(), self.config.item_features)?;
+                Some(self.item_tower.forward(&vectors.index_select(&slots, 0)?, &features)?)
             }
+            false => None,
         };
-        let projected = self.item_tower.project(&vectors)?;
-        let slots = Tensor::new(batch.slots.as_slice(), &self.device)?;
-        let features = self.rows(&batch.item_features, batch.len(), self.config.item_features)?;
-        let items = self.item_tower.forward(&projected.index_select(&slots, 0)?, &features)?;
-        let users = self.users(batch, if batch.encode == Encode::ShownAndHistory { &vectors } else { known })?;
-        Ok(Shared { items, users })
+        let users = self.users_of(batch, &vectors, nodes.as_ref(), dropout)?;
+        Ok(Shared { items, users, candidates: self.ranks().then_some(vectors) })
     }
 
-    /// What the batch's preference makes of the trunk's representation; the same without conditioning.
+    /// Vectors `[n, dim]` of the batch's distinct items: encoded, or looked up in `known`; with a graph, after propagation, with the nodes.
+    fn items_of(
+        &self,
+        batch: &Batch,
+        known: &Tensor,
+        dropout: Option<u64>,
+        cut: &mut dyn FnMut(Tensor) -> candle_core::Result<Tensor>,
+    ) -> Result<(Tensor, Option<Nodes>), RecommenderError> {
+        let fresh = match self.encoder() {
+            Some(encoder) if batch.encoded > 0 => {
+                let vectors = encoder.encode_with(&batch.packed, dropout, &mut *cut)?;
+                Some(cut(vectors)?)
+            }
+            _ => None,
+        };
+        let texts = |items: &[u32]| -> Result<Option<Tensor>, RecommenderError> {
+            if self.encoder().is_none() {
+                return Ok(None);
+            }
+            let looked_up = || known.index_select(&Tensor::new(items, &self.device)?, 0);
+            let Some(fresh) = &fresh else { return Ok(Some(looked_up()?)) };
+            if items.len() == batch.encoded && items == &batch.items[..batch.encoded] {
+                return Ok(Some(fresh.clone()));
+            }
+            // Rows of the encoded items, then of the catalogue.
+            let both = Tensor::cat(&[fresh, known], 0)?;
+            let encoded = &batch.items[..batch.encoded];
+            let row = |item: &u32| match encoded.binary_search(item) {
+                Ok(at) => at as u32,
+                Err(_) => batch.encoded as u32 + item,
+            };
+            let rows: Vec<u32> = items.iter().map(row).collect();
+            Ok(Some(both.index_select(&Tensor::new(rows, &self.device)?, 0)?))
+        };
+        let Some(propagation) = &self.propagation else {
+            let vectors = self.items.forward(&self.vectors, &batch.items, texts(&batch.items)?.as_ref(), dropout)?;
+            return Ok((vectors, None));
+        };
+        let all = self.catalogue_ids();
+        let items = self.items.forward(&self.vectors, &all, texts(&all)?.as_ref(), dropout)?;
+        let nodes = propagation.forward(&items, dropout)?;
+        let vectors = nodes.items.index_select(&Tensor::new(batch.items.as_slice(), &self.device)?, 0)?;
+        Ok((vectors, Some(Nodes { items, propagated: nodes })))
+    }
+
+    fn catalogue_ids(&self) -> Vec<u32> {
+        (0..self.config.items as u32).collect()
+    }
+
+    /// What the batch's preference makes of the trunk's representation; the same without conditioning. Candidates of rankings stay as
+    /// they are: the preference moves the user towards them.
     ///
     /// # Errors
     /// When shapes do not fit, or the preference is not one for this model.
     pub fn condition(&self, trunk: Shared, batch: &Batch) -> Result<Shared, RecommenderError> {
         let shares = self.towers.resolve(batch.preference.as_deref())?;
         Ok(match (&self.modulations, shares) {
-            (Some([items, users]), Some(shares)) => {
-                Shared { items: items.forward(&trunk.items, &shares)?, users: users.forward(&trunk.users, &shares)? }
-            }
+            (Some([items, users]), Some(shares)) => Shared {
+                items: trunk.items.map(|trunk| items.forward(&trunk, &shares)).transpose()?,
+                users: users.forward(&trunk.users, &shares)?,
+                candidates: trunk.candidates,
+            },
             _ => trunk,
         })
     }
 
-    /// The requests of a batch `[requests, dim]`, before the preference moves them, histories looked up in `vectors`.
+    /// The requests of a batch `[requests, dim]`, before the preference moves them, histories looked up in `known`.
     ///
     /// # Errors
     /// When shapes do not fit.
-    pub fn users(&self, batch: &Batch, vectors: &Tensor) -> Result<Tensor, RecommenderError> {
-        let shape = (batch.viewers, batch.length);
-        let width = vectors.dim(D::Minus1)?;
-        let features = self.rows(&batch.user_features, batch.viewers, self.config.user_features)?;
-        let (history, events, mask) = if batch.length == 0 {
-            let empty = Tensor::zeros((batch.viewers, 0, 1), candle_core::DType::F32, &self.device)?;
-            (empty.clone(), empty.clone(), empty)
-        } else {
-            let ids = Tensor::new(batch.history.as_slice(), &self.device)?;
-            let events = (shape.0, shape.1, self.config.event_features);
-            (
-                vectors.index_select(&ids, 0)?.reshape((shape.0, shape.1, width))?,
-                Tensor::from_slice(&batch.events, events, &self.device)?,
-                Tensor::from_slice(&batch.mask, shape, &self.device)?,
-            )
+    pub fn users(&self, batch: &Batch, known: &Tensor) -> Result<Tensor, RecommenderError> {
+        let batch = &Batch { encoded: 0, ..batch.clone() };
+        let (items, nodes) = self.items_of(batch, known, None, &mut Ok)?;
+        self.users_of(batch, &items, nodes.as_ref(), None)
+    }
+
+    /// Vectors `[items, dim]` of the whole catalogue by what is known of it.
+    pub(crate) fn known_items(&self, known: &Tensor) -> Result<Tensor, RecommenderError> {
+        let texts = self.encoder().map(|_| known);
+        let items = self.items.forward(&self.vectors, &self.catalogue_ids(), texts, None)?;
+        match &self.propagation {
+            Some(propagation) => Ok(propagation.forward(&items, None)?.items),
+            None => Ok(items),
+        }
+    }
+
+    fn users_of(
+        &self,
+        batch: &Batch,
+        items: &Tensor,
+        nodes: Option<&Nodes>,
+        dropout: Option<u64>,
+    ) -> Result<Tensor, RecommenderError> {
+        let Some(model) = &self.user_model else {
+            let (Some(propagation), Some(nodes)) = (&self.propagation, nodes) else {
+                return Err(RecommenderError::NeedsGraph);
+            };
+            return propagation.users(batch, &nodes.propagated.users, &nodes.items);
         };
-        self.user_tower.forward(&history, &events, &mask, &features)
+        let histories = &batch.histories;
+        let past = Past {
+            items: items.index_select(&Tensor::new(histories.items.as_slice(), &self.device)?, 0)?,
+            events: self.rows(&histories.events, histories.len(), self.config.event_features)?,
+            offsets: &histories.offsets,
+            seen: &histories.seen,
+            asked: &histories.asked,
+            hidden: &histories.hidden,
+            features: self.rows(&batch.user_features, batch.viewers(), self.config.user_features)?,
+            users: &batch.users,
+        };
+        model.forward(&past, dropout)
     }
 
     /// From the shared representation to one output for each objective and sample.
@@ -301,21 +428,52 @@ impl Recommender {
     pub fn outputs(&self, shared: &Shared, batch: &Batch, dropout: Option<u64>) -> Result<Outputs, RecommenderError> {
         let requests = Tensor::new(batch.requests.as_slice(), &self.device)?;
         let users = shared.users.index_select(&requests, 0)?;
+        let scores = match &shared.candidates {
+            Some(candidates) => {
+                let slots = Tensor::new(batch.slots.as_slice(), &self.device)?;
+                Some(self.pairs(&users, &candidates.index_select(&slots, 0)?)?)
+            }
+            None => None,
+        };
         let positions = Tensor::from_slice(&batch.positions, (batch.len(), 1), &self.device)?;
-        self.head(&shared.items, &users, &positions, batch.preference.as_deref(), dropout)
+        let items = shared.items.as_ref().map(|items| (items, &positions));
+        self.head(items, &users, scores.as_ref(), batch.preference.as_deref(), dropout)
     }
 
-    /// `[u; i; u∘i; position]` through the task towers.
+    /// The loss of every objective, unweighted, in order: of task towers over their samples ([`Outputs::losses`]), of rankings over lists.
+    ///
+    /// # Errors
+    /// When shapes do not fit, or a label is none that its objective can mean.
+    pub fn losses(
+        &self,
+        shared: &Shared,
+        batch: &Batch,
+        dropout: Option<u64>,
+    ) -> Result<Vec<TaskLoss>, RecommenderError> {
+        let labels = self.labels(batch)?;
+        let mut losses = self.outputs(shared, batch, dropout)?.losses(&labels)?;
+        for (k, objective) in self.objectives().iter().enumerate() {
+            if objective.kind == Kind::Ranking {
+                losses[k] = self.ranking_loss(shared, batch, &batch.labels[k])?;
+            }
+        }
+        Ok(losses)
+    }
+
+    /// `[u; i; u∘i; position]` through the task towers, and the scores of rankings beside them.
     pub(crate) fn head(
         &self,
-        items: &Tensor,
+        items: Option<(&Tensor, &Tensor)>,
         users: &Tensor,
-        positions: &Tensor,
+        scores: Option<&Tensor>,
         preference: Option<&[f64]>,
         dropout: Option<u64>,
     ) -> Result<Outputs, RecommenderError> {
-        let joint = Tensor::cat(&[users, items, &(users * items)?, positions], 1)?;
-        Ok(self.towers.forward_for(&joint, preference, dropout)?)
+        let joint = match items {
+            Some((items, positions)) => Some(Tensor::cat(&[users, items, &(users * items)?, positions], 1)?),
+            None => None,
+        };
+        Ok(self.towers.forward_with(joint.as_ref(), scores, preference, dropout)?)
     }
 
     /// A feature matrix; a data set without features gets one column of zeros, so that every tower keeps its shape.
@@ -325,6 +483,12 @@ impl Recommender {
             _ => Tensor::from_slice(values, (rows, width), &self.device)?,
         })
     }
+}
+
+/// All items before propagation, and all nodes after it.
+struct Nodes {
+    items: Tensor,
+    propagated: NodeVectors,
 }
 
 /// Tokens of one inference batch: enough to keep the matrix products busy, small enough to stay near the caches.

@@ -9,8 +9,10 @@ use crate::{Batch, Corpus, Recommender, RecommenderError, Shared};
 
 /// Every item as the item tower sees it at one moment.
 pub struct Catalogue {
-    /// `[items, dim]`, before a preference moves them.
-    items: Tensor,
+    /// `[items, dim]` with their features, before a preference moves them; absent where all objectives are rankings.
+    items: Option<Tensor>,
+    /// `[items, dim]`: what rankings compare users with.
+    candidates: Tensor,
     /// `[items, width]`, before the tower: what histories look up and what diversity is measured on.
     vectors: Tensor,
 }
@@ -18,7 +20,7 @@ pub struct Catalogue {
 impl Catalogue {
     /// Number of items.
     pub fn len(&self) -> usize {
-        self.items.dims().first().copied().unwrap_or(0)
+        self.candidates.dims().first().copied().unwrap_or(0)
     }
 
     /// Whether there is none.
@@ -52,11 +54,15 @@ impl Recommender {
     /// # Errors
     /// When shapes do not fit.
     pub fn catalogue(&self, corpus: &Corpus, vectors: &Tensor, clock: i64) -> Result<Catalogue, RecommenderError> {
-        let (clock, mut features) = (clock.min(corpus.end), Vec::new());
-        for item in 0..corpus.dataset.items.len() as u32 {
-            corpus.behaviour.item(item, clock, &mut features);
-        }
-        self.with_features(vectors, &features)
+        let clock = clock.min(corpus.end);
+        let all: Vec<u32> = (0..corpus.dataset.items.len() as u32).collect();
+        let candidates = self.known_items(vectors)?;
+        let features = || {
+            let mut features = Vec::new();
+            all.iter().for_each(|&item| corpus.behaviour.item(item, clock, &mut features));
+            features
+        };
+        self.with_features(candidates, vectors, features)
     }
 
     /// Items nobody has seen, by their tokens alone.
@@ -64,18 +70,34 @@ impl Recommender {
     /// # Errors
     /// When the encoder fails, or the model knows items by id only.
     pub fn new_items(&self, corpus: &Corpus, tokens: &Tokenized) -> Result<Catalogue, RecommenderError> {
-        if matches!(self.vectors, crate::ItemVectors::Ids(_)) {
+        if self.encoder().is_none() {
             return Err(RecommenderError::NeedsText);
         }
-        let mut features = Vec::new();
-        (0..tokens.len()).for_each(|_| corpus.behaviour.new_item(&NewItem::default(), &mut features));
-        self.with_features(&self.embed(tokens, None)?, &features)
+        let vectors = self.embed(tokens, None)?;
+        // Numbers that no table has a row for: their ids count as zero.
+        let candidates = self.items.new_items(&vectors)?;
+        let features = || {
+            let mut features = Vec::new();
+            (0..tokens.len()).for_each(|_| corpus.behaviour.new_item(&NewItem::default(), &mut features));
+            features
+        };
+        self.with_features(candidates, &vectors, features)
     }
 
-    fn with_features(&self, vectors: &Tensor, features: &[f32]) -> Result<Catalogue, RecommenderError> {
-        let features = self.rows(features, vectors.dim(0)?, self.config.item_features)?;
-        let items = self.item_tower.forward(&self.item_tower.project(vectors)?, &features)?.detach();
-        Ok(Catalogue { items, vectors: vectors.clone() })
+    fn with_features(
+        &self,
+        candidates: Tensor,
+        vectors: &Tensor,
+        features: impl FnOnce() -> Vec<f32>,
+    ) -> Result<Catalogue, RecommenderError> {
+        let items = match self.has_towers() {
+            true => {
+                let features = self.rows(&features(), candidates.dim(0)?, self.config.item_features)?;
+                Some(self.item_tower.forward(&candidates, &features)?.detach())
+            }
+            false => None,
+        };
+        Ok(Catalogue { items, candidates: candidates.detach(), vectors: vectors.clone() })
     }
 
     /// Predictions of every objective for every item of the catalogue and every request of the batch:
@@ -90,20 +112,34 @@ impl Recommender {
         batch: &Batch,
         known: &Tensor,
     ) -> Result<Vec<Vec<Vec<f32>>>, RecommenderError> {
-        let trunk = Shared { items: catalogue.items.clone(), users: self.users(batch, known)? };
+        let candidates = self.ranks().then(|| catalogue.candidates.clone());
+        let trunk = Shared { items: catalogue.items.clone(), users: self.users(batch, known)?, candidates };
         let shared = self.condition(trunk, batch)?;
-        let (items, users) = (shared.items.detach(), shared.users.detach());
+        let (items, users) = (shared.items.map(|items| items.detach()), shared.users.detach());
+        let scores = shared.candidates.map(|candidates| self.against(&users, &candidates)).transpose()?;
         let n = catalogue.len();
         let positions = Tensor::zeros((n, 1), DType::F32, &self.device)?;
         let score = |request| {
             let user = users.narrow(0, request, 1)?.broadcast_as((n, users.dim(D::Minus1)?))?.contiguous()?;
-            let outputs = self.head(&items, &user, &positions, batch.preference.as_deref(), None)?;
+            let scores = scores.as_ref().map(|scores| scores.get(request)).transpose()?;
+            let items = items.as_ref().map(|items| (items, &positions));
+            let outputs = self.head(items, &user, scores.as_ref(), batch.preference.as_deref(), None)?;
             Ok(outputs.predictions()?)
         };
         // Another device has its own parallelism.
         match self.device.is_cpu() {
-            true => (0..batch.viewers).into_par_iter().map(score).collect(),
-            false => (0..batch.viewers).map(score).collect(),
+            true => (0..batch.viewers()).into_par_iter().map(score).collect(),
+            false => (0..batch.viewers()).map(score).collect(),
         }
+    }
+
+    /// How well every item of the catalogue fits each request `[requests, items]`: what rankings order by, one matrix product.
+    ///
+    /// # Errors
+    /// When shapes do not fit, or the batch's preference is not one for this model.
+    pub fn retrieve(&self, catalogue: &Catalogue, batch: &Batch, known: &Tensor) -> Result<Tensor, RecommenderError> {
+        let trunk = Shared { items: None, users: self.users(batch, known)?, candidates: None };
+        let users = self.condition(trunk, batch)?.users.detach();
+        self.against(&users, &catalogue.candidates)
     }
 }

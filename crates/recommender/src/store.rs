@@ -15,10 +15,12 @@ use paretune_features::ModelFiles;
 use paretune_objectives::{Objective, Objectives, Scaler};
 use serde::{Deserialize, Serialize};
 
-use crate::{ItemVectors, Recommender, RecommenderConfig, RecommenderError};
+use crate::{Inputs, ItemVectors, Recommender, RecommenderConfig, RecommenderError};
 
 /// Towers and id table.
 const TENSORS: &str = "recommender.safetensors";
+/// Which items training met, of a model that knows them by text and id.
+const MET: &str = "items.met";
 /// Sizes, objectives, scalers.
 const DESCRIPTION: &str = "recommender.json";
 
@@ -34,7 +36,7 @@ struct Description {
 }
 
 /// Number of the layout this version writes.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 impl Recommender {
     /// Saves everything into `dir`; tokenizer files are copied from `files`. Each file appears whole or not at all.
@@ -43,11 +45,15 @@ impl Recommender {
     /// A disk that is full or not writable.
     pub fn save(&self, dir: &Path, files: &ModelFiles) -> Result<(), RecommenderError> {
         fs::create_dir_all(dir).map_err(|source| RecommenderError::Io { path: dir.into(), source })?;
-        if let ItemVectors::Text(encoder) = &self.vectors {
+        if let Some(encoder) = self.encoder() {
             encoder.save(dir, files)?;
         }
-        let tensors: BTreeMap<String, Tensor> =
+        let mut tensors: BTreeMap<String, Tensor> =
             self.own_parameters().into_iter().map(|(name, var)| (name, var.as_tensor().clone())).collect();
+        if let ItemVectors::Hybrid { met, .. } = &self.vectors {
+            let met: Vec<u8> = met.iter().map(|met| u8::from(*met)).collect();
+            tensors.insert(MET.to_owned(), Tensor::new(met, &Device::Cpu)?);
+        }
         let bytes = safetensors::serialize(&tensors, None);
         write_whole(&dir.join(TENSORS), |beside| {
             bytes.map_err(io::Error::other).and_then(|bytes| fs::write(beside, bytes))
@@ -66,11 +72,11 @@ impl Recommender {
     }
 
     /// Loads a model saved by [`Recommender::save`] around item vectors that are loaded already (for text: the encoder in the same
-    /// folder; for ids: a table of the right size, whose values are replaced).
+    /// folder; for ids: a table of the right size, whose values are replaced) and, where it had one, the graph it was trained on.
     ///
     /// # Errors
     /// A folder without a saved model, a truncated file, tensors of another shape.
-    pub fn load(dir: &Path, vectors: ItemVectors, device: &Device) -> Result<Self, RecommenderError> {
+    pub fn load(dir: &Path, inputs: impl Into<Inputs>, device: &Device) -> Result<Self, RecommenderError> {
         let path = dir.join(DESCRIPTION);
         let text = fs::read_to_string(&path).map_err(|source| RecommenderError::Io { path: path.clone(), source })?;
         let bad = |problem: String| RecommenderError::BadFile { path: path.clone(), problem };
@@ -79,7 +85,7 @@ impl Recommender {
             return Err(bad(format!("has format {}, this version reads {FORMAT}", description.format)));
         }
         let objectives = Objectives::new(description.objectives)?;
-        let mut model = Self::new(description.config, vectors, &objectives, 0, device)?;
+        let mut model = Self::new(description.config, inputs, &objectives, 0, device)?;
         model.towers.set_scalers(description.scalers)?;
         if let Some(preference) = &description.preference {
             model.prefer(preference)?;
@@ -98,17 +104,21 @@ impl Recommender {
             }
             var.set(value)?;
         }
+        if let ItemVectors::Hybrid { met, .. } = &mut model.vectors {
+            let value = tensors.get(MET).ok_or_else(|| bad(format!("has no tensor `{MET}`")))?;
+            let value = value.to_vec1::<u8>().map_err(|error| bad(format!("`{MET}`: {error}")))?;
+            if value.len() != met.len() {
+                return Err(bad(format!("`{MET}` knows {} items, expected {}", value.len(), met.len())));
+            }
+            *met = value.into_iter().map(|met| met != 0).collect();
+        }
         Ok(model)
     }
 
     /// What the encoder's own files do not hold.
     fn own_parameters(&self) -> Vec<(String, candle_core::Var)> {
         let parameters = self.parameters();
-        let table = match &self.vectors {
-            ItemVectors::Ids(_) => parameters.backbone,
-            ItemVectors::Text(_) => Vec::new(),
-        };
-        table.into_iter().chain(parameters.shared).chain(parameters.towers).collect()
+        parameters.shared.into_iter().chain(parameters.towers).collect()
     }
 }
 

@@ -52,15 +52,27 @@ pub struct TrainingConfig {
     /// Items that the negatives of one batch are drawn from, freshly for each batch: they share their encodings, so that many
     /// negatives cost little. 0 = the whole catalogue.
     pub negative_pool: usize,
+    /// Negatives that all requests of a batch share, for objectives that are rankings whose loss takes a sample of the catalogue.
+    pub shared_negatives: usize,
+    /// How likely those are: each item's engagements in training to this power. 0 draws all alike, 1 draws the popular ones as often as
+    /// they are met; sampled softmax corrects for it.
+    pub negative_power: f64,
+    /// Share of a sequence's events that training hides and asks for, of models that are trained so (`user.kind = "bert4rec"`).
+    pub cloze: f64,
     /// Share of the samples whose item's past (counts, rates, recency) is hidden, so that the model learns to judge an item by its
     /// text alone: it will meet items without a past.
     pub hide_past: f64,
     /// How histories meet the encoder.
     pub history: HistoryMode,
+    /// One of so many steps sends items through the text encoder; the others look all vectors up and train what is above it. 1 reads
+    /// texts at every step; more trades freshness against speed.
+    pub encode_every: usize,
     /// Steps between two embeddings of the catalogue for the histories, with `history = "cached"`.
     pub refresh_every: usize,
-    /// Validations in an epoch.
-    pub validations: usize,
+    /// Validations in an epoch; below 1, one in so many epochs.
+    pub validations: f64,
+    /// Users that a validation ranks for, at most, where the monitor asks for a ranking.
+    pub validation_users: usize,
     /// Validations without improvement after which training stops; 0 = never.
     pub patience: usize,
     /// What early stopping and the choice of the best weights look at: metric → weight, for example
@@ -94,10 +106,15 @@ impl Default for TrainingConfig {
             clip: 1.0,
             negatives: 0,
             negative_pool: 256,
+            shared_negatives: 256,
+            negative_power: 0.0,
+            cloze: 0.2,
             hide_past: 0.1,
             history: HistoryMode::Cached,
+            encode_every: 1,
             refresh_every: 100,
-            validations: 2,
+            validations: 2.0,
+            validation_users: 300,
             patience: 4,
             monitor: BTreeMap::new(),
             dirichlet: 1.0,

@@ -72,7 +72,8 @@ impl<'a> Trainer<'a> {
         checkpoints: Option<&Path>,
         seed: u64,
     ) -> Result<Self, TrainError> {
-        let plan = Arc::new(Plan::new(corpus, objectives, config, seed)?);
+        let plan = Plan::new(corpus, objectives, config, seed)?;
+        let plan = Arc::new(plan.for_model(model, config));
         let preferences = Self::checked(model, config, &balancer, seed)?;
         let parameters = model.parameters();
         let groups = depth::groups(model, &parameters, config);
@@ -83,6 +84,7 @@ impl<'a> Trainer<'a> {
                 objectives,
                 &config.monitor,
                 if corpus.only_positives() { config.negatives } else { 0 },
+                config.validation_users,
                 seed,
             )?,
             optimizer: config.optimizer.build(&groups, parameters.all())?,
@@ -163,7 +165,8 @@ impl<'a> Trainer<'a> {
     fn train(&mut self, steps: usize, observer: &mut dyn Observer) -> Result<(), TrainError> {
         let schedule = self.config.schedule();
         let moves = steps.div_ceil(self.config.accumulate);
-        let validate_every = self.whole_moves(self.plan.steps_per_epoch().div_ceil(self.config.validations.max(1)));
+        let between = self.plan.steps_per_epoch() as f64 / self.config.validations.max(1e-6);
+        let validate_every = self.whole_moves((between.ceil() as usize).max(1));
         let save_every = self.whole_moves(self.config.checkpoint_every);
         let mut known = self.model.embed(&self.corpus.tokens, None)?;
         let mut sum = Gradients::new();

@@ -12,7 +12,8 @@ use paretune_eval::top_k;
 use paretune_features::{ModelFiles, TextTokenizer};
 use paretune_objectives::{Conditioning, Kind, Objective, Objectives};
 use paretune_recommender::{
-    BatchBuilder, Corpus, CorpusConfig, Encode, ItemVectors, Recommender, RecommenderConfig, Viewer,
+    BatchBuilder, Corpus, CorpusConfig, Encode, ItemVectors, RankingLoss, Reading, Recommender, RecommenderConfig,
+    UserConfig, Viewer,
 };
 use paretune_train::{
     BalanceConfig, Balancer, Silent, Trainer, TrainingConfig, distill::spearman, evaluation::baselines,
@@ -38,12 +39,18 @@ fn predictions_are_closer_to_the_truth_than_popularity() {
         engaged: "click".into(),
         feedback: vec!["click".into(), "rating".into()],
         history: 10,
+        reading: Reading::Each,
         template: "{title}".into(),
     };
     let corpus = Corpus::new(dataset, split, &tokenizer(), config).unwrap();
     let sizes = RecommenderConfig {
         dim: 32,
-        heads: 2,
+        user: UserConfig { heads: 2, ..UserConfig::default() },
+        history: corpus.config.history,
+        users: corpus.dataset.users.len(),
+        items: corpus.dataset.items.len(),
+        hide_ids: 0.0,
+        ranking: RankingLoss::default(),
         tower: 32,
         dropout: 0.1,
         item_features: corpus.item_width(),

@@ -4,6 +4,7 @@ mod compare;
 mod corpus;
 mod distill;
 mod embed;
+mod ensemble;
 mod evaluate;
 mod finetune;
 mod front;
@@ -23,6 +24,7 @@ pub(crate) fn run(command: Command) -> anyhow::Result<()> {
         Command::Finetune(args) => finetune::run(&args),
         Command::Import(args) => import::run(&args),
         Command::Evaluate(args) => evaluate::run(&args),
+        Command::Ensemble(args) => ensemble::run(&args),
         Command::Recommend(args) => recommend::run(&args),
         Command::Front(args) => front::run(&args),
         Command::Compare(args) => compare::run(&args),

@@ -3,11 +3,12 @@ use proptest::prelude::*;
 use super::*;
 use crate::small_log::{NOON, dataset, rows};
 
-const STRATEGIES: [SplitStrategy; 4] = [
+const STRATEGIES: [SplitStrategy; 5] = [
     SplitStrategy::Time { valid: 0.2, test: 0.2 },
     SplitStrategy::LeaveLast,
     SplitStrategy::Random { valid: 0.2, test: 0.2, seed: 3 },
     SplitStrategy::ColdItems { valid: 0.2, test: 0.2, seed: 3 },
+    SplitStrategy::ColdUsers { valid: 0.2, test: 0.2, given: 1, seed: 3 },
 ];
 
 fn clocks(split: &Split, part: Part) -> Vec<i64> {
@@ -90,6 +91,16 @@ proptest! {
                 };
                 prop_assert_eq!(split.part[row], expected);
             }
+        }
+    }
+
+    #[test]
+    fn cold_users_are_never_met_in_training(rows in rows()) {
+        let data = dataset(&rows);
+        if let Ok(split) = Split::new(&data, &SplitStrategy::ColdUsers { valid: 0.3, test: 0.3, given: 0, seed: 5 }) {
+            let users = |part| split.rows(part).into_iter().map(|row| data.events.user[row as usize]).collect::<std::collections::BTreeSet<_>>();
+            let (train, valid, test) = (users(Part::Train), users(Part::Valid), users(Part::Test));
+            prop_assert!(train.is_disjoint(&valid) && train.is_disjoint(&test) && valid.is_disjoint(&test));
         }
     }
 

@@ -186,11 +186,11 @@ impl RankingLoss {
             Self::ListNet(list) | Self::ApproxNdcg(list) => list.temperature,
             _ => self.scoring().temperature,
         };
-        check_temperature("objectives.loss.temperature", temperature)?;
+        check_temperature("model.ranking.temperature", temperature)?;
         match self {
             Self::Gbce(Calibrated { t, .. }) if !(0.0..=1.0).contains(t) => {
                 let rule = "it is a share of the overconfidence, between 0 and 1";
-                Err(RankingError::Setting { setting: "objectives.loss.t", value: *t, rule })
+                Err(RankingError::Setting { setting: "model.ranking.t", value: *t, rule })
             }
             _ => Ok(()),
         }
@@ -278,11 +278,11 @@ mod tests {
     fn settings_out_of_range_are_named() {
         let scoring = |temperature| Scoring { temperature, cosine: true };
         for (loss, part) in [
-            (RankingLoss::Bpr(scoring(0.0)), "objectives.loss.temperature = 0 "),
-            (RankingLoss::Softmax(scoring(f64::NAN)), "objectives.loss.temperature = NaN "),
-            (RankingLoss::InBatch(scoring(-1.0)), "objectives.loss.temperature = -1 "),
-            (RankingLoss::ListNet(Listwise { temperature: f64::INFINITY }), "objectives.loss.temperature = inf "),
-            (RankingLoss::Gbce(Calibrated { t: 1.5, ..Calibrated::default() }), "objectives.loss.t = 1.5 "),
+            (RankingLoss::Bpr(scoring(0.0)), "model.ranking.temperature = 0 "),
+            (RankingLoss::Softmax(scoring(f64::NAN)), "model.ranking.temperature = NaN "),
+            (RankingLoss::InBatch(scoring(-1.0)), "model.ranking.temperature = -1 "),
+            (RankingLoss::ListNet(Listwise { temperature: f64::INFINITY }), "model.ranking.temperature = inf "),
+            (RankingLoss::Gbce(Calibrated { t: 1.5, ..Calibrated::default() }), "model.ranking.t = 1.5 "),
             (RankingLoss::Gbce(Calibrated { temperature: 0.0, ..Calibrated::default() }), "temperature = 0 "),
         ] {
             let refused = loss.check().unwrap_err().to_string();

@@ -17,7 +17,7 @@ pub enum RankingError {
         rule: &'static str,
     },
     /// The loss was shown something else than it reads.
-    #[error("objectives.loss = \"{loss}\" needs {needs}, but was given {found}")]
+    #[error("model.ranking = \"{loss}\" needs {needs}, but was given {found}")]
     Negatives {
         /// Name of the loss.
         loss: &'static str,
@@ -27,7 +27,7 @@ pub enum RankingError {
         found: &'static str,
     },
     /// Something that this loss cannot do without is missing.
-    #[error("objectives.loss = \"{loss}\" needs {missing}: set it in the ranking batch")]
+    #[error("model.ranking = \"{loss}\" needs {missing}: set it in the ranking batch")]
     Missing {
         /// Name of the loss.
         loss: &'static str,

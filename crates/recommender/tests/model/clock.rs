@@ -70,7 +70,7 @@ fn later_training_events_change_no_history() {
                 let mut builder = BatchBuilder::new(corpus, 0);
                 builder.request(&Viewer::Known { user, clock, train_only: true });
                 let batch = builder.build(Encode::Nothing);
-                (batch.history, batch.mask)
+                batch.histories.items.iter().map(|slot| batch.items[*slot as usize]).collect::<Vec<_>>()
             };
             assert_eq!(past(&corpus), past(&other));
             let rows = corpus.histories.before(user, clock, 99, false);
@@ -85,7 +85,8 @@ fn events_of_one_request_do_not_see_each_other() {
     let batch = world::batch(&corpus, &world::late_rows(&corpus, 60), Encode::Nothing);
     let width = corpus.event_width();
     // The last but one value of an event is the time since, which is above zero for everything that is past.
-    for (cell, mask) in batch.mask.iter().enumerate() {
-        assert_eq!(*mask > 0.0, batch.events[cell * width + width - 2] > 0.0);
+    assert!(!batch.histories.is_empty());
+    for event in batch.histories.events.chunks(width) {
+        assert!(event[width - 2] > 0.0);
     }
 }

@@ -6,7 +6,7 @@ use candle_core::Device;
 use paretune_encoder::{Encoder, LoadOptions};
 use paretune_features::ModelFiles;
 use paretune_objectives::Conditioning;
-use paretune_recommender::{Corpus, Encode, ItemVectors, Recommender, RecommenderError};
+use paretune_recommender::{Corpus, Encode, ItemVectors, Recommender, RecommenderError, UserConfig};
 
 use crate::world;
 
@@ -128,8 +128,8 @@ fn broken_files_are_refused() {
 
     fs::write(&description, &text[..text.len() / 2]).unwrap();
     check_refused(dir.path(), &["recommender.json", "EOF"]);
-    fs::write(&description, text.replace("\"format\": 1", "\"format\": 2")).unwrap();
-    check_refused(dir.path(), &["has format 2"]);
+    fs::write(&description, text.replace("\"format\": 2", "\"format\": 3")).unwrap();
+    check_refused(dir.path(), &["has format 3"]);
     fs::write(&description, text.replace("\"dim\": 12", "\"dim\": 24")).unwrap();
     check_refused(dir.path(), &["recommender.safetensors", "expected F32"]);
     fs::remove_file(&description).unwrap();
@@ -153,7 +153,7 @@ fn sizes_that_do_not_fit_are_refused() {
     let corpus = world::corpus();
     let config = |dim, heads| paretune_recommender::RecommenderConfig {
         dim,
-        heads,
+        user: UserConfig { heads, ..UserConfig::default() },
         ..world::model(&corpus, world::ids(&corpus)).config().clone()
     };
     for (dim, heads) in [(12, 5), (12, 0), (0, 1)] {

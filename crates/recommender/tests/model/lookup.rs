@@ -12,7 +12,8 @@ fn check_that_encodings_agree(vectors: ItemVectors) {
     let predictions = [Encode::Nothing, Encode::Shown, Encode::ShownAndHistory].map(|encode| {
         let batch = world::batch(&corpus, &rows, encode);
         let shared = model.represent(&batch, &known, None).unwrap();
-        assert_eq!((shared.items.dims(), shared.users.dims()), (&[50, 12][..], &[batch.viewers, 12][..]));
+        let items = shared.items.as_ref().unwrap();
+        assert_eq!((items.dims(), shared.users.dims()), (&[50, 12][..], &[batch.viewers(), 12][..]));
         model.outputs(&shared, &batch, None).unwrap().predictions().unwrap().concat()
     });
     assert_near(&predictions[0], &predictions[1], 1e-5);
@@ -23,6 +24,7 @@ fn check_that_encodings_agree(vectors: ItemVectors) {
 fn encoding_and_looking_up_agree() {
     check_that_encodings_agree(world::text());
     check_that_encodings_agree(world::ids(&world::corpus()));
+    check_that_encodings_agree(world::hybrid());
 }
 
 #[test]
@@ -32,17 +34,20 @@ fn every_item_of_a_batch_is_encoded_once() {
     let (shown, all) =
         (world::batch(&corpus, &rows, Encode::Shown), world::batch(&corpus, &rows, Encode::ShownAndHistory));
     for batch in [&shown, &all] {
-        assert!(batch.items.is_sorted_by(|a, b| a < b), "distinct and ascending");
-        assert_eq!(batch.packed.len(), batch.items.len());
+        let (encoded, looked_up) = batch.items.split_at(batch.encoded);
+        assert!([encoded, looked_up].iter().all(|items| items.is_sorted_by(|a, b| a < b)), "distinct and ascending");
+        assert!(looked_up.iter().all(|item| encoded.binary_search(item).is_err()));
+        assert_eq!(batch.packed.len(), batch.encoded);
         for (slot, &row) in batch.slots.iter().zip(&rows) {
             assert_eq!(batch.items[*slot as usize], corpus.dataset.events.item[row as usize]);
         }
     }
-    // The same histories, once as items of the catalogue and once as places in the batch.
-    for ((item, place), mask) in shown.history.iter().zip(&all.history).zip(&shown.mask) {
-        assert!(*mask == 0.0 || all.items[*place as usize] == *item);
-    }
-    assert!(all.items.len() > shown.items.len());
+    // The same histories, in places of their own.
+    let past = |batch: &paretune_recommender::Batch| {
+        batch.histories.items.iter().map(|slot| batch.items[*slot as usize]).collect::<Vec<u32>>()
+    };
+    assert_eq!(past(&shown), past(&all));
+    assert!(all.encoded == all.items.len() && all.encoded > shown.encoded);
 }
 
 #[test]

@@ -6,6 +6,7 @@ mod clock;
 mod conditioning;
 mod files;
 mod gradients;
+mod kinds;
 mod lookup;
 mod users;
 mod world;

@@ -11,7 +11,8 @@ use paretune_encoder::{BertConfig, Encoder, Pooling};
 use paretune_features::{ModelFiles, TextTokenizer};
 use paretune_objectives::{Conditioning, Kind, Objective, Objectives};
 use paretune_recommender::{
-    Batch, BatchBuilder, Corpus, CorpusConfig, Encode, ItemVectors, Recommender, RecommenderConfig, Viewer,
+    Batch, BatchBuilder, Corpus, CorpusConfig, Encode, GraphConfig, Inputs, ItemVectors, RankingLoss, Reading,
+    Recommender, RecommenderConfig, UserConfig, UserKind, Viewer,
 };
 
 /// Words of the test tokenizer, so that texts differ by more than their number of unknown words.
@@ -35,11 +36,16 @@ pub(crate) fn files() -> ModelFiles {
 }
 
 pub(crate) fn corpus_of(dataset: Dataset, split: Split) -> Corpus {
+    corpus_with(dataset, split, Reading::Each)
+}
+
+fn corpus_with(dataset: Dataset, split: Split, reading: Reading) -> Corpus {
     let tokenizer = TextTokenizer::load(&files(), Some(16)).unwrap();
     let config = CorpusConfig {
         engaged: "click".into(),
         feedback: ["click", "conversion", "dwell_seconds", "rating"].map(String::from).to_vec(),
         history: 8,
+        reading,
         template: "{title}".into(),
     };
     Corpus::new(dataset, split, &tokenizer, config).unwrap()
@@ -49,6 +55,13 @@ pub(crate) fn corpus() -> Corpus {
     let dataset = dataset();
     let split = Split::new(&dataset, &TIME).unwrap();
     corpus_of(dataset, split)
+}
+
+/// The corpus as a model of this kind reads it.
+pub(crate) fn corpus_for(kind: UserKind) -> Corpus {
+    let dataset = dataset();
+    let split = Split::new(&dataset, &TIME).unwrap();
+    corpus_with(dataset, split, kind.reading())
 }
 
 pub(crate) fn objectives() -> Objectives {
@@ -62,6 +75,15 @@ pub(crate) fn objectives() -> Objectives {
 }
 
 pub(crate) fn text() -> ItemVectors {
+    ItemVectors::Text(encoder())
+}
+
+/// Text and ids, of which the last ten items have none.
+pub(crate) fn hybrid() -> ItemVectors {
+    ItemVectors::hybrid(encoder(), (0..120).map(|item| item < 110).collect(), 16, 3, &Device::Cpu).unwrap()
+}
+
+fn encoder() -> Box<Encoder> {
     let config = BertConfig {
         vocab_size: 62,
         hidden_size: 16,
@@ -69,7 +91,7 @@ pub(crate) fn text() -> ItemVectors {
         intermediate_size: 32,
         ..BertConfig::tiny()
     };
-    ItemVectors::Text(Box::new(Encoder::random(config, Pooling::Mean, 3, &Device::Cpu).unwrap()))
+    Box::new(Encoder::random(config, Pooling::Mean, 3, &Device::Cpu).unwrap())
 }
 
 pub(crate) fn ids(corpus: &Corpus) -> ItemVectors {
@@ -81,19 +103,48 @@ pub(crate) fn model(corpus: &Corpus, vectors: ItemVectors) -> Recommender {
 }
 
 pub(crate) fn conditioned(corpus: &Corpus, vectors: ItemVectors, conditioning: Conditioning) -> Recommender {
-    let config = RecommenderConfig {
+    let config = RecommenderConfig { conditioning, ..config(corpus, UserKind::Attention) };
+    let mut model = Recommender::new(config, vectors, &objectives(), 5, &Device::Cpu).unwrap();
+    model.fit(&labels(corpus, &corpus.split.rows(Part::Train))).unwrap();
+    model
+}
+
+/// A model with another user model, for the corpus that [`corpus_for`] makes.
+pub(crate) fn of_kind(corpus: &Corpus, vectors: ItemVectors, kind: UserKind, objectives: &Objectives) -> Recommender {
+    let inputs = inputs(corpus, vectors, kind);
+    let mut model = Recommender::new(config(corpus, kind), inputs, objectives, 5, &Device::Cpu).unwrap();
+    let rows = corpus.split.rows(Part::Train);
+    let columns = objectives.iter().map(|objective| &corpus.dataset.events.feedback[&objective.column]);
+    let labels: Vec<Vec<f32>> = columns.map(|column| rows.iter().map(|&row| column[row as usize]).collect()).collect();
+    model.fit(&labels).unwrap();
+    model
+}
+
+/// With the graph that users of this kind are nodes of.
+pub(crate) fn inputs(corpus: &Corpus, vectors: ItemVectors, kind: UserKind) -> Inputs {
+    if kind != UserKind::Graph {
+        return vectors.into();
+    }
+    let config = GraphConfig { attributes: 0.5, ..GraphConfig::default() };
+    Inputs::with_graph(vectors, corpus.graph(&config).unwrap(), config)
+}
+
+pub(crate) fn config(corpus: &Corpus, kind: UserKind) -> RecommenderConfig {
+    RecommenderConfig {
         dim: 12,
-        heads: 3,
+        user: UserConfig { kind, heads: 3, ..UserConfig::default() },
+        history: corpus.config.history,
+        users: corpus.dataset.users.len(),
+        items: corpus.dataset.items.len(),
+        hide_ids: 0.1,
+        ranking: RankingLoss::default(),
         tower: 10,
         dropout: 0.1,
         item_features: corpus.item_width(),
         user_features: corpus.user_width(),
         event_features: corpus.event_width(),
-        conditioning,
-    };
-    let mut model = Recommender::new(config, vectors, &objectives(), 5, &Device::Cpu).unwrap();
-    model.fit(&labels(corpus, &corpus.split.rows(Part::Train))).unwrap();
-    model
+        conditioning: Conditioning::None,
+    }
 }
 
 fn labels(corpus: &Corpus, rows: &[u32]) -> Vec<Vec<f32>> {
@@ -129,7 +180,7 @@ pub(crate) fn late_rows(corpus: &Corpus, n: usize) -> Vec<u32> {
 /// The sum of all losses.
 pub(crate) fn loss(model: &Recommender, batch: &Batch, known: &Tensor, dropout: Option<u64>) -> Tensor {
     let shared = model.represent(batch, known, dropout).unwrap();
-    let losses = model.outputs(&shared, batch, dropout).unwrap().losses(&model.labels(batch).unwrap()).unwrap();
+    let losses = model.losses(&shared, batch, dropout).unwrap();
     losses.iter().fold(Tensor::zeros((), candle_core::DType::F32, &Device::Cpu).unwrap(), |sum, loss| {
         (sum + &loss.loss).unwrap()
     })

@@ -19,11 +19,11 @@ fn settings_are_checked_before_use() {
     let world = World::new(3, 5, 2, 1);
     for temperature in [0.0, f64::NAN, -2.0] {
         let loss = RankingLoss::Bpr(Scoring { temperature, cosine: false });
-        refused(loss, world.batch(), &["objectives.loss.temperature = ", "divided by it"]);
+        refused(loss, world.batch(), &["model.ranking.temperature = ", "divided by it"]);
         let loss = RankingLoss::ListNet(Listwise { temperature });
         let logits = Tensor::new(&[1f32, 2.0], &Device::Cpu).unwrap();
         let found = loss.listwise(&logits, &[0.0, 1.0], &[0, 2]).unwrap_err().to_string();
-        assert!(found.contains("objectives.loss.temperature = "), "{found}");
+        assert!(found.contains("model.ranking.temperature = "), "{found}");
         assert!(info_nce(&world.users, &world.users, temperature).unwrap_err().to_string().contains("temperature = "));
     }
 }
@@ -34,7 +34,7 @@ fn negatives_of_another_kind_are_refused_with_what_is_needed() {
     let (good, own) = (world.batch(), Negatives::Own { per_row: 1, places: &[0, 1, 2] });
     let others = Negatives::Others;
     for (name, negatives, parts) in [
-        ("bpr", others, ["objectives.loss = \"bpr\" needs negatives of each row's own", "given none"]),
+        ("bpr", others, ["model.ranking = \"bpr\" needs negatives of each row's own", "given none"]),
         ("sampled-softmax", others, ["needs a shared pool", "given none (Negatives::Others)"]),
         ("softmax", own, ["needs the whole catalogue", "given negatives of each row's own"]),
         ("in-batch", own, ["needs the positives of the other rows", "given negatives of each row's own"]),

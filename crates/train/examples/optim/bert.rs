@@ -11,7 +11,10 @@ use paretune_encoder::{BertConfig, Encoder, LoadOptions, Pooling};
 use paretune_features::{ModelFiles, TextTokenizer};
 use paretune_objectives::{Conditioning, Kind, Objective, Objectives};
 use paretune_optim::{AdamW, AdamWConfig, Groups};
-use paretune_recommender::{Batch, Corpus, CorpusConfig, ItemVectors, Parameters, Recommender, RecommenderConfig};
+use paretune_recommender::{
+    Batch, Corpus, CorpusConfig, ItemVectors, Parameters, RankingLoss, Reading, Recommender, RecommenderConfig,
+    UserConfig,
+};
 use paretune_train::{Balancer, Plan, TrainingConfig, step::balanced_gradients};
 
 use crate::{Fallible, Options, SIZES, forms, take_turns, tell};
@@ -65,6 +68,7 @@ fn corpus(tokenizer: &TextTokenizer) -> Fallible<Corpus> {
         engaged: "click".into(),
         feedback: ["click", "rating", "conversion", "dwell_seconds"].map(str::to_owned).to_vec(),
         history: 20,
+        reading: Reading::Each,
         template: "{title}. {description}".into(),
     };
     Ok(Corpus::new(dataset, split, tokenizer, config)?)
@@ -73,7 +77,12 @@ fn corpus(tokenizer: &TextTokenizer) -> Fallible<Corpus> {
 fn model(encoder: Encoder, corpus: &Corpus, objectives: &Objectives) -> Fallible<Recommender> {
     let config = RecommenderConfig {
         dim: 64,
-        heads: 4,
+        user: UserConfig::default(),
+        history: corpus.config.history,
+        users: corpus.dataset.users.len(),
+        items: corpus.dataset.items.len(),
+        hide_ids: 0.0,
+        ranking: RankingLoss::default(),
         tower: 64,
         dropout: 0.1,
         item_features: corpus.item_width(),

@@ -17,7 +17,7 @@ pub fn popularity(corpus: &Corpus, objective: &Objective, k: usize, train: &Rows
     let x = |item: u32| f64::from(counts[item as usize]).ln_1p();
     let pairs: Vec<(f64, f64)> = observed(train, objective, k).map(|(item, y)| (x(item), y)).collect();
     let (a, b) = match objective.kind {
-        Kind::Binary | Kind::Conditional => logistic(&pairs)?,
+        Kind::Binary | Kind::Conditional | Kind::Ranking => logistic(&pairs)?,
         Kind::Regression | Kind::LogRegression => linear(&pairs)?,
     };
     Some(rows.items.iter().map(|&item| natural(objective, a + b * x(item)) as f32).collect())
@@ -35,7 +35,7 @@ pub fn item_mean(corpus: &Corpus, objective: &Objective, k: usize, train: &Rows,
     }
     let total: f64 = counts.iter().sum();
     let mean = sums.iter().sum::<f64>() / total;
-    let one_class = matches!(objective.kind, Kind::Binary | Kind::Conditional) && (mean <= 0.0 || mean >= 1.0);
+    let one_class = objective.kind.is_binary() && (mean <= 0.0 || mean >= 1.0);
     if total == 0.0 || one_class {
         return None;
     }
@@ -44,7 +44,7 @@ pub fn item_mean(corpus: &Corpus, objective: &Objective, k: usize, train: &Rows,
         rows.items
             .iter()
             .map(|&item| match objective.kind {
-                Kind::Binary | Kind::Conditional => value(item as usize) as f32,
+                Kind::Binary | Kind::Conditional | Kind::Ranking => value(item as usize) as f32,
                 Kind::Regression | Kind::LogRegression => natural(objective, value(item as usize)) as f32,
             })
             .collect(),
@@ -67,7 +67,7 @@ fn observed<'a>(train: &'a Rows, objective: &'a Objective, k: usize) -> impl Ite
 
 fn natural(objective: &Objective, value: f64) -> f64 {
     match objective.kind {
-        Kind::Binary | Kind::Conditional => 1.0 / (1.0 + (-value).exp()),
+        Kind::Binary | Kind::Conditional | Kind::Ranking => 1.0 / (1.0 + (-value).exp()),
         Kind::Regression => value,
         Kind::LogRegression => value.exp_m1(),
     }

@@ -4,13 +4,15 @@
 //! [`baselines`] give predictions for the same rows. [`Ranking`] ranks the whole catalogue for the users of a part.
 
 pub mod baselines;
+mod ensemble;
 mod monitor;
 mod ranking;
 mod rows;
 mod scores;
 
+pub use ensemble::Ensemble;
 pub use monitor::Monitor;
 pub use ranking::{Ranked, Ranking, utilities};
 pub use rows::{Rows, predict};
 pub(crate) use rows::{engagement, predict_for};
-pub use scores::{MetricTable, Metrics, primary_metric, skill, value_metrics};
+pub use scores::{Bucket, MetricTable, Metrics, primary_metric, skill, value_metrics};

@@ -12,9 +12,8 @@ use super::scores::variance;
 use super::{Ranking, Rows, predict_for, primary_metric, value_metrics};
 use crate::TrainError;
 
-/// Validation scores at most this many rows and ranks for at most this many users: enough to compare weights of one run.
+/// Validation scores at most this many rows: enough to compare weights of one run.
 const ROWS: usize = 20_000;
-const USERS: usize = 300;
 /// Cut-offs of the ranking metrics.
 const CUTS: [usize; 2] = [10, 20];
 
@@ -28,7 +27,7 @@ pub struct Monitor<'a> {
 }
 
 impl<'a> Monitor<'a> {
-    /// `weights` maps metrics (`click.auc`, `satisfaction.rmse`, `ndcg@10`) to weights; empty for the default.
+    /// Ranks for at most `users`. `weights` maps metrics (`click.auc`, `satisfaction.rmse`, `ndcg@10`) to weights; empty for the default.
     ///
     /// # Errors
     /// An empty validation part, or a metric that the validation part cannot give.
@@ -37,13 +36,14 @@ impl<'a> Monitor<'a> {
         objectives: &Objectives,
         weights: &BTreeMap<String, f64>,
         negatives: usize,
+        users: usize,
         seed: u64,
     ) -> Result<Self, TrainError> {
         let rows = Rows::new(corpus, objectives, Part::Valid, negatives, ROWS, seed)?;
         let ranks = weights.keys().any(|name| name.contains('@'));
         let variances =
             objectives.iter().zip(&rows.labels).map(|(objective, labels)| variance(objective.kind, labels)).collect();
-        let ranking = ranks.then(|| Ranking::new(corpus, Part::Valid, USERS, &CUTS));
+        let ranking = ranks.then(|| Ranking::new(corpus, Part::Valid, users, &CUTS));
         let monitor = Self { weights: weights.clone(), rows, ranking, variances };
         let known = monitor.known(objectives);
         match weights.keys().find(|name| !known.contains(*name)) {
@@ -148,7 +148,7 @@ impl<'a> Monitor<'a> {
     pub(crate) fn skills(metrics: &BTreeMap<String, f64>, objectives: &Objectives) -> Vec<Option<f64>> {
         let skill = |objective: &paretune_objectives::Objective| {
             let metric = match objective.kind {
-                Kind::Binary | Kind::Conditional => primary_metric(objective),
+                Kind::Binary | Kind::Conditional | Kind::Ranking => primary_metric(objective),
                 Kind::Regression | Kind::LogRegression => "r2",
             };
             metrics.get(&format!("{}.{metric}", objective.name)).copied()

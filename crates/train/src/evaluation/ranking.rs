@@ -4,15 +4,18 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use candle_core::Tensor;
 use paretune_data::{Part, SplitStrategy};
-use paretune_eval::{ListAccumulator, RankingAccumulator, top_k};
+use paretune_eval::{BucketRanking, Buckets, ListAccumulator, SplitRanking, top_k};
 use paretune_objectives::{Kind, Objectives};
-use paretune_recommender::{Batch, BatchBuilder, Corpus, Encode, Recommender, Viewer};
+use paretune_recommender::{Batch, BatchBuilder, Corpus, Encode, Recommender, Scorer, Viewer};
+use rayon::prelude::*;
 
-use super::rows::engagement;
+use super::{Ensemble, rows::engagement};
 use crate::TrainError;
 
 /// Users are scored in groups of this many.
 const GROUP: usize = 64;
+/// So many where a matrix product gives all their scores.
+const RETRIEVED: usize = 512;
 /// Users are sorted by clock and dealt into this many windows; within one, items stand as of its first clock. So nobody is shown
 /// an item's future, and its past is at most a window old.
 const WINDOWS: usize = 16;
@@ -24,16 +27,30 @@ struct Case {
     clock: i64,
     relevant: Vec<u32>,
     masked: Vec<u32>,
+    /// Events before the clock.
+    past: u32,
+}
+
+/// A model that ranks.
+struct Member<'a> {
+    model: &'a Recommender,
+    /// The tables as this model reads them.
+    corpus: &'a Corpus,
+    known: &'a Tensor,
+    preference: Option<&'a [f64]>,
 }
 
 /// The users of a part with something relevant to find: the items they engage with in it.
 ///
 /// With a leave-last split every item is a candidate and nothing is masked, as sequential protocols have it; otherwise the
-/// items a user engaged with in training are left out of the ranking and of what is relevant.
+/// items a user engaged with in training are left out of the ranking and of what is relevant. With a split by users, their first events
+/// are known and left out likewise, as many as the strategy gives.
 pub struct Ranking<'a> {
     corpus: &'a Corpus,
     cases: Vec<Case>,
     popularity: Vec<f64>,
+    /// Engagements in training.
+    counts: Vec<u32>,
     providers: Option<Vec<Option<u32>>>,
     ks: Vec<usize>,
 }
@@ -45,6 +62,10 @@ pub struct Ranked {
     pub ranking: BTreeMap<String, f64>,
     /// Diversity, coverage, popularity and provider exposure of the lists.
     pub list: BTreeMap<String, f64>,
+    /// The ranking again, of the relevant items alone that training met so often.
+    pub by_item: Vec<BucketRanking>,
+    /// The ranking again, of the users alone whose history is so long.
+    pub by_user: Vec<BucketRanking>,
     /// Users that were ranked for.
     pub users: usize,
 }
@@ -55,34 +76,48 @@ impl<'a> Ranking<'a> {
         let events = &corpus.dataset.events;
         let mask = !matches!(corpus.split.strategy(), SplitStrategy::LeaveLast);
         let engaged = events.feedback.get(&corpus.config.engaged);
-        let mut found: BTreeMap<u32, (i64, BTreeSet<u32>)> = BTreeMap::new();
+        let given = match corpus.split.strategy() {
+            SplitStrategy::ColdUsers { given, .. } => *given,
+            _ => 0,
+        };
+        let mut chosen: BTreeMap<u32, Vec<(i64, u32)>> = BTreeMap::new();
         for row in corpus.split.rows(part) {
             let at = row as usize;
             if engaged.is_some_and(|column| column[at] > 0.0) {
-                let clock = corpus.split.clock[at];
-                let entry = found.entry(events.user[at]).or_insert((clock, BTreeSet::new()));
-                entry.0 = entry.0.min(clock);
-                entry.1.insert(events.item[at]);
+                chosen.entry(events.user[at]).or_default().push((corpus.split.clock[at], events.item[at]));
             }
         }
+        // The moment of the first event to be found, and those to be found.
+        let found = chosen.into_iter().filter_map(|(user, mut items)| {
+            items.sort_unstable();
+            let clock = items.get(given)?.0;
+            let relevant = items.iter().filter(|(at, _)| *at >= clock).map(|(_, item)| *item);
+            Some((user, (clock, relevant.collect::<BTreeSet<u32>>())))
+        });
         let cases: Vec<Case> = found
-            .into_iter()
             .filter_map(|(user, (clock, relevant))| {
-                let masked: BTreeSet<u32> = if mask {
-                    corpus.histories.engaged_items(user, true).into_iter().collect()
-                } else {
-                    BTreeSet::new()
-                };
+                let mut masked: BTreeSet<u32> = BTreeSet::new();
+                if mask {
+                    masked.extend(corpus.histories.engaged_items(user, true));
+                }
+                if given > 0 {
+                    let rows = corpus.histories.before(user, clock, usize::MAX, false);
+                    masked.extend(rows.into_iter().map(|row| events.item[row as usize]));
+                }
                 let relevant: Vec<u32> = relevant.difference(&masked).copied().collect();
-                (!relevant.is_empty()).then(|| Case { user, clock, relevant, masked: masked.into_iter().collect() })
+                let past = corpus.histories.before(user, clock, usize::MAX, false).len() as u32;
+                let masked = masked.into_iter().collect();
+                (!relevant.is_empty()).then_some(Case { user, clock, relevant, masked, past })
             })
             .collect();
+        let counts = engagement(corpus);
         let every = cases.len().div_ceil(limit.max(1)).max(1);
         let mut cases: Vec<Case> = cases.into_iter().step_by(every).collect();
         cases.sort_by_key(|case| (case.clock, case.user));
         Self {
             cases,
-            popularity: engagement(corpus).into_iter().map(f64::from).collect(),
+            popularity: counts.iter().copied().map(f64::from).collect(),
+            counts,
             providers: providers(corpus),
             corpus,
             ks: ks.to_vec(),
@@ -128,17 +163,87 @@ impl<'a> Ranking<'a> {
         weights: &[f64],
         vectors: &[f32],
     ) -> Result<Ranked, TrainError> {
+        let member = Member { model, corpus: self.corpus, known, preference };
+        self.by(&[member], objectives, weights, vectors, |mut models| models.remove(0))
+    }
+
+    /// Ranks by what several models say together, each as [`Self::model`] has it. A model comes with the tables as it reads them (of the
+    /// same users and items) and with its catalogue's vectors.
+    ///
+    /// # Errors
+    /// When a model fails.
+    pub fn ensemble(
+        &self,
+        models: &[(&Recommender, &Corpus, &Tensor)],
+        how: Ensemble,
+        objectives: &Objectives,
+        weights: &[f64],
+        vectors: &[f32],
+    ) -> Result<Ranked, TrainError> {
+        let member = |&(model, corpus, known)| Member { model, corpus, known, preference: None };
+        let members: Vec<Member<'_>> = models.iter().map(member).collect();
+        self.by(&members, objectives, weights, vectors, |models| how.combine(&models))
+    }
+
+    /// Ranks by what `combine` makes of the utilities `[model][item]` of each case.
+    fn by(
+        &self,
+        members: &[Member<'_>],
+        objectives: &Objectives,
+        weights: &[f64],
+        vectors: &[f32],
+        combine: impl Fn(Vec<Vec<f32>>) -> Vec<f32> + Sync,
+    ) -> Result<Ranked, TrainError> {
         let mut measured = self.measure(vectors)?;
-        for window in self.cases.chunks(self.cases.len().div_ceil(WINDOWS).max(1)) {
-            let catalogue = model.catalogue(self.corpus, known, window[0].clock)?;
-            for group in window.chunks(GROUP) {
-                let mut batch = self.batch(group);
-                batch.preference = preference.map(<[f64]>::to_vec);
-                let scores = model.score(&catalogue, &batch, known)?;
-                for (case, predictions) in group.iter().zip(&scores) {
-                    measured.add(case, &utilities(objectives, predictions, weights))?;
+        // Scores of user and item do not look at the moment, and are one matrix product for many users.
+        let asked = || objectives.iter().zip(weights).filter(|(_, weight)| **weight != 0.0);
+        let retrieves = asked().count() > 0 && asked().all(|(objective, _)| objective.kind == Kind::Ranking);
+        let (windows, group) = if retrieves { (1, RETRIEVED) } else { (WINDOWS, GROUP) };
+        for window in self.cases.chunks(self.cases.len().div_ceil(windows).max(1)) {
+            let catalogue = |member: &Member<'_>| member.model.catalogue(member.corpus, member.known, window[0].clock);
+            let catalogues = members.iter().map(catalogue).collect::<Result<Vec<_>, _>>()?;
+            for group in window.chunks(group) {
+                let mut said = Vec::with_capacity(members.len());
+                for (member, catalogue) in members.iter().zip(&catalogues) {
+                    let mut batch = batch(member.corpus, group);
+                    batch.preference = member.preference.map(<[f64]>::to_vec);
+                    said.push(match retrieves {
+                        true => member.model.retrieve(catalogue, &batch, member.known)?.to_vec2::<f32>()?,
+                        false => {
+                            let scores = member.model.score(catalogue, &batch, member.known)?;
+                            scores.par_iter().map(|scores| utilities(objectives, scores, weights)).collect()
+                        }
+                    });
                 }
+                // From models of cases to cases of models.
+                let mut cases: Vec<Vec<Vec<f32>>> = group.iter().map(|_| Vec::with_capacity(members.len())).collect();
+                for model in said {
+                    cases.iter_mut().zip(model).for_each(|(case, scores)| case.push(scores));
+                }
+                let k = measured.k;
+                let top = |(case, models): (&Case, Vec<Vec<f32>>)| top_k(&combine(models), k, &case.masked);
+                let tops: Vec<Vec<u32>> = group.par_iter().zip(cases).map(top).collect();
+                group.iter().zip(&tops).try_for_each(|(case, top)| measured.add_top(case, top))?;
             }
+        }
+        Ok(measured.finish())
+    }
+
+    /// Ranks by a model without gradients, from the histories that a model of the part may see.
+    ///
+    /// # Errors
+    /// When it does not score the whole catalogue.
+    pub fn scorer(&self, scorer: &dyn Scorer, vectors: &[f32]) -> Result<Ranked, TrainError> {
+        let mut measured = self.measure(vectors)?;
+        let (events, k) = (&self.corpus.dataset.events, measured.k);
+        for group in self.cases.chunks(RETRIEVED) {
+            let top = |case: &Case| {
+                let rows = self.corpus.histories.before(case.user, case.clock, usize::MAX, false);
+                let history: Vec<u32> = rows.iter().map(|&row| events.item[row as usize]).collect();
+                top_k(&scorer.score(&history), k, &case.masked)
+            };
+            let tops: Vec<Vec<u32>> = group.par_iter().map(top).collect();
+            group.iter().zip(&tops).try_for_each(|(case, top)| measured.add_top(case, top))?;
         }
         Ok(measured.finish())
     }
@@ -155,14 +260,6 @@ impl<'a> Ranking<'a> {
         Ok(measured.finish())
     }
 
-    fn batch(&self, group: &[Case]) -> Batch {
-        let mut builder = BatchBuilder::new(self.corpus, 0);
-        for case in group {
-            builder.request(&Viewer::Known { user: case.user, clock: case.clock, train_only: false });
-        }
-        builder.build(Encode::Nothing)
-    }
-
     fn measure<'b>(&'b self, vectors: &'b [f32]) -> Result<Measured<'b>, TrainError> {
         let items = self.corpus.dataset.items.len();
         let k = self.ks.iter().copied().max().unwrap_or(10);
@@ -174,12 +271,24 @@ impl<'a> Ranking<'a> {
         if let Some(providers) = &self.providers {
             list = list.with_providers(providers)?;
         }
-        Ok(Measured { ranking: RankingAccumulator::new(&self.ks), list, k, users: 0 })
+        let by_item = SplitRanking::new(&self.ks, Buckets::default());
+        let by_user = SplitRanking::new(&self.ks, Buckets::default());
+        Ok(Measured { by_item, by_user, of: self, list, k, users: 0 })
     }
 }
 
+fn batch(corpus: &Corpus, group: &[Case]) -> Batch {
+    let mut builder = BatchBuilder::new(corpus, 0);
+    for case in group {
+        builder.request(&Viewer::Known { user: case.user, clock: case.clock, train_only: false });
+    }
+    builder.build(Encode::Nothing)
+}
+
 struct Measured<'a> {
-    ranking: RankingAccumulator,
+    by_item: SplitRanking,
+    by_user: SplitRanking,
+    of: &'a Ranking<'a>,
     list: ListAccumulator<'a>,
     k: usize,
     users: usize,
@@ -187,15 +296,25 @@ struct Measured<'a> {
 
 impl Measured<'_> {
     fn add(&mut self, case: &Case, scores: &[f32]) -> Result<(), TrainError> {
-        let top = top_k(scores, self.k, &case.masked);
-        self.ranking.add_user(&top, &case.relevant);
-        self.list.add_user(&top)?;
+        self.add_top(case, &top_k(scores, self.k, &case.masked))
+    }
+
+    fn add_top(&mut self, case: &Case, top: &[u32]) -> Result<(), TrainError> {
+        self.by_item.add_user(top, &case.relevant, |item| self.of.counts[item as usize]);
+        self.by_user.add_user(top, &case.relevant, |_| case.past);
+        self.list.add_user(top)?;
         self.users += 1;
         Ok(())
     }
 
     fn finish(self) -> Ranked {
-        Ranked { ranking: self.ranking.finish(), list: self.list.finish(), users: self.users }
+        Ranked {
+            ranking: self.by_item.whole().finish(),
+            by_item: self.by_item.finish(),
+            by_user: self.by_user.finish(),
+            list: self.list.finish(),
+            users: self.users,
+        }
     }
 }
 
@@ -223,7 +342,7 @@ pub fn utilities(objectives: &Objectives, predictions: &[Vec<f32>], weights: &[f
                     let p = f64::from(value).clamp(1e-12, 1.0 - 1e-7);
                     (p / (1.0 - p)).ln()
                 }
-                Kind::Regression => f64::from(value),
+                Kind::Regression | Kind::Ranking => f64::from(value),
                 Kind::LogRegression => f64::from(value.max(0.0)).ln_1p(),
             })
             .collect();

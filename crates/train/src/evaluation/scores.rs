@@ -6,10 +6,23 @@ use paretune_eval::{RankingAccumulator, auc, gauc, log_loss, mae, rmse, top_k};
 use paretune_objectives::{Kind, Objective, Objectives};
 use serde::{Deserialize, Serialize};
 
-use super::Rows;
+use super::{Ranked, Rows};
 
 /// Metric → method (`model`, `untrained`, `popularity`, …) → value.
 pub type MetricTable = BTreeMap<String, BTreeMap<String, f64>>;
+
+/// What a bucket of a divided ranking holds.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Bucket {
+    /// `item` or `user`: what it divides by.
+    pub by: String,
+    /// Its range.
+    pub name: String,
+    /// Users with a relevant item in it.
+    pub users: usize,
+    /// Relevant items in it.
+    pub relevant: usize,
+}
 
 /// Everything measured on the test part.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -20,6 +33,12 @@ pub struct Metrics {
     pub cold: BTreeMap<String, MetricTable>,
     /// Full ranking of the catalogue.
     pub ranking: MetricTable,
+    /// The same by how often training met the relevant item: bucket → metric → method → value.
+    pub by_item: BTreeMap<String, MetricTable>,
+    /// The same by the length of the user's history.
+    pub by_user: BTreeMap<String, MetricTable>,
+    /// How many relevant items and users the buckets hold.
+    pub buckets: Vec<Bucket>,
     /// The lists as lists.
     pub list: MetricTable,
     /// Re-ranking what each request really showed, by the first objective. Empty where the log holds only positives.
@@ -45,6 +64,23 @@ impl Metrics {
             put(&mut self.cold, objective, method, value_metrics(objective, prediction, &labels, &rows.users));
             if k == 0 && objective.kind.is_binary() && !rows.sampled {
                 Self::add_to(&mut self.shown, method, shown_metrics(prediction, &rows.labels[k], rows));
+            }
+        }
+    }
+
+    /// Adds everything that one method's rankings are worth.
+    pub fn add_ranked(&mut self, method: &str, ranked: Ranked) {
+        Self::add_to(&mut self.ranking, method, ranked.ranking);
+        Self::add_to(&mut self.list, method, ranked.list);
+        for (by, tables, parts) in
+            [("item", &mut self.by_item, ranked.by_item), ("user", &mut self.by_user, ranked.by_user)]
+        {
+            for part in parts.into_iter().filter(|part| part.users > 0) {
+                Self::add_to(tables.entry(part.name.clone()).or_default(), method, part.metrics);
+                let bucket = Bucket { by: by.into(), name: part.name, users: part.users, relevant: part.relevant };
+                if !self.buckets.contains(&bucket) {
+                    self.buckets.push(bucket);
+                }
             }
         }
     }
@@ -95,7 +131,7 @@ pub(super) fn shown_metrics(predictions: &[f32], labels: &[f32], rows: &Rows) ->
 /// The metric an objective is judged by: AUC for yes-or-no, RMSE for ratings, RMSE of `ln(1 + seconds)` for times.
 pub fn primary_metric(objective: &Objective) -> &'static str {
     match objective.kind {
-        Kind::Binary | Kind::Conditional => "auc",
+        Kind::Binary | Kind::Conditional | Kind::Ranking => "auc",
         Kind::Regression => "rmse",
         Kind::LogRegression => "log_rmse",
     }
@@ -114,6 +150,7 @@ pub fn value_metrics(
             ("gauc", gauc(predictions, labels, users)),
             ("log_loss", log_loss(predictions, labels)),
         ],
+        Kind::Ranking => vec![("auc", auc(predictions, labels)), ("gauc", gauc(predictions, labels, users))],
         Kind::Regression => vec![("rmse", rmse(predictions, labels)), ("mae", mae(predictions, labels))],
         Kind::LogRegression => {
             let log = |values: &[f32]| values.iter().map(|value| value.max(0.0).ln_1p()).collect::<Vec<f32>>();
@@ -130,7 +167,7 @@ pub fn value_metrics(
 pub fn skill(objective: &Objective, predictions: &[f32], labels: &[f32], users: &[u32]) -> Option<f64> {
     let value = *value_metrics(objective, predictions, labels, users).get(primary_metric(objective))?;
     match objective.kind {
-        Kind::Binary | Kind::Conditional => Some(2.0 * value - 1.0),
+        Kind::Binary | Kind::Conditional | Kind::Ranking => Some(2.0 * value - 1.0),
         Kind::Regression | Kind::LogRegression => Some(1.0 - value * value / variance(objective.kind, labels)?),
     }
 }
@@ -138,7 +175,7 @@ pub fn skill(objective: &Objective, predictions: &[f32], labels: &[f32], users: 
 /// Variance of a regression's labels in the unit its error is in; `None` where they hardly differ.
 pub(super) fn variance(kind: Kind, labels: &[f32]) -> Option<f64> {
     let log = match kind {
-        Kind::Binary | Kind::Conditional => return None,
+        Kind::Binary | Kind::Conditional | Kind::Ranking => return None,
         Kind::Regression => false,
         Kind::LogRegression => true,
     };

@@ -41,9 +41,18 @@ impl Cuts {
     /// # Errors
     /// When the device is out of memory.
     pub fn at<const N: usize>(&mut self, values: [Tensor; N]) -> candle_core::Result<[Tensor; N]> {
+        let leaves = self.at_those(values.map(Some))?;
+        Ok(leaves.map(|leaf| leaf.expect("a leaf for every value")))
+    }
+
+    /// As [`Self::at`], of the values that there are.
+    pub(super) fn at_those<const N: usize>(
+        &mut self,
+        values: [Option<Tensor>; N],
+    ) -> candle_core::Result<[Option<Tensor>; N]> {
         let mut level = Vec::new();
         let mut leaves = values;
-        for value in &mut leaves {
+        for value in leaves.iter_mut().flatten() {
             if value.track_op() {
                 let leaf = Var::from_tensor(&value.detach())?;
                 let value = std::mem::replace(value, leaf.as_tensor().clone());

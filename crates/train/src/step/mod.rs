@@ -103,7 +103,6 @@ fn forward(
     cut: Option<GradientCut>,
     dropout: u64,
 ) -> Result<(Vec<TaskLoss>, Cuts), TrainError> {
-    let labels = model.labels(batch)?;
     let mut cuts = Cuts::default();
     let mut shared = match cut {
         Some(GradientCut::Full) => model.represent_with(batch, known, Some(dropout), &mut |x| {
@@ -113,10 +112,11 @@ fn forward(
         Some(GradientCut::Shared) | None => model.represent(batch, known, Some(dropout))?,
     };
     if cut.is_some() {
-        let [items, users] = cuts.at([shared.items, shared.users])?;
-        shared = Shared { items, users };
+        let [items, users, candidates] = cuts.at_those([shared.items, Some(shared.users), shared.candidates])?;
+        let users = users.expect("what was handed over");
+        shared = Shared { items, users, candidates };
     }
-    Ok((model.outputs(&shared, batch, Some(dropout))?.losses(&labels)?, cuts))
+    Ok((model.losses(&shared, batch, Some(dropout))?, cuts))
 }
 
 impl Graph<'_> {

@@ -37,7 +37,7 @@ fn every_method_that_preferences_steer_trains_it_and_others_are_refused() {
         let towers =
             |name: &String| name.starts_with("towers.") && name.contains(".film.") && before[name] != after[name];
         assert!(before.keys().any(towers), "{method}");
-        for part in ["items.film.0.weight", "users.film.1.bias", "items.vector.weight"] {
+        for part in ["items.film.0.weight", "users.film.1.bias", "items.text.weight"] {
             assert!(moves(part), "{method}: {part}");
         }
     }
@@ -121,7 +121,7 @@ fn it_learns_and_what_is_asked_for_changes_the_answer() {
             })
             .collect();
         assert_eq!(outcome.best, validations.iter().copied().reduce(f64::max));
-        let monitor = Monitor::new(&world.corpus, &world.objectives, &BTreeMap::new(), 0, 9).unwrap();
+        let monitor = Monitor::new(&world.corpus, &world.objectives, &BTreeMap::new(), 0, 300, 9).unwrap();
         let skill = |model: &Recommender| {
             let known = model.embed(&world.corpus.tokens, None).unwrap();
             let metrics = monitor.measure(model, &world.corpus, &world.objectives, &known).unwrap();

@@ -193,7 +193,7 @@ fn the_default_monitor_is_the_mean_skill_of_what_is_trained() {
     let world = World::new();
     let model = world.model();
     let known = model.embed(&world.corpus.tokens, None).unwrap();
-    let monitor = Monitor::new(&world.corpus, &world.objectives, &BTreeMap::new(), 0, 0).unwrap();
+    let monitor = Monitor::new(&world.corpus, &world.objectives, &BTreeMap::new(), 0, 300, 0).unwrap();
     let metrics = monitor.measure(&model, &world.corpus, &world.objectives, &known).unwrap();
     let names = ["click.auc", "conversion.auc", "satisfaction.r2", "dwell.r2"];
     let mean = names.iter().map(|name| metrics[*name]).sum::<f64>() / 4.0;
@@ -208,7 +208,7 @@ fn the_default_monitor_is_the_mean_skill_of_what_is_trained() {
         ("satisfaction.rmse".to_owned(), 0.5),
         ("ndcg@10".to_owned(), 1.0),
     ]);
-    let monitor = Monitor::new(&world.corpus, &world.objectives, &weights, 0, 0).unwrap();
+    let monitor = Monitor::new(&world.corpus, &world.objectives, &weights, 0, 300, 0).unwrap();
     let metrics = monitor.measure(&model, &world.corpus, &world.objectives, &known).unwrap();
     let expected = 2.0 * metrics["click.auc"] - 0.5 * metrics["satisfaction.rmse"] + metrics["ndcg@10"];
     near(monitor.combine(&metrics, &world.objectives, &[true; 4]).unwrap(), expected);

@@ -7,6 +7,7 @@ mod conditioning;
 mod devices;
 mod distill;
 mod evaluation;
+mod kinds;
 mod optimizers;
 mod plan;
 mod pretrain;

@@ -23,7 +23,7 @@ fn every_optimizer() -> Vec<TrainingConfig> {
 }
 
 fn score(world: &World, model: &Recommender) -> f64 {
-    let monitor = Monitor::new(&world.corpus, &world.objectives, &BTreeMap::new(), 0, 9).unwrap();
+    let monitor = Monitor::new(&world.corpus, &world.objectives, &BTreeMap::new(), 0, 300, 9).unwrap();
     let known = model.embed(&world.corpus.tokens, None).unwrap();
     let metrics = monitor.measure(model, &world.corpus, &world.objectives, &known).unwrap();
     monitor.combine(&metrics, &world.objectives, &[true; 4]).unwrap()
@@ -100,7 +100,7 @@ fn averaged_weights_are_validated_and_kept() {
             learning_rate: 0.03,
             schedule: Decay::Constant,
             epochs: 3,
-            validations: 1,
+            validations: 1.0,
             patience: 0,
             ..short()
         };
@@ -119,7 +119,7 @@ fn the_average_changes_nothing_but_what_is_validated() {
     let losses = |ema| {
         let balancer = world.balancer(Method::Uncertainty, GradientCut::Shared, &[1.0; 4]);
         let mut diary = Diary::default();
-        world.train(&TrainingConfig { ema, validations: 3, ..short() }, balancer, None, &mut diary).1.unwrap();
+        world.train(&TrainingConfig { ema, validations: 3.0, ..short() }, balancer, None, &mut diary).1.unwrap();
         let loss = |event: &TrainEvent| match event {
             TrainEvent::Step { losses, .. } => Some(losses.clone()),
             _ => None,

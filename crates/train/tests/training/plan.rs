@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use paretune_data::{NewItem, Part, SplitStrategy};
 use paretune_objectives::{Kind, Objective, Objectives};
-use paretune_recommender::{Batch, Corpus};
+use paretune_recommender::{Batch, Corpus, Reading};
 use paretune_train::{Plan, TrainingConfig};
 
 use crate::world;
@@ -54,7 +54,7 @@ fn rows_of_a_request_share_it() {
             let key = (corpus.dataset.events.user[row as usize], corpus.split.clock[row as usize]);
             assert_eq!(*place.entry(key).or_insert((number, *request)), (number, *request));
         }
-        assert_eq!(batch.requests.iter().collect::<BTreeSet<_>>().len(), batch.viewers);
+        assert_eq!(batch.requests.iter().collect::<BTreeSet<_>>().len(), batch.viewers());
     }
 }
 
@@ -148,4 +148,66 @@ fn the_past_is_hidden_from_as_many_samples_as_asked_for() {
         }
         assert!(expected.contains(&(hidden / all)), "{share}: {hidden} of {all}");
     }
+}
+
+/// The same log for models that share a sequence between the requests of a user.
+fn chained(reading: Reading) -> (Corpus, Objectives) {
+    let (mut corpus, objectives) = numbered();
+    corpus.config.reading = reading;
+    (corpus, objectives)
+}
+
+#[test]
+fn requests_of_a_user_share_one_sequence_and_see_their_past() {
+    let (corpus, objectives) = chained(Reading::Prefixes);
+    let plan = Plan::new(&corpus, &objectives, &TrainingConfig { batch: 64, ..TrainingConfig::default() }, 4).unwrap();
+    let (mut met, mut sequences, mut requests) = (Vec::new(), 0, 0);
+    for batch in plan.epoch_from(0) {
+        sequences += batch.histories.offsets.len() - 1;
+        requests += batch.viewers();
+        for (row, request) in rows(&batch).into_iter().zip(&batch.requests) {
+            met.push(row);
+            let (user, clock) = (corpus.dataset.events.user[row as usize], corpus.split.clock[row as usize]);
+            let seen = batch.histories.seen[*request as usize].clone();
+            let seen: Vec<u32> =
+                seen.map(|at| batch.items[batch.histories.items[at as usize] as usize]).rev().collect();
+            let before = corpus.histories.before(user, clock, 99, true);
+            let before: Vec<u32> = before.iter().map(|&row| corpus.dataset.events.item[row as usize]).collect();
+            // The newest of it, half a history at least.
+            assert_eq!(seen, before[..seen.len()]);
+            assert!(seen.len() >= before.len().min(4) && seen.len() <= 8, "{} of {}", seen.len(), before.len());
+        }
+    }
+    met.sort_unstable();
+    assert_eq!(met, corpus.split.rows(Part::Train));
+    assert!(requests > 2 * sequences, "{requests} requests off {sequences} sequences");
+}
+
+#[test]
+fn cloze_hides_events_and_asks_for_them() {
+    let (corpus, objectives) = chained(Reading::Cloze);
+    let config = TrainingConfig { batch: 64, cloze: 0.3, ..TrainingConfig::default() };
+    let plan = Plan::new(&corpus, &objectives, &config, 4).unwrap();
+    let (mut hidden, mut events) = (0, 0);
+    for batch in plan.epoch_from(0) {
+        let histories = &batch.histories;
+        assert!(histories.hidden.is_sorted_by(|a, b| a < b));
+        hidden += histories.hidden.len();
+        events += histories
+            .offsets
+            .windows(2)
+            .filter(|ends| histories.hidden.iter().any(|row| (ends[0]..ends[1]).contains(row)))
+            .map(|ends| ends[1] - ends[0])
+            .sum::<u32>();
+        for (slot, request) in batch.slots.iter().zip(&batch.requests) {
+            if let Some(row) = histories.asked[*request as usize] {
+                assert_eq!(histories.items[row as usize], *slot, "what is hidden is what is asked for");
+                assert!(histories.hidden.binary_search(&row).is_ok());
+                assert!(histories.seen[*request as usize].contains(&row));
+            }
+        }
+        assert_eq!(histories.asked.iter().flatten().count(), histories.hidden.len());
+    }
+    let share = hidden as f64 / f64::from(events);
+    assert!((0.25..0.45).contains(&share), "{share}");
 }

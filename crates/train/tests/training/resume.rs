@@ -101,7 +101,7 @@ fn with_methods_that_hear_of_steps_and_epochs() {
 
 #[test]
 fn with_preferences_that_follow_what_is_measured() {
-    let config = TrainingConfig { checkpoint_every: 3, validations: 4, ..short() };
+    let config = TrainingConfig { checkpoint_every: 3, validations: 4.0, ..short() };
     let control = "control = { kind = \"target\", floors = { satisfaction = 0.9 } }";
     check_resumed_is_straight(&config, &format!("method = \"weighted-sum\"\n{control}"));
 }
@@ -118,7 +118,7 @@ fn with_preferences_drawn_at_every_step() {
 
 #[test]
 fn with_early_stopping() {
-    let config = TrainingConfig { epochs: 4, validations: 4, patience: 1, learning_rate: 0.2, ..short() };
+    let config = TrainingConfig { epochs: 4, validations: 4.0, patience: 1, learning_rate: 0.2, ..short() };
     check_resumed_is_straight(&config, "method = \"weighted-sum\"");
 }
 

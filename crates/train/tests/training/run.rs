@@ -54,7 +54,7 @@ fn training_helps_and_leaves_the_best_weights() {
     let world = World::new();
     for learning_rate in [1e-2, 0.5] {
         // The second rate is far too large: what comes first is best, and is what stays.
-        let config = TrainingConfig { learning_rate, epochs: 4, validations: 3, patience: 0, warmup: 0.0, ..short() };
+        let config = TrainingConfig { learning_rate, epochs: 4, validations: 3.0, patience: 0, warmup: 0.0, ..short() };
         let balancer = world.balancer(Method::WeightedSum, GradientCut::Shared, &[1.0; 4]);
         let mut diary = Diary::default();
         let (model, outcome) = world.train(&config, balancer, None, &mut diary);
@@ -71,7 +71,7 @@ fn training_helps_and_leaves_the_best_weights() {
         assert_eq!(outcome.best, Some(highest));
         assert_eq!(monitors.iter().rev().find(|(_, best)| *best).unwrap().0, highest);
         let measure = |model: &Recommender| {
-            let monitor = Monitor::new(&world.corpus, &world.objectives, &BTreeMap::new(), 0, 9).unwrap();
+            let monitor = Monitor::new(&world.corpus, &world.objectives, &BTreeMap::new(), 0, 300, 9).unwrap();
             let known = model.embed(&world.corpus.tokens, None).unwrap();
             let metrics = monitor.measure(model, &world.corpus, &world.objectives, &known).unwrap();
             monitor.combine(&metrics, &world.objectives, &[true; 4]).unwrap()
@@ -90,7 +90,7 @@ fn early_stopping_waits_for_its_patience() {
     let world = World::new();
     // Nothing moves, so nothing improves on the first validation.
     let frozen = TrainingConfig { learning_rate: 1e-30, backbone_learning_rate: 1e-30, ..short() };
-    let config = TrainingConfig { epochs: 5, validations: 4, patience: 2, ..frozen };
+    let config = TrainingConfig { epochs: 5, validations: 4.0, patience: 2, ..frozen };
     let balancer = || world.balancer(Method::Uncertainty, GradientCut::Shared, &[1.0; 4]);
     let mut diary = Diary::default();
     let (_, outcome) = world.train(&config, balancer(), None, &mut diary);
@@ -174,7 +174,7 @@ fn an_unknown_metric_is_refused_before_training() {
 #[test]
 fn events_tell_the_whole_run() {
     let world = World::new();
-    let config = TrainingConfig { epochs: 2, validations: 1, ..short() };
+    let config = TrainingConfig { epochs: 2, validations: 1.0, ..short() };
     let balancer = world.balancer(Method::Mgda, GradientCut::Shared, &[1.0; 4]);
     let mut diary = Diary::default();
     let (_, outcome) = world.train(&config, balancer, None, &mut diary);
@@ -207,7 +207,7 @@ fn preferences_follow_the_clock_and_what_is_measured() {
     let world = World::new();
     let follow = |balance: &str, base: &[f64]| {
         let mut diary = Diary::default();
-        let config = TrainingConfig { validations: 4, ..short() };
+        let config = TrainingConfig { validations: 4.0, ..short() };
         world.train(&config, world.balancer_of(balance, base), None, &mut diary).1.unwrap();
         diary
     };

@@ -15,7 +15,9 @@ use paretune_encoder::{BertConfig, Encoder, Kernels, LoadOptions, Pooling};
 use paretune_features::{ModelFiles, TextTokenizer};
 use paretune_objectives::{Conditioning, Kind, Objective, Objectives};
 use paretune_optim::Method;
-use paretune_recommender::{Corpus, CorpusConfig, ItemVectors, Recommender, RecommenderConfig};
+use paretune_recommender::{
+    Corpus, CorpusConfig, ItemVectors, RankingLoss, Reading, Recommender, RecommenderConfig, UserConfig,
+};
 use paretune_train::{
     BalanceConfig, Balancer, GradientCut, Observer, Outcome, TrainError, TrainEvent, Trainer, TrainingConfig,
 };
@@ -51,6 +53,7 @@ pub(crate) fn corpus_of(dataset: Dataset, strategy: &SplitStrategy) -> Corpus {
         engaged: "click".into(),
         feedback: dataset.events.feedback.keys().cloned().collect(),
         history: 8,
+        reading: Reading::Each,
         template: "{title}".into(),
     };
     Corpus::new(dataset, split, &tokenizer, config).unwrap()
@@ -96,7 +99,12 @@ impl World {
         let encoder = self.with_kernels(Encoder::random(bert, Pooling::Mean, 3, &Device::Cpu).unwrap());
         let config = RecommenderConfig {
             dim: 12,
-            heads: 3,
+            user: UserConfig { heads: 3, ..UserConfig::default() },
+            history: self.corpus.config.history,
+            users: self.corpus.dataset.users.len(),
+            items: self.corpus.dataset.items.len(),
+            hide_ids: 0.0,
+            ranking: RankingLoss::default(),
             tower: 10,
             dropout: 0.1,
             item_features: self.corpus.item_width(),

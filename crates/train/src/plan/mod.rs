@@ -1,8 +1,11 @@
 //! Which samples make which batch: a function of seed, epoch and number, so that a resumed run meets the same batches.
 
+mod sampler;
+mod shared;
+
 use paretune_data::Part;
 use paretune_objectives::{Kind, Objectives};
-use paretune_recommender::{Batch, BatchBuilder, Corpus, Encode, Viewer};
+use paretune_recommender::{Batch, BatchBuilder, Corpus, Encode, Needs, Reading, Recommender};
 use rand::{
     RngExt, SeedableRng,
     seq::{IndexedRandom, SliceRandom},
@@ -10,10 +13,13 @@ use rand::{
 use rand_chacha::ChaCha8Rng;
 
 use crate::{HistoryMode, TrainError, TrainingConfig, evaluation::engagement};
+use sampler::Sampler;
+use shared::Shared;
 
 /// The batches of a training run.
 ///
-/// Rows of one user with one clock (a request) stay together: the user is represented once for all of them.
+/// Rows of one user with one clock (a request) stay together: the user is represented once for all of them. For models of which requests
+/// share a sequence ([`Reading`]) so do consecutive requests of a user, as many as fit into one history.
 pub struct Plan<'a> {
     corpus: &'a Corpus,
     columns: Vec<LabelColumn>,
@@ -26,6 +32,14 @@ pub struct Plan<'a> {
     hide: f64,
     /// Items that can be negatives: those somebody engaged with in training.
     candidates: Vec<u32>,
+    /// Negatives that all requests of a batch share, for rankings.
+    shared: Option<Shared>,
+    /// Whether there is an encoder that is trained, and so has to read texts.
+    reads: bool,
+    /// Share of a sequence's events that cloze training hides.
+    cloze: f64,
+    /// Steps of which one reads texts.
+    encode_every: usize,
     encode: Encode,
     epochs: usize,
     max_steps: usize,
@@ -47,7 +61,7 @@ impl LabelColumn {
                 column: objective.column.clone(),
                 // Not interacting is a "no" to what is yes or no; it says nothing about a rating or a time.
                 negative: match objective.kind {
-                    Kind::Binary | Kind::Conditional => 0.0,
+                    Kind::Binary | Kind::Conditional | Kind::Ranking => 0.0,
                     Kind::Regression | Kind::LogRegression => f32::NAN,
                 },
             })
@@ -57,6 +71,35 @@ impl LabelColumn {
     pub(crate) fn value(&self, corpus: &Corpus, row: u32) -> f32 {
         corpus.dataset.events.feedback.get(&self.column).map_or(f32::NAN, |column| column[row as usize])
     }
+}
+
+/// Rows of one user with one clock, or, where requests share a sequence, as many consecutive ones of a user as one history holds: after the
+/// first such group of a user half as many, so that every request sees half of a history at least.
+fn groups(corpus: &Corpus, train: &[u32]) -> Vec<(u32, u32)> {
+    let events = &corpus.dataset.events;
+    let engaged = events.feedback.get(&corpus.config.engaged);
+    let key = |row: u32| (events.user[row as usize], corpus.split.clock[row as usize]);
+    let mut groups: Vec<(u32, u32)> = Vec::new();
+    // Events of the group that enter histories, and how many of them it may have.
+    let (mut held, mut room) = (0, corpus.config.history);
+    for (at, &row) in (0u32..).zip(train) {
+        let is_event = usize::from(engaged.is_some_and(|column| column[row as usize] > 0.0));
+        let last = groups.last().map(|(_, end)| key(train[*end as usize - 1]));
+        let same_user = last.is_some_and(|(user, _)| user == key(row).0);
+        let joins = last == Some(key(row)) || (corpus.config.reading != Reading::Each && same_user && held < room);
+        match groups.last_mut() {
+            Some((_, end)) if joins => {
+                *end = at + 1;
+                held += is_event;
+            }
+            _ => {
+                groups.push((at, at + 1));
+                room = if same_user { (corpus.config.history / 2).max(1) } else { corpus.config.history };
+                held = is_event;
+            }
+        }
+    }
+    groups
 }
 
 impl<'a> Plan<'a> {
@@ -70,7 +113,7 @@ impl<'a> Plan<'a> {
         config: &TrainingConfig,
         seed: u64,
     ) -> Result<Self, TrainError> {
-        let train = corpus.split.rows(Part::Train);
+        let mut train = corpus.split.rows(Part::Train);
         if train.is_empty() {
             return Err(TrainError::Empty { part: "train", why: "widen the split or import more data".into() });
         }
@@ -86,25 +129,16 @@ impl<'a> Plan<'a> {
                 return Err(TrainError::BadConfig { field, value: "0".into(), problem: "must be at least 1" });
             }
         }
-        let events = &corpus.dataset.events;
-        let key = |row: u32| (events.user[row as usize], corpus.split.clock[row as usize]);
-        let mut groups: Vec<(u32, u32)> = Vec::new();
-        for (at, &row) in (0u32..).zip(&train) {
-            match groups.last_mut() {
-                Some((start, end)) if key(train[*start as usize]) == key(row) => *end = at + 1,
-                _ => groups.push((at, at + 1)),
-            }
+        if corpus.config.reading != Reading::Each {
+            // A log without times lies in no order.
+            let events = &corpus.dataset.events;
+            train.sort_by_key(|&row| (events.user[row as usize], corpus.split.clock[row as usize], row));
         }
-        let positives = events
-            .feedback
-            .get(&corpus.config.engaged)
-            .map_or(0, |column| train.iter().filter(|&&row| column[row as usize] > 0.0).count());
-        let samples = train.len() + positives * config.negatives;
-        let per_group = samples as f64 / groups.len() as f64;
-        Ok(Self {
+        let groups = groups(corpus, &train);
+        let mut plan = Self {
             corpus,
             columns: LabelColumn::all(objectives),
-            groups_per_batch: ((config.batch as f64 / per_group).round() as usize).max(1),
+            groups_per_batch: 1,
             groups,
             candidates: (0u32..)
                 .zip(engagement(corpus))
@@ -112,6 +146,10 @@ impl<'a> Plan<'a> {
                 .map(|(item, _)| item)
                 .collect(),
             pool: config.negative_pool,
+            shared: None,
+            reads: true,
+            cloze: config.cloze,
+            encode_every: config.encode_every.max(1),
             hide: config.hide_past,
             train,
             negatives: config.negatives,
@@ -122,7 +160,42 @@ impl<'a> Plan<'a> {
             epochs: config.epochs,
             max_steps: config.max_steps,
             seed,
-        })
+        };
+        plan.groups_per_batch = plan.groups_for(config.batch);
+        Ok(plan)
+    }
+
+    /// As `model` needs it: with the negatives of its rankings, and without reading texts where its encoder is frozen, so that looking up gives
+    /// the same. Where all objectives are rankings that share their negatives, no others are drawn.
+    #[must_use]
+    pub fn for_model(mut self, model: &Recommender, config: &TrainingConfig) -> Self {
+        self.reads = !model.parameters().backbone.is_empty();
+        let objectives = model.objectives();
+        let rankings = objectives.iter().filter(|objective| objective.kind == Kind::Ranking).count();
+        if rankings == 0 {
+            return self;
+        }
+        let needs = model.config().ranking.needs();
+        self.shared = Shared::new(self.corpus, &self.candidates, needs, config);
+        if rankings == objectives.len() && needs != Needs::Graded {
+            self.negatives = 0;
+            self.groups_per_batch = self.groups_for(config.batch);
+        }
+        self
+    }
+
+    fn groups_for(&self, samples: usize) -> usize {
+        ((samples as f64 / self.per_group()).round() as usize).max(1)
+    }
+
+    /// Samples of a group, on average.
+    fn per_group(&self) -> f64 {
+        let events = &self.corpus.dataset.events;
+        let positives = events
+            .feedback
+            .get(&self.corpus.config.engaged)
+            .map_or(0, |column| self.train.iter().filter(|&&row| column[row as usize] > 0.0).count());
+        (self.train.len() + positives * self.negatives) as f64 / self.groups.len().max(1) as f64
     }
 
     /// Batches of one epoch.
@@ -150,45 +223,29 @@ impl<'a> Plan<'a> {
         let order = self.order(epoch);
         (first..self.steps_per_epoch()).map(move |number| {
             let end = ((number + 1) * self.groups_per_batch).min(order.len());
-            self.batch(epoch, &order[number * self.groups_per_batch..end])
+            self.batch(epoch, epoch * self.steps_per_epoch() + number, &order[number * self.groups_per_batch..end])
         })
     }
 
-    fn batch(&self, epoch: usize, groups: &[u32]) -> Batch {
-        let events = &self.corpus.dataset.events;
+    fn batch(&self, epoch: usize, step: usize, groups: &[u32]) -> Batch {
         let mut builder = BatchBuilder::new(self.corpus, self.columns.len());
-        let engaged = events.feedback.get(&self.corpus.config.engaged);
         let mut rng = self.rng(epoch, 1 + u64::from(groups.first().copied().unwrap_or(0)));
         let pool = self.draw_pool(&mut rng);
+        let mut sampler = Sampler { plan: self, builder: &mut builder, pool, own: Vec::new(), rng };
         for &group in groups {
             let (start, end) = self.groups[group as usize];
-            let rows = &self.train[start as usize..end as usize];
-            let first = rows[0] as usize;
-            let user = events.user[first];
-            let own = if pool.is_empty() { Vec::new() } else { self.corpus.histories.engaged_items(user, true) };
-            let request =
-                builder.request(&Viewer::Known { user, clock: self.corpus.split.clock[first], train_only: true });
-            for &row in rows {
-                let position = events.position.as_ref().map_or(0, |positions| positions[row as usize]);
-                let labels = self.columns.iter().map(|column| column.value(self.corpus, row));
-                if rng.random::<f64>() < self.hide {
-                    builder.sample_as_new(request, events.item[row as usize], position, labels);
-                } else {
-                    builder.sample(request, events.item[row as usize], position, labels);
-                }
-                if engaged.is_some_and(|column| column[row as usize] > 0.0) {
-                    for item in self.negatives(&pool, &own, &mut rng) {
-                        let labels = self.columns.iter().map(|column| column.negative);
-                        if rng.random::<f64>() < self.hide {
-                            builder.sample_as_new(request, item, 0, labels);
-                        } else {
-                            builder.sample(request, item, 0, labels);
-                        }
-                    }
-                }
-            }
+            sampler.group(&self.train[start as usize..end as usize]);
         }
-        builder.build(self.encode)
+        let mut rng = sampler.rng;
+        let reads = self.reads && step.is_multiple_of(self.encode_every);
+        if let Some(shared) = &self.shared {
+            shared.draw(&self.candidates, reads, &mut builder, &mut rng);
+        }
+        let mut batch = builder.build(if reads { self.encode } else { Encode::Nothing });
+        if let Some(shared) = &self.shared {
+            batch.pool.log_q = shared.log_q(&batch);
+        }
+        batch
     }
 
     /// The items that this batch's negatives are drawn from.

@@ -1,0 +1,298 @@
+//! From tables to batches.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+
+use paretune_data::NewItem;
+use paretune_features::Packed;
+
+use super::{Batch, Encode, Pool, Sequences, Viewer};
+use crate::{Corpus, Reading};
+
+/// A past event: an item and what is said of it.
+type Event = (u32, Vec<f32>);
+
+/// Collects requests and samples into a [`Batch`].
+pub struct BatchBuilder<'a> {
+    corpus: &'a Corpus,
+    clocks: Vec<i64>,
+    users: Vec<Option<u32>>,
+    sequences: Vec<Vec<Event>>,
+    /// Which sequence a request reads, and how many events of it.
+    reads: Vec<(usize, usize)>,
+    /// Which event of its sequence a request asks for, where that is hidden.
+    asked: Vec<Option<usize>>,
+    /// Sequences and their hidden events.
+    hidden: Vec<(usize, usize)>,
+    user_features: Vec<f32>,
+    shown: Vec<u32>,
+    requests: Vec<u32>,
+    item_features: Vec<f32>,
+    positions: Vec<f32>,
+    pool: Vec<u32>,
+    labels: Vec<Vec<f32>>,
+}
+
+impl<'a> BatchBuilder<'a> {
+    /// An empty batch with `labels` label columns.
+    pub fn new(corpus: &'a Corpus, labels: usize) -> Self {
+        Self {
+            corpus,
+            clocks: Vec::new(),
+            users: Vec::new(),
+            sequences: Vec::new(),
+            reads: Vec::new(),
+            asked: Vec::new(),
+            hidden: Vec::new(),
+            user_features: Vec::new(),
+            shown: Vec::new(),
+            requests: Vec::new(),
+            item_features: Vec::new(),
+            positions: Vec::new(),
+            pool: Vec::new(),
+            labels: vec![Vec::new(); labels],
+        }
+    }
+
+    /// Number of samples so far.
+    pub fn len(&self) -> usize {
+        self.shown.len()
+    }
+
+    /// Whether there is no sample yet.
+    pub fn is_empty(&self) -> bool {
+        self.shown.is_empty()
+    }
+
+    /// Adds a request and returns its number.
+    pub fn request(&mut self, viewer: &Viewer) -> u32 {
+        match viewer {
+            Viewer::Known { user, clock, train_only } => self.requests_of(*user, &[*clock], *train_only).start,
+            Viewer::New { history } => {
+                let corpus = self.corpus;
+                corpus.behaviour.new_user(&mut self.user_features);
+                corpus.behaviour.context(corpus.end, &mut self.user_features);
+                let known = history.iter().filter(|&&item| (item as usize) < corpus.dataset.items.len());
+                let liked: Vec<u32> = known.take(corpus.config.history).copied().collect();
+                let count = liked.len();
+                let describe = |(place, item)| (item, self.assumed(place, count));
+                let events = liked.into_iter().rev().enumerate().map(describe).collect();
+                self.sequences.push(events);
+                self.push_request(None, corpus.end, (self.sequences.len() - 1, count))
+            }
+        }
+    }
+
+    /// Adds requests of one user, at clocks that do not fall, and returns their numbers. Where the corpus is made for models that read
+    /// prefixes ([`Reading::Prefixes`]) they share one sequence: the newest events before the last of them.
+    pub fn requests_of(&mut self, user: u32, clocks: &[i64], train_only: bool) -> Range<u32> {
+        let corpus = self.corpus;
+        let first = self.clocks.len() as u32;
+        let clocks = clocks.iter().map(|clock| (*clock).min(corpus.end));
+        let of = |clock| {
+            let mut rows = corpus.histories.before(user, clock, corpus.config.history, train_only);
+            rows.reverse();
+            rows
+        };
+        let mut shared: Option<(usize, Vec<u32>)> = None;
+        if corpus.config.reading == Reading::Prefixes {
+            let rows = of(clocks.clone().max().unwrap_or(i64::MIN));
+            self.sequences.push(self.chain(&rows));
+            shared = Some((self.sequences.len() - 1, rows));
+        }
+        for clock in clocks {
+            corpus.behaviour.user(user, clock, &mut self.user_features);
+            corpus.behaviour.context(clock, &mut self.user_features);
+            let read = match &shared {
+                Some((sequence, rows)) => {
+                    (*sequence, rows.partition_point(|&row| corpus.split.clock[row as usize] < clock))
+                }
+                None => {
+                    let rows = of(clock);
+                    let events = match corpus.config.reading {
+                        Reading::Each => self.ago(&rows, clock),
+                        Reading::Prefixes | Reading::Cloze => self.chain(&rows),
+                    };
+                    self.sequences.push(events);
+                    (self.sequences.len() - 1, rows.len())
+                }
+            };
+            self.push_request(Some(user), clock, read);
+        }
+        first..self.clocks.len() as u32
+    }
+
+    /// Adds a sequence of a user's events (rows of the log, oldest first) of which those at the places `hidden` (ascending) are hidden, and
+    /// a request for each of them, in order: cloze training (Sun et al. 2019).
+    pub fn cloze(&mut self, user: u32, rows: &[u32], hidden: &[usize]) -> Range<u32> {
+        let corpus = self.corpus;
+        let first = self.clocks.len() as u32;
+        self.sequences.push(self.chain(rows));
+        let sequence = self.sequences.len() - 1;
+        for (place, &row) in hidden.iter().filter_map(|&place| Some((place, rows.get(place)?))) {
+            let clock = corpus.split.clock[row as usize].min(corpus.end);
+            corpus.behaviour.user(user, clock, &mut self.user_features);
+            corpus.behaviour.context(clock, &mut self.user_features);
+            self.hidden.push((sequence, place));
+            self.push_request(Some(user), clock, (sequence, rows.len()));
+            if let Some(asked) = self.asked.last_mut() {
+                *asked = Some(place);
+            }
+        }
+        first..self.clocks.len() as u32
+    }
+
+    fn push_request(&mut self, user: Option<u32>, clock: i64, read: (usize, usize)) -> u32 {
+        self.users.push(user);
+        self.clocks.push(clock);
+        self.reads.push(read);
+        self.asked.push(None);
+        (self.clocks.len() - 1) as u32
+    }
+
+    /// Adds a sample to a request: an item, the position it was shown at (0 = unknown), and a value for each label column.
+    pub fn sample(&mut self, request: u32, item: u32, position: u16, labels: impl IntoIterator<Item = f32>) {
+        let clock = self.clocks.get(request as usize).copied().unwrap_or(self.corpus.end);
+        self.corpus.behaviour.item(item, clock, &mut self.item_features);
+        self.push(request, item, position, labels);
+    }
+
+    /// As [`Self::sample`], with the item's past hidden: it looks as if nobody had met it, and only its text tells what it is.
+    pub fn sample_as_new(&mut self, request: u32, item: u32, position: u16, labels: impl IntoIterator<Item = f32>) {
+        self.corpus.behaviour.new_item(&NewItem::default(), &mut self.item_features);
+        self.push(request, item, position, labels);
+    }
+
+    /// Adds a negative for all requests.
+    pub fn negative(&mut self, item: u32) {
+        self.pool.push(item);
+    }
+
+    fn push(&mut self, request: u32, item: u32, position: u16, labels: impl IntoIterator<Item = f32>) {
+        self.shown.push(item);
+        self.requests.push(request);
+        self.positions.push(if position == 0 { 0.0 } else { f32::from(position).ln() - self.corpus.log_position });
+        let mut labels = labels.into_iter();
+        for column in &mut self.labels {
+            column.push(labels.next().unwrap_or(f32::NAN));
+        }
+    }
+
+    /// Ends the batch. Negatives of all requests are encoded where the items shown are: vectors that are read now and vectors that were
+    /// looked up must not be held against each other in training.
+    pub fn build(self, encode: Encode) -> Batch {
+        let past = || self.sequences.iter().flatten().map(|(item, _)| *item);
+        let mut read = BTreeSet::new();
+        if encode != Encode::Nothing {
+            read.extend(self.shown.iter().copied());
+            read.extend(self.pool.iter().copied());
+        }
+        if encode == Encode::ShownAndHistory {
+            read.extend(past());
+        }
+        let all: BTreeSet<u32> = self.shown.iter().chain(&self.pool).copied().chain(past()).collect();
+        let items: Vec<u32> = read.iter().copied().chain(all.difference(&read).copied()).collect();
+        let slots: BTreeMap<u32, u32> = items.iter().copied().zip(0..).collect();
+        let slots_of = |items: &[u32]| -> Vec<u32> { items.iter().map(|item| slots[item]).collect() };
+
+        let mut histories = Sequences { offsets: vec![0], ..Sequences::default() };
+        for (item, features) in self.sequences.iter().flatten() {
+            histories.items.push(slots[item]);
+            histories.events.extend_from_slice(features);
+        }
+        for sequence in &self.sequences {
+            let end = histories.offsets.last().copied().unwrap_or(0) + sequence.len() as u32;
+            histories.offsets.push(end);
+        }
+        let seen = |&(sequence, count): &(usize, usize)| {
+            let start = histories.offsets[sequence];
+            start..start + count as u32
+        };
+        histories.seen = self.reads.iter().map(seen).collect();
+        let row = |(sequence, place): (usize, usize)| histories.offsets[sequence] + place as u32;
+        let asked = self.asked.iter().zip(&self.reads).map(|(asked, read)| asked.map(|place| row((read.0, place))));
+        histories.asked = asked.collect();
+        histories.hidden = self.hidden.iter().map(|&hidden| row(hidden)).collect();
+        Batch {
+            packed: self.texts(&items[..read.len()]),
+            encoded: read.len(),
+            slots: slots_of(&self.shown),
+            pool: Pool { slots: slots_of(&self.pool), log_q: Vec::new() },
+            items,
+            requests: self.requests,
+            item_features: self.item_features,
+            positions: self.positions,
+            users: self.users,
+            user_features: self.user_features,
+            histories,
+            labels: self.labels,
+            preference: None,
+        }
+    }
+
+    /// The tokens of some items. One that is not in the catalogue has none, which the encoder will refuse.
+    fn texts(&self, items: &[u32]) -> Packed {
+        Packed::from_sequences(items.iter().map(|&item| self.corpus.tokens.get(item as usize).unwrap_or_default()))
+    }
+
+    /// Events as one request at `now` sees them: how long ago, and the rank from the newest.
+    fn ago(&self, rows: &[u32], now: i64) -> Vec<Event> {
+        let newest = rows.len().saturating_sub(1);
+        let events = rows.iter().enumerate().map(|(place, &row)| {
+            let days = self.days(self.corpus.split.clock[row as usize], now);
+            self.event(row as usize, days, newest - place)
+        });
+        events.collect()
+    }
+
+    /// Events as a model that reads prefixes sees them, which must not depend on who asks when: each with the time since the one
+    /// before it and its place.
+    fn chain(&self, rows: &[u32]) -> Vec<Event> {
+        let clock = |row: u32| self.corpus.split.clock[row as usize];
+        let before = rows.first().into_iter().chain(rows);
+        let pairs = rows.iter().zip(before).enumerate();
+        pairs
+            .map(|(place, (&row, &last))| self.event(row as usize, self.days(clock(last), clock(row)), place))
+            .collect()
+    }
+
+    fn days(&self, from: i64, to: i64) -> f32 {
+        match &self.corpus.dataset.events.timestamp {
+            Some(_) => to.saturating_sub(from).max(0) as f32 / 86_400.0,
+            None => 0.0,
+        }
+    }
+
+    /// A past event: for each feedback column whether it was observed and its standardised value, then a time (in log days) and a
+    /// place (in logs).
+    fn event(&self, row: usize, days: f32, place: usize) -> Event {
+        let corpus = self.corpus;
+        let log = &corpus.dataset.events;
+        let mut features = Vec::with_capacity(corpus.event_width());
+        for (name, (mean, deviation)) in corpus.config.feedback.iter().zip(&corpus.feedback) {
+            let value = log.feedback.get(name).map_or(f32::NAN, |column| column[row]);
+            let observed = value.is_finite();
+            features.push(f32::from(u8::from(observed)));
+            features.push(if observed { ((value - mean) / deviation).clamp(-5.0, 5.0) } else { 0.0 });
+        }
+        features.extend([days.ln_1p() / 5.0, (place as f32).ln_1p() / 3.0]);
+        (log.item[row], features)
+    }
+
+    /// An item that somebody says they liked: engaged, nothing else observed. `place` counts from the oldest of `count`.
+    fn assumed(&self, place: usize, count: usize) -> Vec<f32> {
+        let corpus = self.corpus;
+        let mut features = Vec::with_capacity(corpus.event_width());
+        for (name, (mean, deviation)) in corpus.config.feedback.iter().zip(&corpus.feedback) {
+            let engaged = *name == corpus.config.engaged;
+            features.push(f32::from(u8::from(engaged)));
+            features.push(if engaged { ((1.0 - mean) / deviation).clamp(-5.0, 5.0) } else { 0.0 });
+        }
+        let place = match corpus.config.reading {
+            Reading::Each => count - 1 - place,
+            Reading::Prefixes | Reading::Cloze => place,
+        };
+        features.extend([0.0, (place as f32).ln_1p() / 3.0]);
+        features
+    }
+}

@@ -1,0 +1,100 @@
+//! Batches: requests (a user at a moment) and samples (one item shown in a request), with everything distinct kept once.
+
+mod builder;
+mod sequences;
+
+use paretune_features::Packed;
+
+pub use builder::BatchBuilder;
+pub use sequences::Sequences;
+
+/// Who is asking, and when.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Viewer {
+    /// A user of the tables.
+    Known {
+        /// Index of the user.
+        user: u32,
+        /// Only events with a smaller clock are seen. Anything past the end of the log (`i64::MAX` will do) counts as that end:
+        /// as far as the log knows, it is the present.
+        clock: i64,
+        /// Whether the history leaves out everything but training rows.
+        train_only: bool,
+    },
+    /// Somebody new, known by a few items they liked, newest first, who asks at the end of the log.
+    New {
+        /// Indices of items; one that is not in the catalogue is passed over.
+        history: Vec<u32>,
+    },
+}
+
+/// Which items of a batch the encoder reads; the others are looked up among vectors computed before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Encode {
+    /// None: evaluation over a catalogue that is already embedded.
+    Nothing,
+    /// The items shown: gradients reach the encoder through them.
+    Shown,
+    /// The items shown and those of the histories.
+    ShownAndHistory,
+}
+
+/// Items that are drawn for all requests of a batch: what ranking losses tell the positives from.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Pool {
+    /// `[N]`: places in the batch's items; one that was drawn twice counts twice.
+    pub slots: Vec<u32>,
+    /// For each of the batch's items the logarithm of the probability with which it becomes a negative, which softmax over samples
+    /// corrects for; empty where all are equally likely.
+    pub log_q: Vec<f32>,
+}
+
+/// Samples ready for the model. `U` requests, `B` samples.
+#[derive(Debug, Clone)]
+pub struct Batch {
+    /// Distinct items: those that are encoded, ascending, then those that are looked up, ascending.
+    pub items: Vec<u32>,
+    /// How many of them are encoded.
+    pub encoded: usize,
+    /// The texts of the encoded items, in the same order.
+    pub packed: Packed,
+    /// `[B]`: which of `items` a sample shows.
+    pub slots: Vec<u32>,
+    /// `[B]`: which request a sample belongs to.
+    pub requests: Vec<u32>,
+    /// `[B × item features]`.
+    pub item_features: Vec<f32>,
+    /// `[B]`: logarithm of the position shown less the training rows' mean; 0 where unknown, so that whoever asks without a
+    /// position is answered for an average one.
+    pub positions: Vec<f32>,
+    /// `[U]`: index of the user, `None` for somebody new.
+    pub users: Vec<Option<u32>>,
+    /// `[U × user and context features]`.
+    pub user_features: Vec<f32>,
+    /// What the requests' users did before.
+    pub histories: Sequences,
+    /// Negatives that all requests share; without any, rankings take the other requests' positives.
+    pub pool: Pool,
+    /// For each label column of the builder: `[B]` values, `NaN` where not observed.
+    pub labels: Vec<Vec<f32>>,
+    /// For a model with conditioning: one weight for each objective, of which only the shares count. Without, the model answers
+    /// for its own preference.
+    pub preference: Option<Vec<f64>>,
+}
+
+impl Batch {
+    /// Number of samples `B`.
+    pub fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Whether there is no sample.
+    pub fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+
+    /// Number of requests `U`.
+    pub fn viewers(&self) -> usize {
+        self.users.len()
+    }
+}

@@ -1,0 +1,90 @@
+//! Users against items: the scores and the losses of rankings.
+
+use candle_core::{DType, Tensor};
+use paretune_encoder::unit_rows;
+use paretune_objectives::TaskLoss;
+
+use crate::ranking::{Needs, Negatives, RankingBatch, RankingLoss};
+use crate::{Batch, Recommender, RecommenderError, Shared};
+
+impl Recommender {
+    /// Scores `[B]` of pairs, both `[B, dim]`: `⟨u, v⟩ / τ`, of vectors of length one where the loss compares angles.
+    pub(crate) fn pairs(&self, users: &Tensor, items: &Tensor) -> Result<Tensor, RecommenderError> {
+        let (users, items) = (self.compared(users)?, self.compared(items)?);
+        Ok(((users * items)?.sum(1)? / self.config.ranking.scoring().temperature)?)
+    }
+
+    /// Scores `[U, N]` of all pairs.
+    pub(crate) fn against(&self, users: &Tensor, items: &Tensor) -> Result<Tensor, RecommenderError> {
+        let (users, items) = (self.compared(users)?, self.compared(items)?);
+        Ok((users.matmul(&items.t()?)? / self.config.ranking.scoring().temperature)?)
+    }
+
+    fn compared(&self, rows: &Tensor) -> Result<Tensor, RecommenderError> {
+        Ok(if self.config.ranking.scoring().cosine { unit_rows(rows)? } else { rows.clone() })
+    }
+
+    /// The loss of a ranking whose labels `[B]` these are: of the requests' positives against negatives, or of each request's own list.
+    pub(crate) fn ranking_loss(
+        &self,
+        shared: &Shared,
+        batch: &Batch,
+        labels: &[f32],
+    ) -> Result<TaskLoss, RecommenderError> {
+        let nothing = || Ok(TaskLoss { loss: Tensor::zeros((), DType::F32, &self.device)?, observed: 0 });
+        let Some(candidates) = &shared.candidates else { return nothing() };
+        if self.config.ranking.needs() == Needs::Graded {
+            return self.list_loss(shared, candidates, batch, labels);
+        }
+        let chosen: Vec<usize> = (0..labels.len()).filter(|&at| labels[at] > 0.0).collect();
+        let (loss, negatives) = match batch.pool.slots.is_empty() {
+            true => (RankingLoss::InBatch(self.config.ranking.scoring()), Negatives::Others),
+            false => (self.config.ranking, Negatives::Shared(&batch.pool.slots)),
+        };
+        if chosen.is_empty() {
+            return nothing();
+        }
+        let requests: Vec<u32> = chosen.iter().map(|&at| batch.requests[at]).collect();
+        let positives: Vec<u32> = chosen.iter().map(|&at| batch.slots[at]).collect();
+        let loss = loss.loss(&RankingBatch {
+            users: &shared.users.index_select(&Tensor::new(requests, &self.device)?, 0)?,
+            candidates,
+            ids: &batch.items,
+            positives: &positives,
+            negatives,
+            log_q: (!batch.pool.log_q.is_empty()).then_some(&batch.pool.log_q),
+            weights: None,
+            catalogue: Some(self.config.items),
+        })?;
+        Ok(TaskLoss { loss, observed: chosen.len() })
+    }
+
+    /// The loss of each request's observed samples as a list.
+    fn list_loss(
+        &self,
+        shared: &Shared,
+        candidates: &Tensor,
+        batch: &Batch,
+        labels: &[f32],
+    ) -> Result<TaskLoss, RecommenderError> {
+        let mut seen: Vec<u32> = (0u32..).zip(labels).filter(|(_, label)| !label.is_nan()).map(|(at, _)| at).collect();
+        if seen.is_empty() {
+            return Ok(TaskLoss { loss: Tensor::zeros((), DType::F32, &self.device)?, observed: 0 });
+        }
+        // Samples of one request side by side.
+        seen.sort_by_key(|&at| (batch.requests[at as usize], at));
+        let of = |column: &[u32]| -> Vec<u32> { seen.iter().map(|&at| column[at as usize]).collect() };
+        let (requests, slots) = (of(&batch.requests), of(&batch.slots));
+        let mut offsets = vec![0];
+        for at in 1..=requests.len() {
+            if at == requests.len() || requests[at] != requests[at - 1] {
+                offsets.push(at);
+            }
+        }
+        let users = shared.users.index_select(&Tensor::new(requests, &self.device)?, 0)?;
+        let items = candidates.index_select(&Tensor::new(slots, &self.device)?, 0)?;
+        let grades: Vec<f32> = seen.iter().map(|&at| labels[at as usize]).collect();
+        let loss = self.config.ranking.listwise(&self.pairs(&users, &items)?, &grades, &offsets)?;
+        Ok(TaskLoss { loss, observed: seen.len() })
+    }
+}

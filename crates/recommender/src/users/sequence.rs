@@ -1,0 +1,136 @@
+//! Networks that read a history in its order.
+
+use std::collections::BTreeMap;
+
+use candle_core::{DType, Device, Tensor, Var};
+use paretune_encoder::{Embedding, Linear, SequenceConfig, SequenceEncoder, SequenceKind};
+
+use super::{Past, UserConfig, UserModel, Widths};
+use crate::RecommenderError;
+
+/// `u = h_t + F f`, with `h_t` the state after the newest event of
+///
+/// ```text
+/// h = network(v_1 + E e_1, …, v_t + E e_t)      v item vectors, e feedback and time of each event
+/// ```
+///
+/// or, of a bidirectional network, the state of a learned mask that follows the newest event (in training: that stands for a hidden one). `E` and `F` begin at zero, so that a fresh
+/// model is the published one. A user without history gets a learned vector of its own.
+pub(super) struct Sequence {
+    network: SequenceEncoder,
+    event: Option<Linear>,
+    features: Option<Linear>,
+    /// The state of who has no past; of a bidirectional network, the mask.
+    start: Embedding,
+    bidirectional: bool,
+}
+
+impl Sequence {
+    pub(super) fn new(
+        kind: SequenceKind,
+        config: &UserConfig,
+        widths: Widths,
+        seed: u64,
+        device: &Device,
+    ) -> Result<Self, RecommenderError> {
+        let dim = widths.dim;
+        let bidirectional = kind == SequenceKind::Bidirectional;
+        let shape = SequenceConfig {
+            layers: config.layers,
+            heads: config.heads,
+            inner: dim * config.inner,
+            dropout: config.dropout,
+            longest: widths.longest.max(1) + usize::from(bidirectional),
+            ..SequenceConfig::new(kind, dim)
+        };
+        let linear =
+            |used: bool, width: usize, seed| used.then(|| Linear::normal(width.max(1), dim, 0.0, seed, device));
+        Ok(Self {
+            network: SequenceEncoder::new(&shape, seed, device)?,
+            event: linear(config.events, widths.events, seed.wrapping_add(1)).transpose()?,
+            features: linear(config.features, widths.features, seed.wrapping_add(5)).transpose()?,
+            start: Embedding::normal(1, dim, 0.02, seed.wrapping_add(7), device)?,
+            bidirectional,
+        })
+    }
+
+    /// `[T, dim]`: items with what came of them.
+    fn inputs(&self, past: &Past<'_>) -> Result<Tensor, RecommenderError> {
+        Ok(match &self.event {
+            Some(event) => (&past.items + event.forward(&past.events)?)?,
+            None => past.items.clone(),
+        })
+    }
+
+    /// States after the newest event that each request sees.
+    fn newest(&self, past: &Past<'_>, dropout: Option<u64>) -> Result<Tensor, RecommenderError> {
+        let start = self.start.forward(&[0])?;
+        if past.items.dim(0)? == 0 {
+            return Ok(start.broadcast_as((past.seen.len(), start.dim(1)?))?.contiguous()?);
+        }
+        let states = self.network.forward(&self.inputs(past)?, past.offsets, dropout)?;
+        // Row 0 is the state of who has no past.
+        let states = Tensor::cat(&[&start, &states], 0)?;
+        let rows: Vec<u32> = past.seen.iter().map(|rows| if rows.is_empty() { 0 } else { rows.end }).collect();
+        Ok(states.index_select(&Tensor::new(rows, states.device())?, 0)?)
+    }
+
+    /// States of a mask: behind what each request sees, or at the hidden event that it asks for. Sequences are read from the newest event
+    /// back, so that what comes next stands at the first place, which is trained whatever the length of a history.
+    fn masked(&self, past: &Past<'_>, dropout: Option<u64>) -> Result<Tensor, RecommenderError> {
+        let mask = self.start.forward(&[0])?;
+        // Row 0 is the mask; an event's row is one further.
+        let rows = match past.items.dim(0)? {
+            0 => mask,
+            _ => Tensor::cat(&[&mask, &self.inputs(past)?], 0)?,
+        };
+        let (mut places, mut offsets, mut ends) = (Vec::new(), vec![0u32], Vec::new());
+        // Sequences with hidden events are read once for all that ask for them: where each begins among `places`.
+        let mut cloze: BTreeMap<u32, u32> = BTreeMap::new();
+        for (seen, asked) in past.seen.iter().zip(past.asked) {
+            let begin = places.len() as u32;
+            let shown = |row: u32| if past.hidden.binary_search(&row).is_ok() { 0 } else { row + 1 };
+            match asked {
+                Some(row) => {
+                    let begin = *cloze.entry(seen.start).or_insert_with(|| {
+                        places.extend(seen.clone().rev().map(shown));
+                        offsets.push(places.len() as u32);
+                        begin
+                    });
+                    ends.push(begin + seen.end - 1 - row);
+                }
+                None => {
+                    ends.push(begin);
+                    places.push(0);
+                    places.extend(seen.clone().rev().map(shown));
+                    offsets.push(places.len() as u32);
+                }
+            }
+        }
+        let device = rows.device().clone();
+        let x = rows.index_select(&Tensor::new(places, &device)?, 0)?;
+        let states = self.network.forward(&x, &offsets, dropout)?;
+        Ok(states.index_select(&Tensor::new(ends, &device)?, 0)?)
+    }
+}
+
+impl UserModel for Sequence {
+    fn forward(&self, past: &Past<'_>, dropout: Option<u64>) -> Result<Tensor, RecommenderError> {
+        if past.seen.is_empty() {
+            return Ok(Tensor::zeros((0, self.network.config().width), DType::F32, past.features.device())?);
+        }
+        let state = if self.bidirectional { self.masked(past, dropout)? } else { self.newest(past, dropout)? };
+        Ok(match &self.features {
+            Some(features) => (state + features.forward(&past.features)?)?,
+            None => state,
+        })
+    }
+
+    fn parameters(&self) -> Vec<(String, Var)> {
+        let mut all = self.event.iter().flat_map(|event| event.parameters("users.event")).collect::<Vec<_>>();
+        all.extend(self.network.parameters("users.sequence"));
+        all.push(("users.start".into(), self.start.table().clone()));
+        all.extend(self.features.iter().flat_map(|features| features.parameters("users.features")));
+        all
+    }
+}

@@ -1,0 +1,68 @@
+//! The query tower of a two-tower model.
+
+use candle_core::{Device, Tensor, Var};
+use paretune_encoder::{Linear, dropout};
+
+use super::mean::{events_of, mean_of};
+use super::{Past, UserConfig, UserModel, Widths};
+use crate::RecommenderError;
+
+/// A perceptron over `[mean_t(v_t + E e_t); f]` (Covington et al. 2016, "Deep neural networks for YouTube recommendations"): `layers`
+/// hidden layers of `inner · dim` with ReLU and dropout, then one of `dim`.
+pub(super) struct TwoTower {
+    event: Option<Linear>,
+    hidden: Vec<Linear>,
+    out: Linear,
+    features: bool,
+    dropout: f64,
+}
+
+impl TwoTower {
+    pub(super) fn new(
+        config: &UserConfig,
+        widths: Widths,
+        seed: u64,
+        device: &Device,
+    ) -> Result<Self, RecommenderError> {
+        let mut width = widths.dim + if config.features { widths.features.max(1) } else { 0 };
+        let mut hidden = Vec::new();
+        for layer in 0..config.layers as u64 {
+            let wide = widths.dim * config.inner.max(1);
+            hidden.push(Linear::new(width, wide, seed.wrapping_add(10 + layer), device)?);
+            width = wide;
+        }
+        let event = config.events.then(|| Linear::new(widths.events.max(1), widths.dim, seed.wrapping_add(1), device));
+        Ok(Self {
+            event: event.transpose()?,
+            hidden,
+            out: Linear::new(width, widths.dim, seed.wrapping_add(4), device)?,
+            features: config.features,
+            dropout: config.dropout,
+        })
+    }
+}
+
+impl UserModel for TwoTower {
+    fn forward(&self, past: &Past<'_>, seed: Option<u64>) -> Result<Tensor, RecommenderError> {
+        let mut x = mean_of(&events_of(past, self.event.as_ref())?, past)?;
+        if self.features {
+            x = Tensor::cat(&[&x, &past.features], 1)?;
+        }
+        for (layer, linear) in self.hidden.iter().enumerate() {
+            x = linear.forward(&x)?.relu()?;
+            if let Some(seed) = seed {
+                x = dropout(&x, self.dropout, seed.wrapping_add(layer as u64))?;
+            }
+        }
+        Ok(self.out.forward(&x)?)
+    }
+
+    fn parameters(&self) -> Vec<(String, Var)> {
+        let mut all = Vec::new();
+        all.extend(self.event.iter().flat_map(|event| event.parameters("users.event")));
+        let hidden = self.hidden.iter().enumerate();
+        all.extend(hidden.flat_map(|(layer, linear)| linear.parameters(&format!("users.hidden.{layer}"))));
+        all.extend(self.out.parameters("users.out"));
+        all
+    }
+}
