@@ -3,7 +3,7 @@
 use candle_core::{Device, Tensor, Var};
 use paretune_features::Tokenized;
 use paretune_objectives::{
-    Conditioning, Kind, Labels, Modulation, Objectives, Outputs, TaskLoss, TaskTowers, TowerConfig,
+    Conditioning, Kind, Labels, Modulation, Objective, Objectives, Outputs, TaskLoss, TaskTowers, TowerConfig,
 };
 use serde::{Deserialize, Serialize};
 
@@ -451,13 +451,16 @@ impl Recommender {
         dropout: Option<u64>,
     ) -> Result<Vec<TaskLoss>, RecommenderError> {
         let labels = self.labels(batch)?;
-        let mut losses = self.outputs(shared, batch, dropout)?.losses(&labels)?;
-        for (k, objective) in self.objectives().iter().enumerate() {
-            if objective.kind == Kind::Ranking {
-                losses[k] = self.ranking_loss(shared, batch, &batch.labels[k])?;
-            }
-        }
-        Ok(losses)
+        // Rankings need no outputs of single samples.
+        let towers = match self.has_towers() {
+            true => Some(self.outputs(shared, batch, dropout)?.losses(&labels)?),
+            false => None,
+        };
+        let loss = |(k, objective): (usize, &Objective)| match (&towers, objective.kind) {
+            (Some(losses), kind) if kind != Kind::Ranking => Ok(losses[k].clone()),
+            _ => self.ranking_loss(shared, batch, &batch.labels[k]),
+        };
+        self.objectives().iter().enumerate().map(loss).collect()
     }
 
     /// `[u; i; u∘i; position]` through the task towers, and the scores of rankings beside them.
