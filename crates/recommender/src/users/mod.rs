@@ -84,6 +84,8 @@ pub struct UserConfig {
     pub heads: usize,
     /// Width of feed-forward blocks, in multiples of the width of the shared representation.
     pub inner: usize,
+    /// Whether transformer layers normalize what goes into their blocks rather than what comes out.
+    pub pre_norm: bool,
     /// Dropout of a sequence model or a tower.
     pub dropout: f64,
     /// Whether events enter with what came of them and when, beside the item.
@@ -94,7 +96,16 @@ pub struct UserConfig {
 
 impl Default for UserConfig {
     fn default() -> Self {
-        Self { kind: UserKind::Attention, layers: 1, heads: 4, inner: 4, dropout: 0.1, events: true, features: true }
+        Self {
+            kind: UserKind::Attention,
+            layers: 1,
+            heads: 4,
+            inner: 4,
+            pre_norm: false,
+            dropout: 0.1,
+            events: true,
+            features: true,
+        }
     }
 }
 

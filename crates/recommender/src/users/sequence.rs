@@ -40,6 +40,7 @@ impl Sequence {
             heads: config.heads,
             inner: dim * config.inner,
             dropout: config.dropout,
+            pre_norm: config.pre_norm,
             longest: widths.longest.max(1) + usize::from(bidirectional),
             ..SequenceConfig::new(kind, dim)
         };
