@@ -112,10 +112,10 @@ pub(crate) fn tanh(x: f32) -> f32 {
     let size = x.abs();
     let square = x * x;
     let p = -5.704_988_7e-3f32;
-    let p = p.mul_add(square, 2.063_908_9e-2);
+    let p = p.mul_add(square, 2.063_909e-2);
     let p = p.mul_add(square, -5.373_971_6e-2);
     let p = p.mul_add(square, 1.333_144_2e-1);
-    let p = p.mul_add(square, -3.333_328_2e-1);
+    let p = p.mul_add(square, -3.333_328e-1);
     let small = p.mul_add(square * size, size);
     let large = 1.0 - 2.0 / (exp(2.0 * size) + 1.0);
     (if size < 0.625 { small } else { large }).copysign(x)
