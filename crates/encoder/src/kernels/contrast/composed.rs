@@ -89,7 +89,7 @@ fn alone(loss: ContrastLoss, matched: &Tensor, shares: &[f32]) -> Result<Tensor>
     let paid = match loss {
         ContrastLoss::Logistic { power } => (softplus(&matched.neg()?)? * power)?,
         // Nothing, with a gradient of nothing, which Candle's product with zero has not.
-        ContrastLoss::Softmax | ContrastLoss::Pairwise => (matched - matched)?,
+        ContrastLoss::Softmax | ContrastLoss::Pairwise => matched.sub(matched)?,
     };
     let shares = Tensor::new(shares, matched.device())?.to_dtype(matched.dtype())?.unsqueeze(1)?;
     (paid * shares)?.sum_all()
