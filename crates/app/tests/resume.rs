@@ -174,3 +174,12 @@ fn settings_beside_resume_are_not_swallowed_silently() {
     assert!(done.err.contains("keeps the configuration"), "{done:?}");
     done.ok();
 }
+
+#[test]
+fn killed_while_a_sequence_model_learns_from_texts_ids_and_a_graph() {
+    let kills: [&[Moment]; 2] =
+        [&[Moment::Exists("checkpoints/model/step-00000002")], &[Moment::Exists("checkpoints/model/step-00000004")]];
+    let settings =
+        "--user sasrec --items hybrid --set model.graph.drop_edges=0.2 --set training.encode_every=2 --baselines none";
+    check(settings, &kills, 1);
+}
