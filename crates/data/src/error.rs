@@ -248,6 +248,50 @@ pub enum DataError {
         known: Vec<String>,
     },
 
+    /// A feature of the configuration does not say what it must, says it wrongly, or asks for what the data has not.
+    #[error("feature \"{feature}\", field `{field}`: {problem}")]
+    Feature {
+        /// Name of the feature.
+        feature: String,
+        /// The field at fault.
+        field: String,
+        /// What is wrong with it, and how to mend it.
+        problem: String,
+    },
+
+    /// A feature reads what nobody knows when an item is scored.
+    #[error("feature \"{feature}\" reads `{column}`, {why}. Leave the feature out")]
+    ForbiddenFeature {
+        /// Name of the feature.
+        feature: String,
+        /// The column it reads.
+        column: String,
+        /// Why that cannot be, and what to take instead.
+        why: String,
+    },
+
+    /// A column or feature that is an input tells the label, or the future.
+    #[error(
+        "{leak}. Leave the column out of the data, or allow more ({option}) if you know that this is known before the event"
+    )]
+    Leak {
+        /// What leaks, and how that shows.
+        leak: String,
+        /// The threshold that refuses it.
+        option: &'static str,
+    },
+
+    /// A threshold of the search for leaks is out of range.
+    #[error("leaks: {field} = {value} is out of range; {hint}")]
+    LeakThreshold {
+        /// The threshold.
+        field: String,
+        /// What it was set to.
+        value: f64,
+        /// What it may be.
+        hint: &'static str,
+    },
+
     /// The simulator was asked for a marketplace that cannot be.
     #[error("simulator: {field} = {value} is out of range; {hint}")]
     Simulation {

@@ -12,6 +12,8 @@
 //!   what became of every row. `docs/datasets.md` is its manual.
 //! - **The clock.** Every event has a clock, and whatever describes the past of an event ([`Histories`], [`Behaviour`]) counts only
 //!   training events with a strictly smaller one. A [`Split`] sets it.
+//! - **Features.** [`Transforms`] are what the configuration describes ([`FeatureSpec`]), fitted on training rows and saved with the model;
+//!   [`leaks`] looks for columns that know the label or the future.
 //! - **Texts and vectors.** A [`TextTable`] reads the texts of a file of any size, and [`VectorParts`] writes what was computed from
 //!   them, part by part, to safetensors, Parquet or npy.
 //! - **Simulation.** [`simulator`] makes a marketplace whose truth is known.
@@ -59,6 +61,7 @@ mod descriptor;
 mod error;
 mod history;
 mod import;
+pub mod leaks;
 mod negatives;
 pub mod simulator;
 #[cfg(test)]
@@ -66,6 +69,7 @@ mod small_log;
 mod split;
 mod store;
 mod table;
+mod transform;
 mod vectors;
 
 pub use behaviour::{Behaviour, BehaviourConfig, BehaviourSnapshot, NewItem};
@@ -78,4 +82,5 @@ pub use import::{
 pub use negatives::{NegativeSampler, NegativeSampling};
 pub use split::{Part, Split, SplitStrategy};
 pub use table::{Dataset, Events, Items, UserColumn, Users};
+pub use transform::{CategoryTable, FeatureKind, FeatureSpec, Levels, Moment, NewRow, Normalise, Side, Transforms};
 pub use vectors::{VectorFormat, VectorParts};

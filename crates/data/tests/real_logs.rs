@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use paretune_data::leaks::{self, LeakThresholds};
 use paretune_data::{
     Behaviour, BehaviourConfig, Dataset, Descriptor, Histories, ImportOptions, Part, Split, SplitStrategy, import,
 };
@@ -76,5 +77,24 @@ fn every_user_of_beauty_has_one_test_event_and_a_history() {
         assert!(history.len() >= 3);
         let newest = split.clock[history[0] as usize];
         assert_eq!(newest, split.clock[row] - 2);
+    }
+}
+
+#[test]
+fn honest_logs_have_no_leaks() {
+    let objectives = [
+        ("movielens-small", &["click", "rating"][..]),
+        ("bookcrossing", &["click", "rating"]),
+        ("steam", &["conversion", "dwell_seconds"]),
+        ("amazon-beauty", &["click"]),
+    ];
+    for (name, objectives) in objectives {
+        let Some((dataset, split)) = known(name) else {
+            continue;
+        };
+        let found =
+            leaks::check(&dataset, &split, objectives, &LeakThresholds::default()).expect("the columns are there");
+        let found: Vec<String> = found.iter().map(leaks::Leak::to_string).collect();
+        assert!(found.is_empty(), "{name}: {found:?}");
     }
 }
