@@ -6,7 +6,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use paretune_data::SplitStrategy;
+use anyhow::Context;
+use paretune_data::{SplitStrategy, leaks::LeakThresholds};
 use paretune_encoder::{Arithmetic, DeviceChoice};
 use paretune_objectives::{Conditioning, Objective};
 use paretune_recommender::{GraphConfig, ItemSource, RankingLoss, UserConfig};
@@ -36,6 +37,9 @@ pub(crate) struct RunConfig {
     pub(crate) training: TrainingConfig,
     #[serde(default)]
     pub(crate) evaluation: EvaluationConfig,
+    /// From where on a column that knows too much is reported, and refused.
+    #[serde(default)]
+    pub(crate) leaks: LeakThresholds,
     pub(crate) objectives: Vec<Objective>,
 }
 
@@ -215,6 +219,9 @@ impl RunConfig {
         } else {
             suggestions(&embedded::suggestions(&dataset)?)
         };
+        // One bound can be set without the other.
+        let leaks = Value::try_from(LeakThresholds::default()).context("the default thresholds are a table")?;
+        merged.entry("leaks").or_insert(leaks);
         merge(&mut merged, file);
         merge(&mut merged, flags(job, &dataset)?);
         suggest_learning_rate(&mut merged);

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, fs, path::Path, str::FromStr};
 
-use paretune_data::{CleaningReport, Dataset, ImportOptions, Part, Split, import};
+use paretune_data::{CleaningReport, Dataset, ImportOptions, Part, Split, import, leaks};
 use paretune_encoder::{CacheOptions, Encoder, LoadOptions, Trainable, device_name};
 use paretune_eval::report::{Cell, Table};
 use paretune_features::{FetchOptions, ModelFiles, ModelSource, Template, TextTokenizer};
@@ -69,6 +69,7 @@ impl Job {
         let files = model_files(&config.model, run)?;
         let tokenizer = TextTokenizer::load(&files, Some(config.model.max_length))?;
         let split = Split::new(&dataset, &config.data.split)?;
+        refuse_leaks(&config, &dataset, &split, &objectives, &mut notes)?;
         let feedback: BTreeSet<&String> =
             objectives.iter().map(|objective| &objective.column).chain([&config.data.engaged]).collect();
         let corpus_config = CorpusConfig {
@@ -308,6 +309,22 @@ fn check_template(template: &str, dataset: &Dataset) -> anyhow::Result<()> {
         ))),
         None => Ok(()),
     }
+}
+
+/// A column that holds the label, or the future, would be learned instead of what it stands for.
+fn refuse_leaks(
+    config: &RunConfig,
+    dataset: &Dataset,
+    split: &Split,
+    objectives: &Objectives,
+    notes: &mut Vec<String>,
+) -> anyhow::Result<()> {
+    let columns: Vec<&str> = objectives.iter().map(|objective| objective.column.as_str()).collect();
+    let found = leaks::check(dataset, split, &columns, &config.leaks)?;
+    let template = Template::parse(&config.data.template)?;
+    leaks::refuse(&found, &[], &template.fields())?;
+    notes.extend(found.iter().map(|leak| format!("Columns that may know too much: {leak}.")));
+    Ok(())
 }
 
 /// Clean tables from wherever the configuration says.

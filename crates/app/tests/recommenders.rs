@@ -64,6 +64,47 @@ fn ranking_losses_and_baselines_without_gradients_are_chosen_by_name() {
     refused("--set model.ranking.name=bpr --set model.ranking.temperature=0", &["model.ranking.temperature = 0"]);
 }
 
+/// A column that is the label, and one that counts what is still to come, among those that models read.
+#[test]
+fn columns_that_know_the_answer_are_refused() {
+    let scratch = Scratch::empty();
+    let mut events = String::from("user,item,time,liked\n");
+    let mut items = String::from("item,title,price\n");
+    let mut met = [0u32; 60];
+    for user in 0..60u32 {
+        for at in 0..20u32 {
+            // All items alike at first, some far more often later.
+            let item = if at < 10 { (user * 13 + at * 7) % 60 } else { (user * 7 + at * 11).pow(2) % 3600 / 60 };
+            met[item as usize] += 1;
+            events.push_str(&format!("u{user},i{item},{},{}\n", 1_600_000_000 + at * 86_400, user % 2));
+        }
+    }
+    for (item, met) in met.iter().enumerate() {
+        items.push_str(&format!("i{item},toy {item},{met}\n"));
+    }
+    let users: String = (0..60).map(|user| format!("u{user},{}\n", user % 2)).collect();
+    scratch.write("raw/users.csv", format!("user,happy\n{users}"));
+    scratch.write("raw/events.csv", &events);
+    scratch.write("raw/items.csv", &items);
+    let descriptor = |users: &str| {
+        format!(
+            "name = \"log\"\n[items]\nfile = {{ path = \"items.csv\", format = \"csv\" }}\nitem_id = \"item\"\ntext.title = \"title\"\n\
+             price = \"price\"\n{users}[[events]]\nfile = {{ path = \"events.csv\", format = \"csv\" }}\nuser_id = \"user\"\nitem_id = \"item\"\n\
+             timestamp = \"time\"\nfeedback.click = 1\nfeedback.liked = \"liked\"\n[finetune]\ntemplate = \"{{title}}\"\nengaged = \"click\"\n\
+             split = {{ strategy = \"time\", valid = 0.2, test = 0.3 }}\n\
+             [[finetune.objectives]]\nname = \"liked\"\nkind = \"binary\"\ncolumn = \"liked\"\n"
+        )
+    };
+    let users =
+        "[users]\nfile = { path = \"users.csv\", format = \"csv\" }\nuser_id = \"user\"\nnumbers.happy = \"happy\"\n";
+    scratch.write("future.toml", descriptor(""));
+    scratch.write("label.toml", descriptor(users));
+    let line = |name: &str| format!("finetune --dataset {name}.toml --from raw --baselines none {QUICK}");
+    scratch.run(&line("future")).wrong(&["price", "leaks.future.refuse"]);
+    scratch.run(&format!("{} --set leaks.future.refuse=2.0", line("future"))).ok();
+    scratch.run(&format!("{} --set leaks.future.refuse=2.0", line("label"))).wrong(&["happy", "liked", "leaks.same"]);
+}
+
 #[test]
 fn several_runs_rank_together() {
     let scratch = Scratch::with_data();
