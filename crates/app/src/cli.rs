@@ -118,6 +118,9 @@ pub(crate) struct Job {
     /// Stop after this many steps.
     #[arg(long, value_name = "N")]
     pub(crate) max_steps: Option<usize>,
+    /// Train the model once more when validation has chosen its length: from the beginning, on the rows of training and of validation.
+    #[arg(long)]
+    pub(crate) refit: bool,
     /// Seed of everything random.
     #[arg(long, value_name = "N")]
     pub(crate) seed: Option<u64>,

@@ -37,6 +37,10 @@ pub(crate) struct RunConfig {
     pub(crate) training: TrainingConfig,
     #[serde(default)]
     pub(crate) evaluation: EvaluationConfig,
+    /// Whether the model is trained once more when validation has chosen its length: from the beginning, for as many passes, on the rows of
+    /// training and of validation, which are the newest.
+    #[serde(default)]
+    pub(crate) refit: bool,
     /// From where on a column that knows too much is reported, and refused.
     #[serde(default)]
     pub(crate) leaks: LeakThresholds,
@@ -352,6 +356,7 @@ fn flags(job: &cli::Job, dataset: &str) -> anyhow::Result<Table> {
             .clone()
             .map(|names| Value::Array(names.into_iter().filter(|name| name != "none").map(Value::from).collect())),
     );
+    set("refit", job.refit.then_some(true.into()));
     set("seed", job.seed.map(|n| (n as i64).into()));
     for setting in &job.settings {
         let (path, value) = setting

@@ -46,7 +46,17 @@ pub(crate) struct Job {
 impl Job {
     /// Reads or imports the tables, fetches the model files, splits and tokenizes. Clean tables are kept in the run's `data/`, so
     /// that a resumed run and later commands read those.
-    pub(crate) fn prepare(mut config: RunConfig, run: &RunDir) -> anyhow::Result<Self> {
+    pub(crate) fn prepare(config: RunConfig, run: &RunDir) -> anyhow::Result<Self> {
+        Self::prepare_on(config, run, false)
+    }
+
+    /// As the model of a finished run sees it: of one that was trained once more, with validation among the training rows.
+    pub(crate) fn finished(config: RunConfig, run: &RunDir) -> anyhow::Result<Self> {
+        let refit = config.refit;
+        Self::prepare_on(config, run, refit)
+    }
+
+    fn prepare_on(mut config: RunConfig, run: &RunDir, refit: bool) -> anyhow::Result<Self> {
         // Before hours of import: a device that is not there shows at once.
         let device = config.model.device.open()?;
         let kept = run.join("data");
@@ -68,8 +78,11 @@ impl Job {
         let mut notes = Vec::new();
         let files = model_files(&config.model, run)?;
         let tokenizer = TextTokenizer::load(&files, Some(config.model.max_length))?;
-        let split = Split::new(&dataset, &config.data.split)?;
+        let mut split = Split::new(&dataset, &config.data.split)?;
         refuse_leaks(&config, &dataset, &split, &objectives, &mut notes)?;
+        if refit {
+            split = split.without_validation();
+        }
         let feedback: BTreeSet<&String> =
             objectives.iter().map(|objective| &objective.column).chain([&config.data.engaged]).collect();
         let corpus_config = CorpusConfig {

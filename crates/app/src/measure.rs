@@ -347,6 +347,19 @@ pub(crate) fn train(
     train_watched(job, variant, weights, (checkpoints, log), label, show, &mut Silent)
 }
 
+/// Trains once more, on a job whose training rows hold those of validation, for as many passes as were best before.
+pub(crate) fn refit(
+    job: &Job,
+    outcome: &Outcome,
+    checkpoints: &Path,
+    log: &Path,
+    show: Show,
+) -> anyhow::Result<(Recommender, (Outcome, Progress))> {
+    let paths = (checkpoints, Some(log));
+    let until = Some(outcome.best_epoch);
+    train_until(job, job.variant(), &job.weights(), paths, "once more", show, &mut Silent, until)
+}
+
 /// Whether a model can be trained under this balance, before anything is trained.
 pub(crate) fn check(job: &Job, model: &Recommender, balance: &BalanceConfig) -> anyhow::Result<()> {
     let balancer = Balancer::new(balance, &job.objectives, &job.weights())?;
@@ -363,12 +376,31 @@ pub(crate) fn train_watched(
     show: Show,
     watch: &mut dyn Observer,
 ) -> anyhow::Result<(Recommender, (Outcome, Progress))> {
+    train_until(job, variant, weights, (checkpoints, log), label, show, watch, None)
+}
+
+/// As [`train_watched`], ending after so many passes over the training rows if it is said.
+#[allow(clippy::too_many_arguments)] // Between the commands and the trainer, in this file alone.
+fn train_until(
+    job: &Job,
+    variant: Variant,
+    weights: &[f64],
+    (checkpoints, log): (&Path, Option<&Path>),
+    label: &str,
+    show: Show,
+    watch: &mut dyn Observer,
+    until: Option<f64>,
+) -> anyhow::Result<(Recommender, (Outcome, Progress))> {
     let model = job.new_model(variant)?;
     let config = TrainingConfig { epochs: variant.epochs, ..job.config.training.clone() };
     std::fs::create_dir_all(checkpoints).with_context(|| format!("cannot create {}", checkpoints.display()))?;
     let balancer = Balancer::new(&job.config.balance, &job.objectives, weights)?;
     let trainer =
         Trainer::new(&model, &job.corpus, &job.objectives, &config, balancer, Some(checkpoints), job.config.seed)?;
+    let trainer = match until {
+        Some(epochs) => trainer.until(epochs),
+        None => trainer,
+    };
     let mut progress = Progress::new(show, label, log, trainer.done())?;
     let outcome = trainer.run(&mut Watched { progress: &mut progress, watch })?;
     Ok((model, (outcome, progress)))

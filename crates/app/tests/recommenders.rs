@@ -106,6 +106,39 @@ fn columns_that_know_the_answer_are_refused() {
 }
 
 #[test]
+fn a_model_is_trained_once_more_with_the_newest_rows() {
+    let scratch = Scratch::with_data();
+    let line = format!(
+        "finetune --dataset data --refit --baselines untrained,popularity {QUICK} --set training.validations=8"
+    );
+    scratch.run(&format!("{line} --name once")).ok();
+    let again: serde_json::Value = serde_json::from_str(&scratch.run("evaluate --run runs/once --json").ok()).unwrap();
+    let metrics = scratch.json("runs/once/metrics.json");
+    for table in ["objectives", "ranking"] {
+        assert_eq!(again[table], metrics[table], "{table}");
+    }
+    // As long as the first training was best, on more rows, without a validation of its own.
+    let log = |name: &str| -> Vec<serde_json::Value> {
+        scratch.text(&format!("runs/once/{name}")).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    let validated: Vec<_> = log("metrics.jsonl").into_iter().filter(|event| event["event"] == "validation").collect();
+    let best = validated.iter().filter(|event| event["best"] == true).next_back().unwrap()["step"].clone();
+    let second = log("refit.jsonl");
+    assert!(second.iter().all(|event| event["event"] != "validation"));
+    let steps = second.iter().filter(|event| event["event"] == "step").count() as i64;
+    assert!((steps - best.as_i64().unwrap()).abs() <= 2, "{steps} and {best}");
+    // Going on with it changes nothing.
+    scratch.run(&format!("{line} --name twice")).ok();
+    for file in ["metrics.json", "report.html"] {
+        std::fs::remove_file(scratch.path(&format!("runs/twice/{file}"))).unwrap();
+    }
+    std::fs::remove_dir_all(scratch.path("runs/twice/checkpoints/refit")).unwrap();
+    scratch.run("finetune --name twice --resume").ok();
+    let file = "model/recommender.safetensors";
+    assert!(scratch.bytes(&format!("runs/once/{file}")) == scratch.bytes(&format!("runs/twice/{file}")));
+}
+
+#[test]
 fn several_runs_rank_together() {
     let scratch = Scratch::with_data();
     scratch.write("mixed.toml", MIXED);

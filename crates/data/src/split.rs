@@ -190,6 +190,13 @@ impl Split {
         Ok(split)
     }
 
+    /// The same division with the validation part added to what trains: for the last training, after settings and length were chosen.
+    #[must_use]
+    pub fn without_validation(&self) -> Self {
+        let part = self.part.iter().map(|part| if *part == Part::Valid { Part::Train } else { *part });
+        Self { part: part.collect(), ..self.clone() }
+    }
+
     /// The rows of one part, ascending.
     pub fn rows(&self, part: Part) -> Vec<u32> {
         let rows = self.part.iter().enumerate();

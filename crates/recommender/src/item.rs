@@ -22,6 +22,17 @@ pub enum ItemSource {
     Hybrid,
 }
 
+impl ItemSource {
+    /// As the configuration calls it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Ids => "ids",
+            Self::Hybrid => "hybrid",
+        }
+    }
+}
+
 /// What items are known by.
 pub enum ItemVectors {
     /// Text through the encoder.

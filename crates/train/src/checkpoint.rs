@@ -27,6 +27,9 @@ pub(crate) struct State {
     /// As bits: text would round it, and a resumed run must compare with the very same value.
     #[serde(with = "bits")]
     pub(crate) best: Option<f64>,
+    /// Steps done when it was found.
+    #[serde(default)]
+    pub(crate) best_step: usize,
     pub(crate) since_best: usize,
     pub(crate) balancer: Option<WeightingState>,
     pub(crate) finished: bool,

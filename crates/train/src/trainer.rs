@@ -7,6 +7,7 @@ use std::{
 };
 
 use candle_core::Tensor;
+use paretune_data::Part;
 use paretune_objectives::Objectives;
 use paretune_optim::{Ema, Gradients, OptimError, Optimizer, accumulate};
 use paretune_recommender::{Batch, Corpus, Parameters, Recommender};
@@ -27,6 +28,8 @@ pub struct Outcome {
     pub steps: usize,
     /// Best value of the monitored combination, if there was a validation.
     pub best: Option<f64>,
+    /// Passes over the training rows that had been made when it was found.
+    pub best_epoch: f64,
     /// Whether early stopping ended it.
     pub stopped_early: bool,
 }
@@ -50,7 +53,10 @@ pub struct Trainer<'a> {
     optimizer: Box<dyn Optimizer>,
     average: Option<Ema>,
     balancer: Balancer,
-    monitor: Monitor<'a>,
+    /// Absent where nothing is held out for validation.
+    monitor: Option<Monitor<'a>>,
+    /// Passes after which training ends, whatever it was planned for.
+    until: Option<f64>,
     preferences: Option<Preferences>,
     checkpoints: Option<PathBuf>,
     seed: u64,
@@ -75,18 +81,17 @@ impl<'a> Trainer<'a> {
         let plan = Plan::new(corpus, objectives, config, seed)?;
         let plan = Arc::new(plan.for_model(model, config));
         let preferences = Self::checked(model, config, &balancer, seed)?;
+        let validates = !corpus.split.rows(Part::Valid).is_empty();
+        let monitor = validates.then(|| {
+            let negatives = if corpus.only_positives() { config.negatives } else { 0 };
+            Monitor::new(corpus, objectives, &config.monitor, negatives, config.validation_users, seed)
+        });
         let parameters = model.parameters();
         let groups = depth::groups(model, &parameters, config);
         balancer.start(plan.steps())?;
         let mut trainer = Self {
-            monitor: Monitor::new(
-                corpus,
-                objectives,
-                &config.monitor,
-                if corpus.only_positives() { config.negatives } else { 0 },
-                config.validation_users,
-                seed,
-            )?,
+            monitor: monitor.transpose()?,
+            until: None,
             optimizer: config.optimizer.build(&groups, parameters.all())?,
             average: config.average().map(|average| Ema::new(average, parameters.all())).transpose()?,
             preferences,
@@ -99,7 +104,15 @@ impl<'a> Trainer<'a> {
             balancer,
             checkpoints: checkpoints.map(Path::to_path_buf),
             seed,
-            state: State { step: 0, best: None, since_best: 0, balancer: None, finished: false, stopped_early: false },
+            state: State {
+                step: 0,
+                best: None,
+                best_step: 0,
+                since_best: 0,
+                balancer: None,
+                finished: false,
+                stopped_early: false,
+            },
             best: None,
         };
         if let Some(path) = checkpoints.and_then(checkpoint::latest) {
@@ -137,6 +150,13 @@ impl<'a> Trainer<'a> {
         Preferences::new(model, balancer, config.dirichlet, seed)
     }
 
+    /// Ends training after so many passes over the training rows, at the learning rates of the training that was planned: as far as another one
+    /// was best ([`Outcome::best_epoch`]).
+    #[must_use]
+    pub fn until(self, epochs: f64) -> Self {
+        Self { until: Some(epochs), ..self }
+    }
+
     /// Steps already done by the checkpoint that was found.
     pub fn done(&self) -> usize {
         self.state.step
@@ -150,7 +170,11 @@ impl<'a> Trainer<'a> {
         let steps = self.plan.steps();
         observer.observe(&TrainEvent::Start { step: self.state.step, steps });
         if !self.state.finished {
-            self.train(steps, observer)?;
+            let end = self.until.map(|epochs| (epochs * self.plan.steps_per_epoch() as f64).round() as usize);
+            self.train(steps, end.map_or(steps, |end| end.clamp(1, steps)), observer)?;
+            if self.monitor.is_none() {
+                self.keep()?;
+            }
             self.state.finished = true;
             self.save(observer)?;
         }
@@ -159,10 +183,26 @@ impl<'a> Trainer<'a> {
             checkpoint::restore(&self.parameters.all(), best, Path::new("best weights"))?;
         }
         observer.observe(&TrainEvent::End { step: self.state.step, stopped_early: self.state.stopped_early });
-        Ok(Outcome { steps: self.state.step, best: self.state.best, stopped_early: self.state.stopped_early })
+        Ok(Outcome {
+            steps: self.state.step,
+            best: self.state.best,
+            best_epoch: self.state.best_step as f64 / self.plan.steps_per_epoch() as f64,
+            stopped_early: self.state.stopped_early,
+        })
     }
 
-    fn train(&mut self, steps: usize, observer: &mut dyn Observer) -> Result<(), TrainError> {
+    /// Keeps the weights as they are, or their average, where there is no validation to choose by.
+    fn keep(&mut self) -> Result<(), TrainError> {
+        let snapshot = || checkpoint::snapshot(&self.parameters.all());
+        self.best = Some(match &self.average {
+            None => snapshot()?,
+            Some(average) => average.in_place_of_parameters(snapshot)?,
+        });
+        Ok(())
+    }
+
+    /// Trains for `end` steps at the learning rates of a training of `steps`.
+    fn train(&mut self, steps: usize, end: usize, observer: &mut dyn Observer) -> Result<(), TrainError> {
         let schedule = self.config.schedule();
         let moves = steps.div_ceil(self.config.accumulate);
         let between = self.plan.steps_per_epoch() as f64 / self.config.validations.max(1e-6);
@@ -170,7 +210,7 @@ impl<'a> Trainer<'a> {
         let save_every = self.whole_moves(self.config.checkpoint_every);
         let mut known = self.model.embed(&self.corpus.tokens, None)?;
         let mut sum = Gradients::new();
-        while self.state.step < steps && !self.state.stopped_early {
+        while self.state.step < end && !self.state.stopped_early {
             let plan = Arc::clone(&self.plan);
             for mut batch in plan.epoch_from(self.state.step) {
                 let step = self.state.step;
@@ -185,11 +225,11 @@ impl<'a> Trainer<'a> {
                 } else {
                     // The last move may have fewer batches than the others.
                     let first = step / self.config.accumulate * self.config.accumulate;
-                    let batches = self.config.accumulate.min(steps - first);
+                    let batches = self.config.accumulate.min(end - first);
                     accumulate(&mut sum, &result.gradients, 1.0 / batches as f64)?;
                 }
                 let mut norm = 0.0;
-                if (step + 1).is_multiple_of(self.config.accumulate) || step + 1 == steps {
+                if (step + 1).is_multiple_of(self.config.accumulate) || step + 1 == end {
                     let moved = self.move_parameters(&std::mem::take(&mut sum), multiplier);
                     norm = moved.map_err(|error| self.explain(error, &batch))?;
                     self.listen(&batch, &known)?;
@@ -212,7 +252,7 @@ impl<'a> Trainer<'a> {
                     learning_rate: self.config.learning_rate * multiplier,
                     samples: batch.len(),
                 });
-                let last = self.state.step == steps;
+                let last = self.state.step == end;
                 let validates = last || self.state.step.is_multiple_of(validate_every);
                 let saves = validates || (save_every > 0 && self.state.step.is_multiple_of(save_every));
                 let refreshes = self.config.history == HistoryMode::Cached
@@ -304,11 +344,12 @@ impl<'a> Trainer<'a> {
     }
 
     fn validate(&mut self, known: &Tensor, observer: &mut dyn Observer) -> Result<(), TrainError> {
+        let Some(monitor) = &self.monitor else { return Ok(()) };
         let Sight { metrics, value, better } = match &self.average {
-            None => self.look(known)?,
+            None => self.look(monitor, known)?,
             Some(average) => average.in_place_of_parameters(|| {
                 let known = self.model.embed(&self.corpus.tokens, None)?;
-                self.look(&known)
+                self.look(monitor, &known)
             })?,
         };
         let skills = Monitor::skills(&metrics, self.objectives).into_iter();
@@ -316,6 +357,7 @@ impl<'a> Trainer<'a> {
         let best = better.is_some();
         if best {
             self.state.best = Some(value);
+            self.state.best_step = self.state.step;
             self.state.since_best = 0;
             self.best = better;
         } else {
@@ -327,16 +369,14 @@ impl<'a> Trainer<'a> {
     }
 
     /// Measures the weights that are in the model now, and keeps them if they are the best so far.
-    fn look(&self, known: &Tensor) -> Result<Sight, TrainError> {
+    fn look(&self, monitor: &Monitor<'_>, known: &Tensor) -> Result<Sight, TrainError> {
         let (metrics, value) = match &self.preferences {
             None => {
-                let metrics = self.monitor.measure(self.model, self.corpus, self.objectives, known)?;
-                let value = self.monitor.combine(&metrics, self.objectives, self.balancer.wanted())?;
+                let metrics = monitor.measure(self.model, self.corpus, self.objectives, known)?;
+                let value = monitor.combine(&metrics, self.objectives, self.balancer.wanted())?;
                 (metrics, value)
             }
-            Some(preferences) => {
-                self.monitor.over(&preferences.grid(), self.model, self.corpus, self.objectives, known)?
-            }
+            Some(preferences) => monitor.over(&preferences.grid(), self.model, self.corpus, self.objectives, known)?,
         };
         // What cannot be measured is never better, and anything is better than it.
         let best = self.state.best.is_none_or(|best| value > best || best.is_nan());

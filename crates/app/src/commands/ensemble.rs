@@ -27,7 +27,7 @@ impl Member {
         let run = RunDir::existing(path)?;
         let mut config = stored_config(&run)?;
         config.model.device = here(config.model.device, None);
-        let job = Job::prepare(config, &run)?;
+        let job = Job::finished(config, &run)?;
         // Weights can be averaged only where they are parameters.
         let model = job.saved_model_with(&run, Trainable::All)?;
         let known = model.embed(&job.corpus.tokens, None)?;

@@ -19,7 +19,7 @@ pub(super) fn run(args: &cli::Evaluate) -> anyhow::Result<()> {
     config.model.device = here(config.model.device, args.run.device);
     // What would have to be trained again is in the run's own report.
     config.evaluation.baselines.retain(|baseline| !matches!(baseline, Baseline::SingleObjective | Baseline::Ids));
-    let job = Job::prepare(config, &run)?;
+    let job = Job::finished(config, &run)?;
     let mut bench = Bench::new(&job)?;
     bench.untrained(&job.new_model(job.variant())?)?;
     let mut model = job.saved_model(&run)?;

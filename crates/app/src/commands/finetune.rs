@@ -45,17 +45,27 @@ fn train(args: &cli::Finetune, run: &RunDir, config: RunConfig, started: Instant
         println!("run: {}", run.path().display());
     }
 
-    let mut bench = Bench::new(&job)?;
-    let untrained = job.new_model(job.variant())?;
+    // What cannot be measured shows before anything is trained.
+    drop(Bench::new(&job)?);
+    let mut untrained = job.new_model(job.variant())?;
     if let (Show::People, Some(said)) = (show, untrained.encoder().and_then(tuning::describe)) {
         println!("{said}");
     }
-    bench.untrained(&untrained)?;
-    drop(untrained);
     let checkpoints = run.join("checkpoints");
     let log = run.join("metrics.jsonl");
-    let (model, (outcome, progress)) =
+    let (mut model, (outcome, progress)) =
         measure::train(&job, job.variant(), &job.weights(), &checkpoints.join("model"), "training", Some(&log), show)?;
+    let mut job = job;
+    if job.config.refit {
+        job = Job::finished(job.config, run)?;
+        let log = run.join("refit.jsonl");
+        (model, _) = measure::refit(&job, &outcome, &checkpoints.join("refit"), &log, show)?;
+        untrained = job.new_model(job.variant())?;
+    }
+    let job = job;
+    let mut bench = Bench::new(&job)?;
+    bench.untrained(&untrained)?;
+    drop(untrained);
     let trained = started.elapsed().as_secs_f64();
     let known = model.embed(&job.corpus.tokens, None)?;
     bench.model("model", &model, &known)?;
@@ -88,6 +98,8 @@ fn train(args: &cli::Finetune, run: &RunDir, config: RunConfig, started: Instant
                     Some(GradientCut::Shared) | None => job.config.balance.method.to_string(),
                 },
             ),
+            ("Items known by", job.config.model.items.name().to_owned()),
+            ("User model", job.config.model.user.kind.name().to_owned()),
             ("Conditioning", job.config.model.conditioning.name().to_owned()),
             ("Steps", outcome.steps.to_string()),
             ("Test rows", test_rows.to_string()),

@@ -25,7 +25,7 @@ pub(super) fn run(args: &cli::Recommend) -> anyhow::Result<()> {
     let run = RunDir::existing(&args.run.run)?;
     let mut config = stored_config(&run)?;
     config.model.device = here(config.model.device, args.run.device);
-    let job = Job::prepare(config, &run)?;
+    let job = Job::finished(config, &run)?;
     let weights = job.asked_weights(&args.weights)?;
     let mut model = job.saved_model(&run)?;
     if model.preference().is_some() && !args.weights.is_empty() {

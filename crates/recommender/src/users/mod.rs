@@ -61,6 +61,21 @@ impl UserKind {
         Self::Factors,
     ];
 
+    /// As the configuration calls it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Attention => "attention",
+            Self::Mean => "mean",
+            Self::TwoTower => "two-tower",
+            Self::Gru => "gru",
+            Self::Lstm => "lstm",
+            Self::Sasrec => "sasrec",
+            Self::Bert4rec => "bert4rec",
+            Self::Graph => "graph",
+            Self::Factors => "factors",
+        }
+    }
+
     /// How it reads histories, for [`CorpusConfig::reading`](crate::CorpusConfig::reading).
     pub fn reading(self) -> Reading {
         match self {

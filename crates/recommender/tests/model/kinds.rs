@@ -7,7 +7,9 @@ use paretune_data::Part;
 use paretune_encoder::{Encoder, LoadOptions};
 use paretune_features::ModelFiles;
 use paretune_objectives::{Kind, Objective, Objectives};
-use paretune_recommender::{BatchBuilder, Corpus, Encode, ItemVectors, Reading, Recommender, UserKind, Viewer};
+use paretune_recommender::{
+    BatchBuilder, Corpus, Encode, ItemSource, ItemVectors, Reading, Recommender, UserKind, Viewer,
+};
 
 use crate::world::{self, assert_near, values};
 
@@ -173,5 +175,15 @@ fn the_order_of_events_matters_to_those_who_read_it() {
         let reads = matches!(kind, UserKind::Gru | UserKind::Lstm | UserKind::Sasrec | UserKind::Bert4rec);
         let far = users[0].iter().zip(&users[1]).fold(0.0f32, |far, (a, b)| far.max((a - b).abs()));
         assert_eq!(far > 3e-6, reads, "{kind:?}: {far}");
+    }
+}
+
+#[test]
+fn names_are_those_of_the_configuration() {
+    for kind in UserKind::ALL {
+        assert_eq!(serde_json::to_value(kind).unwrap(), kind.name());
+    }
+    for source in [ItemSource::Text, ItemSource::Ids, ItemSource::Hybrid] {
+        assert_eq!(serde_json::to_value(source).unwrap(), source.name());
     }
 }
