@@ -39,10 +39,14 @@ impl<'a> Ahead<'a> {
     #[inline(always)]
     fn row(&self, gates: &mut [f32], inner: &mut [f32], before: &[f32], out: &mut [f32]) {
         let (both, new) = gates.split_at_mut(2 * self.width);
-        both.iter_mut().for_each(|gate| *gate = sigmoid(*gate));
+        for gate in &mut *both {
+            *gate = sigmoid(*gate);
+        }
         add(inner, self.bias);
         let (reset, update) = both.split_at(self.width);
-        new.iter_mut().zip(reset).zip(&*inner).for_each(|((new, reset), inner)| *new = tanh(*new + reset * inner));
+        for ((new, reset), inner) in new.iter_mut().zip(reset).zip(&*inner) {
+            *new = tanh(*new + reset * inner);
+        }
         let sources = update.iter().zip(&*new).zip(before);
         out.iter_mut().zip(sources).for_each(|(out, ((update, new), before))| *out = new + update * (before - new));
     }
@@ -71,7 +75,10 @@ impl Forward for Ahead<'_> {
                 || {
                     let rows = gates.chunks_exact_mut(3 * width).zip(inner.chunks_exact_mut(width));
                     let rows = rows.zip(before.chunks_exact(width)).zip(out.chunks_exact_mut(width));
-                    rows.for_each(|(((gates, inner), before), out)| self.row(gates, inner, before, out));
+                    // Loops, not closures: what is not inlined here is compiled for any processor, without fused multiply-add.
+                    for (((gates, inner), before), out) in rows {
+                        self.row(gates, inner, before, out);
+                    }
                 },
             );
             let alive = steps.get(at + 1).map_or(0, |step| step.len() * width);

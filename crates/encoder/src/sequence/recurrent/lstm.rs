@@ -34,13 +34,21 @@ impl Ahead {
     fn row(&self, gates: &mut [f32], cell: &mut [f32], out: &mut [f32]) {
         let (both, rest) = gates.split_at_mut(2 * self.width);
         let (new, output) = rest.split_at_mut(self.width);
-        both.iter_mut().for_each(|gate| *gate = sigmoid(*gate));
-        new.iter_mut().for_each(|new| *new = tanh(*new));
-        output.iter_mut().for_each(|gate| *gate = sigmoid(*gate));
+        for gate in &mut *both {
+            *gate = sigmoid(*gate);
+        }
+        for gate in &mut *output {
+            *gate = sigmoid(*gate);
+        }
+        for new in &mut *new {
+            *new = tanh(*new);
+        }
         let (input, forget) = both.split_at(self.width);
         let sources = input.iter().zip(forget).zip(&*new);
         cell.iter_mut().zip(sources).for_each(|(cell, ((input, forget), new))| *cell = forget * *cell + input * new);
-        out.iter_mut().zip(&*output).zip(&*cell).for_each(|((out, output), cell)| *out = output * tanh(*cell));
+        for ((out, output), cell) in out.iter_mut().zip(&*output).zip(&*cell) {
+            *out = output * tanh(*cell);
+        }
     }
 }
 
@@ -67,7 +75,10 @@ impl Forward for Ahead {
                 || {
                     let rows = gates.chunks_exact_mut(4 * width).zip(cells.chunks_exact_mut(width));
                     let rows = rows.zip(out.chunks_exact_mut(width));
-                    rows.for_each(|((gates, cell), out)| self.row(gates, cell, out));
+                    // Loops, not closures: what is not inlined here is compiled for any processor, without fused multiply-add.
+                    for ((gates, cell), out) in rows {
+                        self.row(gates, cell, out);
+                    }
                 },
             );
             let alive = steps.get(at + 1).map_or(0, |step| step.len() * width);
@@ -112,7 +123,9 @@ impl Back {
         let (input_grad, rest) = out.split_at_mut(width);
         let (forget_grad, rest) = rest.split_at_mut(width);
         let (new_grad, output_grad) = rest.split_at_mut(width);
-        output_grad.iter_mut().zip(cell).for_each(|(squashed, cell)| *squashed = tanh(*cell));
+        for (squashed, cell) in output_grad.iter_mut().zip(cell) {
+            *squashed = tanh(*cell);
+        }
         let sources = grad.iter().zip(output).zip(&*output_grad);
         for (carry, ((grad, output), squashed)) in carry.iter_mut().zip(sources) {
             *carry += grad * output * (1.0 - squashed * squashed);
