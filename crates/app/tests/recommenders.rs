@@ -122,7 +122,7 @@ fn a_model_is_trained_once_more_with_the_newest_rows() {
         scratch.text(&format!("runs/once/{name}")).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     };
     let validated: Vec<_> = log("metrics.jsonl").into_iter().filter(|event| event["event"] == "validation").collect();
-    let best = validated.iter().filter(|event| event["best"] == true).next_back().unwrap()["step"].clone();
+    let best = validated.iter().rfind(|event| event["best"] == true).unwrap()["step"].clone();
     let second = log("refit.jsonl");
     assert!(second.iter().all(|event| event["event"] != "validation"));
     let steps = second.iter().filter(|event| event["event"] == "step").count() as i64;
