@@ -90,6 +90,7 @@ mod item;
 mod model;
 mod propagation;
 mod ranking;
+mod represent;
 mod retrieval;
 mod score;
 mod soup;

@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 use crate::item::{ItemModel, ItemTower};
 use crate::propagation::{Inputs, Propagation};
 use crate::ranking::RankingLoss;
-use crate::users::{self, Past, UserConfig, UserKind, UserModel, Widths};
-use crate::{Batch, ItemVectors, NodeVectors, RecommenderError};
+use crate::users::{self, UserConfig, UserKind, UserModel, Widths};
+use crate::{Batch, ItemVectors, RecommenderError};
 
 /// Sizes of everything above the item vectors.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -255,172 +255,6 @@ impl Recommender {
         }
     }
 
-    /// From a batch to the shared representation, for the batch's preference: [`Self::trunk`], then [`Self::condition`]. `known` are the
-    /// catalogue's vectors `[items, width]` (see [`Self::embed`]), looked up for whatever the batch does not encode.
-    /// `dropout` is the seed of this step's dropout; `None` for evaluation.
-    ///
-    /// # Errors
-    /// When shapes do not fit.
-    pub fn represent(&self, batch: &Batch, known: &Tensor, dropout: Option<u64>) -> Result<Shared, RecommenderError> {
-        self.represent_with(batch, known, dropout, &mut Ok)
-    }
-
-    /// As [`Self::represent`], with a hand on what passes from layer to layer of the backbone and from there to the towers: `cut` is
-    /// given the values and answers with those to go on with (see [`paretune_encoder::Encoder::encode_with`]).
-    ///
-    /// # Errors
-    /// When shapes do not fit, and those of `cut`.
-    pub fn represent_with(
-        &self,
-        batch: &Batch,
-        known: &Tensor,
-        dropout: Option<u64>,
-        cut: &mut dyn FnMut(Tensor) -> candle_core::Result<Tensor>,
-    ) -> Result<Shared, RecommenderError> {
-        self.condition(self.trunk_with(batch, known, dropout, cut)?, batch)
-    }
-
-    /// The part of [`Self::represent`] that is the same for every preference: whoever asks for several of them needs it once.
-    ///
-    /// # Errors
-    /// When shapes do not fit.
-    pub fn trunk(&self, batch: &Batch, known: &Tensor, dropout: Option<u64>) -> Result<Shared, RecommenderError> {
-        self.trunk_with(batch, known, dropout, &mut Ok)
-    }
-
-    fn trunk_with(
-        &self,
-        batch: &Batch,
-        known: &Tensor,
-        dropout: Option<u64>,
-        cut: &mut dyn FnMut(Tensor) -> candle_core::Result<Tensor>,
-    ) -> Result<Shared, RecommenderError> {
-        let (vectors, nodes) = self.items_of(batch, known, dropout, cut)?;
-        let items = match self.has_towers() {
-            true => {
-                let slots = Tensor::new(batch.slots.as_slice(), &self.device)?;
-                let features = self.rows(&batch.item_features, batch.len(), self.config.item_features)?;
-                Some(self.item_tower.forward(&vectors.index_select(&slots, 0)?, &features)?)
-            }
-            false => None,
-        };
-        let users = self.users_of(batch, &vectors, nodes.as_ref(), dropout)?;
-        Ok(Shared { items, users, candidates: self.ranks().then_some(vectors) })
-    }
-
-    /// Vectors `[n, dim]` of the batch's distinct items: encoded, or looked up in `known`; with a graph, after propagation, with the nodes.
-    fn items_of(
-        &self,
-        batch: &Batch,
-        known: &Tensor,
-        dropout: Option<u64>,
-        cut: &mut dyn FnMut(Tensor) -> candle_core::Result<Tensor>,
-    ) -> Result<(Tensor, Option<Nodes>), RecommenderError> {
-        let fresh = match self.encoder() {
-            Some(encoder) if batch.encoded > 0 => {
-                let vectors = encoder.encode_with(&batch.packed, dropout, &mut *cut)?;
-                Some(cut(vectors)?)
-            }
-            _ => None,
-        };
-        let texts = |items: &[u32]| -> Result<Option<Tensor>, RecommenderError> {
-            if self.encoder().is_none() {
-                return Ok(None);
-            }
-            let looked_up = || known.index_select(&Tensor::new(items, &self.device)?, 0);
-            let Some(fresh) = &fresh else { return Ok(Some(looked_up()?)) };
-            if items.len() == batch.encoded && items == &batch.items[..batch.encoded] {
-                return Ok(Some(fresh.clone()));
-            }
-            // Rows of the encoded items, then of the catalogue.
-            let both = Tensor::cat(&[fresh, known], 0)?;
-            let encoded = &batch.items[..batch.encoded];
-            let row = |item: &u32| match encoded.binary_search(item) {
-                Ok(at) => at as u32,
-                Err(_) => batch.encoded as u32 + item,
-            };
-            let rows: Vec<u32> = items.iter().map(row).collect();
-            Ok(Some(both.index_select(&Tensor::new(rows, &self.device)?, 0)?))
-        };
-        let Some(propagation) = &self.propagation else {
-            let vectors = self.items.forward(&self.vectors, &batch.items, texts(&batch.items)?.as_ref(), dropout)?;
-            return Ok((vectors, None));
-        };
-        let all = self.catalogue_ids();
-        let items = self.items.forward(&self.vectors, &all, texts(&all)?.as_ref(), dropout)?;
-        let nodes = propagation.forward(&items, dropout)?;
-        let vectors = nodes.items.index_select(&Tensor::new(batch.items.as_slice(), &self.device)?, 0)?;
-        Ok((vectors, Some(Nodes { items, propagated: nodes })))
-    }
-
-    fn catalogue_ids(&self) -> Vec<u32> {
-        (0..self.config.items as u32).collect()
-    }
-
-    /// What the batch's preference makes of the trunk's representation; the same without conditioning. Candidates of rankings stay as
-    /// they are: the preference moves the user towards them.
-    ///
-    /// # Errors
-    /// When shapes do not fit, or the preference is not one for this model.
-    pub fn condition(&self, trunk: Shared, batch: &Batch) -> Result<Shared, RecommenderError> {
-        let shares = self.towers.resolve(batch.preference.as_deref())?;
-        Ok(match (&self.modulations, shares) {
-            (Some([items, users]), Some(shares)) => Shared {
-                items: trunk.items.map(|trunk| items.forward(&trunk, &shares)).transpose()?,
-                users: users.forward(&trunk.users, &shares)?,
-                candidates: trunk.candidates,
-            },
-            _ => trunk,
-        })
-    }
-
-    /// The requests of a batch `[requests, dim]`, before the preference moves them, histories looked up in `known`.
-    ///
-    /// # Errors
-    /// When shapes do not fit.
-    pub fn users(&self, batch: &Batch, known: &Tensor) -> Result<Tensor, RecommenderError> {
-        let batch = &Batch { encoded: 0, ..batch.clone() };
-        let (items, nodes) = self.items_of(batch, known, None, &mut Ok)?;
-        self.users_of(batch, &items, nodes.as_ref(), None)
-    }
-
-    /// Vectors `[items, dim]` of the whole catalogue by what is known of it.
-    pub(crate) fn known_items(&self, known: &Tensor) -> Result<Tensor, RecommenderError> {
-        let texts = self.encoder().map(|_| known);
-        let items = self.items.forward(&self.vectors, &self.catalogue_ids(), texts, None)?;
-        match &self.propagation {
-            Some(propagation) => Ok(propagation.forward(&items, None)?.items),
-            None => Ok(items),
-        }
-    }
-
-    fn users_of(
-        &self,
-        batch: &Batch,
-        items: &Tensor,
-        nodes: Option<&Nodes>,
-        dropout: Option<u64>,
-    ) -> Result<Tensor, RecommenderError> {
-        let Some(model) = &self.user_model else {
-            let (Some(propagation), Some(nodes)) = (&self.propagation, nodes) else {
-                return Err(RecommenderError::NeedsGraph);
-            };
-            return propagation.users(batch, &nodes.propagated.users, &nodes.items);
-        };
-        let histories = &batch.histories;
-        let past = Past {
-            items: items.index_select(&Tensor::new(histories.items.as_slice(), &self.device)?, 0)?,
-            events: self.rows(&histories.events, histories.len(), self.config.event_features)?,
-            offsets: &histories.offsets,
-            seen: &histories.seen,
-            asked: &histories.asked,
-            hidden: &histories.hidden,
-            features: self.rows(&batch.user_features, batch.viewers(), self.config.user_features)?,
-            users: &batch.users,
-        };
-        model.forward(&past, dropout)
-    }
-
     /// From the shared representation to one output for each objective and sample.
     ///
     /// # Errors
@@ -486,12 +320,6 @@ impl Recommender {
             _ => Tensor::from_slice(values, (rows, width), &self.device)?,
         })
     }
-}
-
-/// All items before propagation, and all nodes after it.
-struct Nodes {
-    items: Tensor,
-    propagated: NodeVectors,
 }
 
 /// Tokens of one inference batch: enough to keep the matrix products busy, small enough to stay near the caches.
