@@ -54,6 +54,6 @@ pub use direction::better_is_higher;
 pub use error::EvalError;
 pub use list::{ListAccumulator, gini, shannon_entropy, top_share};
 pub use pareto::{hypervolume, non_dominated, reference_point};
-pub use ranking::{BucketRanking, Buckets, RankingAccumulator, RankingMetrics, SplitRanking, top_k, top_k_block};
+pub use ranking::{BucketRanking, Buckets, RankingAccumulator, RankingMetrics, SplitRanking, top_k};
 pub use significance::{Difference, paired_bootstrap};
 pub use value::{auc, gauc, log_loss, mae, rmse};

@@ -20,7 +20,7 @@ mod top;
 
 pub use buckets::Buckets;
 pub use split::{BucketRanking, SplitRanking};
-pub use top::{top_k, top_k_block};
+pub use top::top_k;
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -71,11 +71,7 @@ pub fn check(
     objectives: &[&str],
     thresholds: &LeakThresholds,
 ) -> Result<Vec<Leak>, DataError> {
-    consistency::check_with(dataset, split)?;
-    thresholds.check()?;
-    let labels = labels(dataset, objectives)?;
-    let rows = sample(&split.rows(Part::Train), thresholds.rows);
-    let sampled = of_rows(&labels, &rows);
+    let Sample { labels, rows, observed: sampled } = Sample::of(dataset, split, objectives, thresholds)?;
     let events = &dataset.events;
     let mut leaks = Vec::new();
     let mut side = |columns: Vec<(&str, Column<'_>)>, of: &[u32], entities: usize, source: fn(String) -> Source| {
@@ -116,12 +112,7 @@ pub fn check_features(
     objectives: &[&str],
     thresholds: &LeakThresholds,
 ) -> Result<Vec<Leak>, DataError> {
-    consistency::check_with(dataset, split)?;
-    thresholds.check()?;
-    let labels = labels(dataset, objectives)?;
-    let rows = sample(&split.rows(Part::Train), thresholds.rows);
-    let sampled = of_rows(&labels, &rows);
-
+    let Sample { rows, observed: sampled, .. } = Sample::of(dataset, split, objectives, thresholds)?;
     let (mut numeric, mut indices) = (Vec::new(), Vec::new());
     for &row in &rows {
         let query = dataset.events.query.as_ref().and_then(|queries| queries[row].as_deref());
@@ -175,6 +166,32 @@ fn labels<'a>(dataset: &'a Dataset, objectives: &[&'a str]) -> Result<Vec<(&'a s
     names.sort_unstable();
     names.dedup();
     names.into_iter().map(|name| Ok((name, consistency::feedback(dataset, name)?))).collect()
+}
+
+/// The training rows that are looked at.
+struct Sample<'a> {
+    /// Whole feedback columns of the objectives.
+    labels: Vec<(&'a str, &'a [f32])>,
+    /// Numbers of the rows, ascending.
+    rows: Vec<usize>,
+    /// What they have in those columns.
+    observed: Vec<(&'a str, Vec<f64>)>,
+}
+
+impl<'a> Sample<'a> {
+    fn of(
+        dataset: &'a Dataset,
+        split: &Split,
+        objectives: &[&'a str],
+        thresholds: &LeakThresholds,
+    ) -> Result<Self, DataError> {
+        consistency::check_with(dataset, split)?;
+        thresholds.check()?;
+        let labels = labels(dataset, objectives)?;
+        let rows = sample(&split.rows(Part::Train), thresholds.rows);
+        let observed = of_rows(&labels, &rows);
+        Ok(Self { labels, rows, observed })
+    }
 }
 
 /// Labels of some rows; what is not finite was not observed.

@@ -44,20 +44,6 @@ proptest! {
     }
 
     #[test]
-    fn a_block_is_ranked_row_by_row(
-        items in 1_usize..40,
-        scores in prop::collection::vec(score(), 0..400),
-        k in 0_usize..8,
-        excluded in prop::collection::vec(prop::collection::vec(0_u32..40, 0..10), 400),
-    ) {
-        let scores = &scores[..scores.len() / items * items];
-        let block = top_k_block(scores, items, k, |row| &excluded[row]).unwrap();
-        let rows: Vec<Vec<u32>> =
-            scores.chunks(items).zip(&excluded).map(|(row, excluded)| sorted_top(row, k, excluded)).collect();
-        prop_assert_eq!(block, rows);
-    }
-
-    #[test]
     fn metrics_stay_between_zero_and_one(
         top in prop::collection::vec(0_u32..30, 0..20),
         relevant in prop::collection::vec(0_u32..30, 1..20),
@@ -121,12 +107,4 @@ fn an_item_ranked_twice_is_found_once() {
     assert_eq!((metrics.recall, metrics.ndcg, metrics.map), (1.0, 1.0, 1.0));
     let again = RankingMetrics::of_user(&[3], &[3, 3], 3).unwrap();
     assert_eq!(again.recall, 1.0);
-}
-
-#[test]
-fn a_block_of_broken_rows_is_refused() {
-    let error = top_k_block(&[0.0; 5], 3, 1, |_| &[]).unwrap_err();
-    assert!(error.to_string().contains("5 values where 6"), "{error}");
-    assert!(top_k_block(&[0.0], 0, 1, |_| &[]).is_err());
-    assert_eq!(top_k_block(&[], 0, 1, |_| &[]).unwrap(), Vec::<Vec<u32>>::new());
 }

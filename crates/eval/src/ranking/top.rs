@@ -1,7 +1,3 @@
-use rayon::prelude::*;
-
-use crate::EvalError;
-
 /// Scores that are compared with the bar at once.
 const CHUNK: usize = 64;
 
@@ -48,38 +44,6 @@ pub fn top_k(scores: &[f32], k: usize, excluded: &[u32]) -> Vec<u32> {
     best.sort_unstable();
     best.truncate(k);
     best.into_iter().map(|(_, index)| index).collect()
-}
-
-/// [`top_k`] of every row of a block of scores, row-major `[rows, items]`, in parallel; `excluded` answers with what is left
-/// out of a row.
-///
-/// # Errors
-/// [`EvalError::Length`] if the block does not hold whole rows.
-///
-/// ```
-/// use paretune_eval::top_k_block;
-///
-/// let seen: [&[u32]; 2] = [&[], &[2]];
-/// let best = top_k_block(&[0.1, 0.9, 0.5, 0.3, 0.2, 0.8], 3, 2, |row| seen[row])?;
-/// assert_eq!(best, [[1, 2], [0, 1]]);
-/// # Ok::<(), paretune_eval::EvalError>(())
-/// ```
-pub fn top_k_block<'a>(
-    scores: &[f32],
-    items: usize,
-    k: usize,
-    excluded: impl Fn(usize) -> &'a [u32] + Sync,
-) -> Result<Vec<Vec<u32>>, EvalError> {
-    let rows = scores.len().div_ceil(items.max(1));
-    if rows * items != scores.len() {
-        return Err(EvalError::Length {
-            what: "the block of scores",
-            found: scores.len(),
-            expected: rows * items,
-            per: "item in every row",
-        });
-    }
-    Ok(scores.par_chunks_exact(items.max(1)).enumerate().map(|(row, scores)| top_k(scores, k, excluded(row))).collect())
 }
 
 /// Whether no score is above `bar`: without a branch, so that many are compared at once. `NaN` is above nothing; where the bar
