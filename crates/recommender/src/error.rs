@@ -64,6 +64,16 @@ pub enum RecommenderError {
     /// The graph could not be built or used.
     #[error(transparent)]
     Graph(#[from] crate::GraphError),
+    /// A number out of its range.
+    #[error("model.{field} = {value} {rule}")]
+    Setting {
+        /// Field of the configuration.
+        field: &'static str,
+        /// Its value.
+        value: f64,
+        /// What it must be.
+        rule: &'static str,
+    },
     /// New items cannot be scored by a model that knows ids only.
     #[error("this model knows items by id only and cannot score a new one; train with items = \"text\"")]
     NeedsText,

@@ -102,7 +102,7 @@ impl Recommender {
     /// A model with fresh towers over the given item vectors (and graph); the same `seed` gives the same weights.
     ///
     /// # Errors
-    /// When users are to be nodes of a graph that is not there, the heads do not divide `dim`, a model with conditioning has no objective of positive weight, or the device is out of
+    /// When users are to be nodes of a graph that is not there, the heads do not divide `dim`, a setting is out of range, a model with conditioning has no objective of positive weight, or the device is out of
     /// memory.
     pub fn new(
         config: RecommenderConfig,
@@ -111,15 +111,12 @@ impl Recommender {
         seed: u64,
         device: &Device,
     ) -> Result<Self, RecommenderError> {
-        let heads = config.user.heads;
-        if heads == 0 || config.dim == 0 || !config.dim.is_multiple_of(heads) {
-            return Err(RecommenderError::Shape {
-                field: "user.heads",
-                value: heads,
-                problem: format!("must divide dim, which is {}", config.dim),
-            });
-        }
+        config.user.check(config.dim)?;
         config.ranking.check()?;
+        if !(0.0..=1.0).contains(&config.hide_ids) {
+            let (field, rule) = ("hide_ids", "must be a share, from 0 to 1");
+            return Err(RecommenderError::Setting { field, value: config.hide_ids, rule });
+        }
         let Inputs { vectors, graph } = inputs.into();
         let propagation = graph.map(|graph| Propagation::new(graph, config.dim, seed.wrapping_add(500), device));
         let propagation = propagation.transpose()?;

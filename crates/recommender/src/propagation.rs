@@ -1,7 +1,6 @@
 //! Items and users after propagation over a graph.
 
 use candle_core::{Device, Tensor, Var};
-use paretune_data::Part;
 use serde::{Deserialize, Serialize};
 
 use crate::{Batch, Corpus, EdgeDropout, Graph, GraphBuilder, GraphError, ItemVectors, LightGcn, RecommenderError};
@@ -51,11 +50,8 @@ impl Corpus {
     pub fn graph(&self, config: &GraphConfig) -> Result<Graph, GraphError> {
         let items = &self.dataset.items;
         let mut builder = GraphBuilder::new(self.dataset.users.len(), items.len())?;
-        let events = &self.dataset.events;
-        let engaged = events.feedback.get(&self.config.engaged);
-        let rows = self.split.rows(Part::Train).into_iter().map(|row| row as usize);
-        let rows = rows.filter(|&row| engaged.is_some_and(|column| column[row] > 0.0));
-        builder.interactions(rows.map(|row| (events.user[row], events.item[row])))?;
+        let met = |user| self.histories.engaged_items(user, true).into_iter().map(move |item| (user, item));
+        builder.interactions((0..self.dataset.users.len() as u32).flat_map(met))?;
         if config.attributes != 0.0 {
             for (name, column) in [("category", &items.category), ("provider", &items.provider)] {
                 let values = column.iter().flat_map(|column| (0u32..).zip(column));

@@ -136,7 +136,14 @@ impl Recommender {
     /// # Errors
     /// When shapes do not fit.
     pub fn users(&self, batch: &Batch, known: &Tensor) -> Result<Tensor, RecommenderError> {
-        let batch = &Batch { encoded: 0, ..batch.clone() };
+        let all_looked_up;
+        let batch = match batch.encoded {
+            0 => batch,
+            _ => {
+                all_looked_up = Batch { encoded: 0, ..batch.clone() };
+                &all_looked_up
+            }
+        };
         let (items, nodes) = self.items_of(batch, known, None, &mut Ok)?;
         self.users_of(batch, &items, nodes.as_ref(), None)
     }

@@ -5,6 +5,7 @@ use paretune_encoder::{LayerNorm, Linear};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+use super::extras::Extras;
 use super::padded::Padded;
 use super::{Past, UserConfig, UserModel, Widths};
 use crate::RecommenderError;
@@ -17,12 +18,11 @@ use crate::RecommenderError;
 /// u   = LayerNorm(O [Σ_t a_1t (V x_t)_1; …] + F f)     f user and context features
 /// ```
 pub(crate) struct Attention {
-    event: Option<Linear>,
+    extras: Extras,
     event_norm: LayerNorm,
     value: Linear,
     query: Var,
     out: Linear,
-    features: Option<Linear>,
     norm: LayerNorm,
     heads: usize,
     dim: usize,
@@ -38,14 +38,12 @@ impl Attention {
         let (dim, heads) = (widths.dim, config.heads);
         let mut rng = ChaCha8Rng::seed_from_u64(seed ^ 0x9e4);
         let query: Vec<f32> = (0..heads * dim).map(|_| rng.random::<f32>() * 2.0 - 1.0).collect();
-        let linear = |used: bool, width: usize, seed| used.then(|| Linear::new(width.max(1), dim, seed, device));
         Ok(Self {
-            event: linear(config.events, widths.events, seed.wrapping_add(1)).transpose()?,
+            extras: Extras::new(config, widths, seed, device)?,
             event_norm: LayerNorm::new(dim, 1e-5, device)?,
             value: Linear::new(dim, dim, seed.wrapping_add(3), device)?,
             query: Var::from_vec(query, (heads, dim), device)?,
             out: Linear::new(dim, dim, seed.wrapping_add(4), device)?,
-            features: linear(config.features, widths.features, seed.wrapping_add(5)).transpose()?,
             norm: LayerNorm::new(dim, 1e-5, device)?,
             heads,
             dim,
@@ -60,11 +58,7 @@ impl Attention {
             // As for a user whose events are all padding: nothing is attended to.
             return Ok(Tensor::zeros((requests, self.dim), DType::F32, past.features.device())?);
         }
-        let x = match &self.event {
-            Some(event) => (&past.items + event.forward(&past.events)?)?,
-            None => past.items.clone(),
-        };
-        let x = padded.rows(&self.event_norm.forward(&x)?)?;
+        let x = padded.rows(&self.event_norm.forward(&self.extras.events(past)?)?)?;
         let values = self.value.forward(&x)?.reshape((requests, length, self.heads, self.dim / self.heads))?;
         let scores =
             (x.matmul(&self.query.t()?)? / (self.dim as f64).sqrt())?.reshape((requests, length, self.heads))?;
@@ -82,21 +76,16 @@ impl Attention {
 impl UserModel for Attention {
     /// A user without history is described by the features alone.
     fn forward(&self, past: &Past<'_>, _dropout: Option<u64>) -> Result<Tensor, RecommenderError> {
-        let mut user = self.out.forward(&self.pooled(past)?)?;
-        if let Some(features) = &self.features {
-            user = (user + features.forward(&past.features)?)?;
-        }
+        let user = self.extras.with_features(self.out.forward(&self.pooled(past)?)?, past)?;
         Ok(self.norm.forward(&user)?)
     }
 
     fn parameters(&self) -> Vec<(String, Var)> {
-        let mut all = Vec::new();
-        all.extend(self.event.iter().flat_map(|event| event.parameters("users.event")));
+        let mut all = self.extras.parameters();
         all.extend(self.event_norm.parameters("users.event_norm"));
         all.extend(self.value.parameters("users.value"));
         all.push(("users.query".into(), self.query.clone()));
         all.extend(self.out.parameters("users.out"));
-        all.extend(self.features.iter().flat_map(|features| features.parameters("users.features")));
         all.extend(self.norm.parameters("users.norm"));
         all
     }

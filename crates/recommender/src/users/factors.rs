@@ -1,15 +1,16 @@
 //! One learned row for each user.
 
 use candle_core::{Device, Tensor, Var};
-use paretune_encoder::{Embedding, Linear};
+use paretune_encoder::Embedding;
 
+use super::extras::Extras;
 use super::{Past, UserConfig, UserModel, Widths};
 use crate::RecommenderError;
 
 /// Matrix factorization (Koren et al. 2009): `u = p_user + F f`. Who has no row, somebody new, is known by features alone.
 pub(super) struct Factors {
     table: Embedding,
-    features: Option<Linear>,
+    extras: Extras,
 }
 
 impl Factors {
@@ -20,10 +21,11 @@ impl Factors {
         device: &Device,
     ) -> Result<Self, RecommenderError> {
         let (dim, users) = (widths.dim, widths.users);
-        // One row at least, so that a table exists; row `users` is nobody's and stays where it began.
+        // One row at least, so that there is a table.
         let table = Embedding::normal(users.max(1), dim, 0.1 / (dim as f64).sqrt(), seed, device)?;
-        let features = config.features.then(|| Linear::normal(widths.features.max(1), dim, 0.02, seed ^ 5, device));
-        Ok(Self { table, features: features.transpose()? })
+        // There are no events to look at.
+        let extras = Extras::normal(config, widths, 0.02, seed, device)?.without_events();
+        Ok(Self { table, extras })
     }
 }
 
@@ -35,16 +37,12 @@ impl UserModel for Factors {
         let mask: Vec<f32> = past.users.iter().map(|user| f32::from(u8::from(known(user).is_some()))).collect();
         let device = past.features.device();
         let mask = Tensor::from_vec(mask, (past.users.len(), 1), device)?.broadcast_as((past.users.len(), dim))?;
-        let mut user = (self.table.forward(&ids)? * mask)?;
-        if let Some(features) = &self.features {
-            user = (user + features.forward(&past.features)?)?;
-        }
-        Ok(user)
+        self.extras.with_features((self.table.forward(&ids)? * mask)?, past)
     }
 
     fn parameters(&self) -> Vec<(String, Var)> {
         let mut all = vec![("users.table".to_owned(), self.table.table().clone())];
-        all.extend(self.features.iter().flat_map(|features| features.parameters("users.features")));
+        all.extend(self.extras.parameters());
         all
     }
 }

@@ -5,6 +5,7 @@
 //! order, [`factors`](UserKind::Factors) see only who the user is.
 
 mod attention;
+mod extras;
 mod factors;
 mod mean;
 mod padded;
@@ -121,6 +122,29 @@ impl Default for UserConfig {
             events: true,
             features: true,
         }
+    }
+}
+
+impl UserConfig {
+    /// Says whether the settings are in range, for vectors of width `dim`.
+    pub(crate) fn check(&self, dim: usize) -> Result<(), RecommenderError> {
+        let shape = |field, value, problem: String| Err(RecommenderError::Shape { field, value, problem });
+        if self.heads == 0 || dim == 0 || !dim.is_multiple_of(self.heads) {
+            return shape("user.heads", self.heads, format!("must divide dim, which is {dim}"));
+        }
+        // A two-tower model without hidden layers is linear.
+        let least = usize::from(self.kind.reading() != Reading::Each);
+        if self.layers < least {
+            return shape("user.layers", self.layers, format!("must be at least {least}"));
+        }
+        if self.inner == 0 {
+            return shape("user.inner", self.inner, "must be at least 1".into());
+        }
+        if !(0.0..1.0).contains(&self.dropout) {
+            let (field, rule) = ("user.dropout", "must be at least 0 and below 1");
+            return Err(RecommenderError::Setting { field, value: self.dropout, rule });
+        }
+        Ok(())
     }
 }
 

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use candle_core::{DType, Device, Tensor, Var};
-use paretune_encoder::{Embedding, Linear, SequenceConfig, SequenceEncoder, SequenceKind};
+use paretune_encoder::{Embedding, SequenceConfig, SequenceEncoder, SequenceKind};
 
+use super::extras::Extras;
 use super::{Past, UserConfig, UserModel, Widths};
 use crate::RecommenderError;
 
@@ -14,12 +15,11 @@ use crate::RecommenderError;
 /// h = network(v_1 + E e_1, …, v_t + E e_t)      v item vectors, e feedback and time of each event
 /// ```
 ///
-/// or, of a bidirectional network, the state of a learned mask that follows the newest event (in training: that stands for a hidden one). `E` and `F` begin at zero, so that a fresh
-/// model is the published one. A user without history gets a learned vector of its own.
+/// or, of a bidirectional network, the state of a learned mask that follows the newest event (in training: that stands for a hidden one).
+/// `E` and `F` begin at zero, so that a fresh model is the published one. A user without history gets a learned vector of its own.
 pub(super) struct Sequence {
     network: SequenceEncoder,
-    event: Option<Linear>,
-    features: Option<Linear>,
+    extras: Extras,
     /// The state of who has no past; of a bidirectional network, the mask.
     start: Embedding,
     bidirectional: bool,
@@ -44,22 +44,11 @@ impl Sequence {
             longest: widths.longest.max(1) + usize::from(bidirectional),
             ..SequenceConfig::new(kind, dim)
         };
-        let linear =
-            |used: bool, width: usize, seed| used.then(|| Linear::normal(width.max(1), dim, 0.0, seed, device));
         Ok(Self {
             network: SequenceEncoder::new(&shape, seed, device)?,
-            event: linear(config.events, widths.events, seed.wrapping_add(1)).transpose()?,
-            features: linear(config.features, widths.features, seed.wrapping_add(5)).transpose()?,
+            extras: Extras::normal(config, widths, 0.0, seed, device)?,
             start: Embedding::normal(1, dim, 0.02, seed.wrapping_add(7), device)?,
             bidirectional,
-        })
-    }
-
-    /// `[T, dim]`: items with what came of them.
-    fn inputs(&self, past: &Past<'_>) -> Result<Tensor, RecommenderError> {
-        Ok(match &self.event {
-            Some(event) => (&past.items + event.forward(&past.events)?)?,
-            None => past.items.clone(),
         })
     }
 
@@ -69,7 +58,7 @@ impl Sequence {
         if past.items.dim(0)? == 0 {
             return Ok(start.broadcast_as((past.seen.len(), start.dim(1)?))?.contiguous()?);
         }
-        let states = self.network.forward(&self.inputs(past)?, past.offsets, dropout)?;
+        let states = self.network.forward(&self.extras.events(past)?, past.offsets, dropout)?;
         // Row 0 is the state of who has no past.
         let states = Tensor::cat(&[&start, &states], 0)?;
         let rows: Vec<u32> = past.seen.iter().map(|rows| if rows.is_empty() { 0 } else { rows.end }).collect();
@@ -83,7 +72,7 @@ impl Sequence {
         // Row 0 is the mask; an event's row is one further.
         let rows = match past.items.dim(0)? {
             0 => mask,
-            _ => Tensor::cat(&[&mask, &self.inputs(past)?], 0)?,
+            _ => Tensor::cat(&[&mask, &self.extras.events(past)?], 0)?,
         };
         let (mut places, mut offsets, mut ends) = (Vec::new(), vec![0u32], Vec::new());
         // Sequences with hidden events are read once for all that ask for them: where each begins among `places`.
@@ -121,17 +110,13 @@ impl UserModel for Sequence {
             return Ok(Tensor::zeros((0, self.network.config().width), DType::F32, past.features.device())?);
         }
         let state = if self.bidirectional { self.masked(past, dropout)? } else { self.newest(past, dropout)? };
-        Ok(match &self.features {
-            Some(features) => (state + features.forward(&past.features)?)?,
-            None => state,
-        })
+        self.extras.with_features(state, past)
     }
 
     fn parameters(&self) -> Vec<(String, Var)> {
-        let mut all = self.event.iter().flat_map(|event| event.parameters("users.event")).collect::<Vec<_>>();
+        let mut all = self.extras.parameters();
         all.extend(self.network.parameters("users.sequence"));
         all.push(("users.start".into(), self.start.table().clone()));
-        all.extend(self.features.iter().flat_map(|features| features.parameters("users.features")));
         all
     }
 }

@@ -3,14 +3,15 @@
 use candle_core::{Device, Tensor, Var};
 use paretune_encoder::{Linear, dropout};
 
-use super::mean::{events_of, mean_of};
+use super::extras::Extras;
+use super::mean::mean_of;
 use super::{Past, UserConfig, UserModel, Widths};
 use crate::RecommenderError;
 
 /// A perceptron over `[mean_t(v_t + E e_t); f]` (Covington et al. 2016, "Deep neural networks for YouTube recommendations"): `layers`
 /// hidden layers of `inner · dim` with ReLU and dropout, then one of `dim`.
 pub(super) struct TwoTower {
-    event: Option<Linear>,
+    extras: Extras,
     hidden: Vec<Linear>,
     out: Linear,
     features: bool,
@@ -31,9 +32,9 @@ impl TwoTower {
             hidden.push(Linear::new(width, wide, seed.wrapping_add(10 + layer), device)?);
             width = wide;
         }
-        let event = config.events.then(|| Linear::new(widths.events.max(1), widths.dim, seed.wrapping_add(1), device));
         Ok(Self {
-            event: event.transpose()?,
+            // Features go through the perceptron, not around it.
+            extras: Extras::new(config, widths, seed, device)?.without_features(),
             hidden,
             out: Linear::new(width, widths.dim, seed.wrapping_add(4), device)?,
             features: config.features,
@@ -44,7 +45,7 @@ impl TwoTower {
 
 impl UserModel for TwoTower {
     fn forward(&self, past: &Past<'_>, seed: Option<u64>) -> Result<Tensor, RecommenderError> {
-        let mut x = mean_of(&events_of(past, self.event.as_ref())?, past)?;
+        let mut x = mean_of(&self.extras.events(past)?, past)?;
         if self.features {
             x = Tensor::cat(&[&x, &past.features], 1)?;
         }
@@ -58,8 +59,7 @@ impl UserModel for TwoTower {
     }
 
     fn parameters(&self) -> Vec<(String, Var)> {
-        let mut all = Vec::new();
-        all.extend(self.event.iter().flat_map(|event| event.parameters("users.event")));
+        let mut all = self.extras.parameters();
         let hidden = self.hidden.iter().enumerate();
         all.extend(hidden.flat_map(|(layer, linear)| linear.parameters(&format!("users.hidden.{layer}"))));
         all.extend(self.out.parameters("users.out"));

@@ -8,7 +8,7 @@ use paretune_encoder::{Encoder, LoadOptions};
 use paretune_features::ModelFiles;
 use paretune_objectives::{Kind, Objective, Objectives};
 use paretune_recommender::{
-    BatchBuilder, Corpus, Encode, ItemSource, ItemVectors, Reading, Recommender, UserKind, Viewer,
+    BatchBuilder, Corpus, Encode, ItemSource, ItemVectors, Reading, Recommender, RecommenderConfig, UserKind, Viewer,
 };
 
 use crate::world::{self, assert_near, values};
@@ -186,4 +186,71 @@ fn names_are_those_of_the_configuration() {
     for source in [ItemSource::Text, ItemSource::Ids, ItemSource::Hybrid] {
         assert_eq!(serde_json::to_value(source).unwrap(), source.name());
     }
+}
+
+#[test]
+fn hidden_ids_leave_the_text_alone() {
+    let corpus = world::corpus();
+    let vectors = |hide_ids, met: bool, dropout| {
+        let config = RecommenderConfig { hide_ids, ..world::config(&corpus, UserKind::Mean) };
+        let met = vec![met; 120];
+        let ItemVectors::Hybrid { text, .. } = world::hybrid() else { unreachable!("a hybrid is one") };
+        let items = ItemVectors::hybrid(text, met, 16, 3, &Device::Cpu).unwrap();
+        let model = Recommender::new(config, items, &ranking_alone(), 5, &Device::Cpu).unwrap();
+        let known = model.embed(&corpus.tokens, None).unwrap();
+        let batch = batch(&corpus, &ranking_alone(), Encode::Nothing);
+        values(model.represent(&batch, &known, dropout).unwrap().candidates.as_ref().unwrap())
+    };
+    let (text, both) = (vectors(0.0, false, None), vectors(0.0, true, None));
+    assert_ne!(text, both);
+    assert_eq!(vectors(1.0, true, Some(3)), text, "all ids are hidden from training");
+    assert_eq!(vectors(1.0, true, None), both, "and none when it is over");
+    // Half of them, item by item, and others at another step.
+    let rows = |a: &[f32], b: &[f32]| a.chunks(12).zip(b.chunks(12)).filter(|(a, b)| a == b).count();
+    let half = vectors(0.5, true, Some(3));
+    let (hidden, shown) = (rows(&half, &text), rows(&half, &both));
+    assert_eq!(hidden + shown, half.len() / 12);
+    assert!(hidden * 4 > shown && shown * 4 > hidden, "{hidden} of {}", hidden + shown);
+    assert_ne!(half, vectors(0.5, true, Some(4)));
+}
+
+#[test]
+fn a_soup_is_the_mean_of_its_models() {
+    let corpus = world::corpus();
+    let of = |shift: f64, kind| {
+        let model = world::of_kind(&corpus, world::hybrid(), kind, &mixed());
+        for (_, var) in model.parameters().all() {
+            var.set(&var.as_tensor().affine(1.0, shift).unwrap()).unwrap();
+        }
+        model
+    };
+    let mut soup = of(0.3, UserKind::Mean);
+    soup.soup(&[&of(-0.1, UserKind::Mean), &of(0.1, UserKind::Mean)]).unwrap();
+    for ((name, found), (_, expected)) in soup.parameters().all().iter().zip(of(0.1, UserKind::Mean).parameters().all())
+    {
+        let (found, expected) = (values(found), values(&expected));
+        assert!(found.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-5), "{name}");
+    }
+    // Models of other kinds have no weights in common; nothing has changed then.
+    let before: Vec<Vec<f32>> = soup.parameters().all().iter().map(|(_, var)| values(var)).collect();
+    assert!(
+        soup.soup(&[&of(0.0, UserKind::Factors)]).unwrap_err().to_string().contains("is not the same in all models")
+    );
+    assert_eq!(before, soup.parameters().all().iter().map(|(_, var)| values(var)).collect::<Vec<_>>());
+}
+
+#[test]
+fn settings_of_user_models_are_checked() {
+    let corpus = world::corpus();
+    let refused = |change: &dyn Fn(&mut RecommenderConfig)| {
+        let mut config = world::config(&corpus, UserKind::Sasrec);
+        change(&mut config);
+        let ids = world::ids(&corpus);
+        Recommender::new(config, ids, &ranking_alone(), 5, &Device::Cpu).err().unwrap().to_string()
+    };
+    assert!(refused(&|config| config.user.layers = 0).contains("model.user.layers = 0"));
+    assert!(refused(&|config| config.user.inner = 0).contains("model.user.inner = 0"));
+    assert!(refused(&|config| config.user.dropout = 1.0).contains("model.user.dropout = 1"));
+    assert!(refused(&|config| config.hide_ids = f64::NAN).contains("model.hide_ids = NaN"));
+    assert!(refused(&|config| config.user.kind = UserKind::Graph).contains("model.graph"));
 }
