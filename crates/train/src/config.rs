@@ -148,6 +148,26 @@ impl TrainingConfig {
             let (field, value) = ("layer_decay", self.layer_decay.to_string());
             return Err(TrainError::BadConfig { field, value, problem: "must be above 0 and at most 1" });
         }
+        if !(self.validations > 0.0 && self.validations.is_finite()) {
+            let (field, value) = ("validations", self.validations.to_string());
+            return Err(TrainError::BadConfig { field, value, problem: "must be above 0; 0.5 is one in two epochs" });
+        }
+        if !(self.cloze > 0.0 && self.cloze <= 1.0) {
+            let (field, value) = ("cloze", self.cloze.to_string());
+            return Err(TrainError::BadConfig { field, value, problem: "must be a share, above 0 and at most 1" });
+        }
+        if !(self.negative_power >= 0.0 && self.negative_power.is_finite()) {
+            let (field, value) = ("negative_power", self.negative_power.to_string());
+            return Err(TrainError::BadConfig { field, value, problem: "must not be negative" });
+        }
+        if self.encode_every == 0 {
+            let (field, value) = ("encode_every", "0".into());
+            return Err(TrainError::BadConfig {
+                field,
+                value,
+                problem: "must be at least 1: that reads texts at every step",
+            });
+        }
         if !(0.0..=1.0).contains(&self.unfreeze) {
             let (field, value) = ("unfreeze", self.unfreeze.to_string());
             return Err(TrainError::BadConfig { field, value, problem: "must be a share of the steps, from 0 to 1" });

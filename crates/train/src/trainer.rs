@@ -168,10 +168,11 @@ impl<'a> Trainer<'a> {
     /// A loss that is not finite, a disk that is full, a failing tensor operation.
     pub fn run(mut self, observer: &mut dyn Observer) -> Result<Outcome, TrainError> {
         let steps = self.plan.steps();
-        observer.observe(&TrainEvent::Start { step: self.state.step, steps });
+        let end = self.until.map(|epochs| (epochs * self.plan.steps_per_epoch() as f64).round() as usize);
+        let end = end.map_or(steps, |end| end.clamp(1, steps));
+        observer.observe(&TrainEvent::Start { step: self.state.step, steps: end });
         if !self.state.finished {
-            let end = self.until.map(|epochs| (epochs * self.plan.steps_per_epoch() as f64).round() as usize);
-            self.train(steps, end.map_or(steps, |end| end.clamp(1, steps)), observer)?;
+            self.train(steps, end, observer)?;
             if self.monitor.is_none() {
                 self.keep()?;
             }
@@ -205,7 +206,7 @@ impl<'a> Trainer<'a> {
     fn train(&mut self, steps: usize, end: usize, observer: &mut dyn Observer) -> Result<(), TrainError> {
         let schedule = self.config.schedule();
         let moves = steps.div_ceil(self.config.accumulate);
-        let between = self.plan.steps_per_epoch() as f64 / self.config.validations.max(1e-6);
+        let between = self.plan.steps_per_epoch() as f64 / self.config.validations;
         let validate_every = self.whole_moves((between.ceil() as usize).max(1));
         let save_every = self.whole_moves(self.config.checkpoint_every);
         let mut known = self.model.embed(&self.corpus.tokens, None)?;
@@ -245,7 +246,7 @@ impl<'a> Trainer<'a> {
                 };
                 observer.observe(&TrainEvent::Step {
                     step: self.state.step,
-                    steps,
+                    steps: end,
                     losses: named(&result.losses),
                     weights: named(&result.weights),
                     gradient_norm: norm,
@@ -259,7 +260,7 @@ impl<'a> Trainer<'a> {
                     && self.config.refresh_every > 0
                     && self.state.step.is_multiple_of(self.config.refresh_every);
                 // A resumed run embeds the catalogue when it starts, so a run that was not cut off must do so wherever it saves.
-                if saves || refreshes {
+                if self.reads_texts() && (saves || refreshes) {
                     known = self.model.embed(&self.corpus.tokens, None)?;
                 }
                 if validates {
@@ -274,6 +275,11 @@ impl<'a> Trainer<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Whether there is an encoder that learns: what one that does not says of the catalogue stays as it was.
+    fn reads_texts(&self) -> bool {
+        !self.parameters.backbone.is_empty()
     }
 
     /// Rounds a number of steps up to whole moves of the parameters, since a half-accumulated gradient is not saved.
@@ -347,10 +353,11 @@ impl<'a> Trainer<'a> {
         let Some(monitor) = &self.monitor else { return Ok(()) };
         let Sight { metrics, value, better } = match &self.average {
             None => self.look(monitor, known)?,
-            Some(average) => average.in_place_of_parameters(|| {
+            Some(average) if self.reads_texts() => average.in_place_of_parameters(|| {
                 let known = self.model.embed(&self.corpus.tokens, None)?;
                 self.look(monitor, &known)
             })?,
+            Some(average) => average.in_place_of_parameters(|| self.look(monitor, known))?,
         };
         let skills = Monitor::skills(&metrics, self.objectives).into_iter();
         self.balancer.observe(&skills.map(|skill| skill.filter(|value| value.is_finite())).collect::<Vec<_>>())?;

@@ -149,7 +149,7 @@ impl<'a> Plan<'a> {
             shared: None,
             reads: true,
             cloze: config.cloze,
-            encode_every: config.encode_every.max(1),
+            encode_every: config.encode_every,
             hide: config.hide_past,
             train,
             negatives: config.negatives,

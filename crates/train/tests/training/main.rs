@@ -3,14 +3,17 @@
 #![allow(clippy::unwrap_used)] // A test that cannot go on may stop.
 #![allow(clippy::result_large_err)] // Tests pass errors on only to look at them.
 
+mod clicks;
 mod conditioning;
 mod devices;
 mod distill;
 mod evaluation;
 mod kinds;
+mod negatives;
 mod optimizers;
 mod plan;
 mod pretrain;
+mod ranking;
 mod resume;
 mod run;
 mod step;
