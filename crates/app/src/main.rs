@@ -7,6 +7,7 @@ mod config;
 mod crash;
 mod embedded;
 mod failure;
+mod fit;
 mod job;
 mod measure;
 mod meter;

@@ -2,7 +2,6 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use anyhow::Context;
 use candle_core::Tensor;
 use paretune_data::Part;
 use paretune_eval::better_is_higher;
@@ -11,16 +10,14 @@ use paretune_objectives::Conditioning;
 use paretune_recommender::{
     Ease, EaseConfig, Interactions, ItemKnn, ItemKnnConfig, ItemSource, Mf, MfConfig, Recommender, Scorer,
 };
-use paretune_train::{
-    BalanceConfig, Balancer, Observer, Outcome, Silent, TrainEvent, Trainer, TrainingConfig,
-    evaluation::{Metrics, Ranked, Ranking, Rows, baselines, predict, primary_metric, value_metrics},
-};
+use paretune_train::evaluation::{Metrics, Ranked, Ranking, Rows, baselines, predict, primary_metric, value_metrics};
 use serde::Serialize;
 
 use crate::{
     config::Baseline,
+    fit::Fit,
     job::{Job, Variant},
-    progress::{Progress, Show},
+    progress::Show,
 };
 
 /// Rows that popularity and item means are fitted on, at most.
@@ -172,8 +169,14 @@ impl<'a> Bench<'a> {
         Ok(())
     }
 
-    /// Trains and measures one model for each objective alone, and the same model with ids in place of text.
-    pub(crate) fn trained_baselines(&mut self, checkpoints: &Path, show: Show) -> anyhow::Result<()> {
+    /// Trains and measures one model for each objective alone, and the same model with ids in place of text; for so many passes where
+    /// there is no validation to choose them by.
+    pub(crate) fn trained_baselines(
+        &mut self,
+        checkpoints: &Path,
+        until: Option<f64>,
+        show: Show,
+    ) -> anyhow::Result<()> {
         let job = self.job;
         let weights = job.weights();
         if self.wants(Baseline::SingleObjective) && weights.iter().filter(|weight| **weight > 0.0).count() > 1 {
@@ -183,7 +186,7 @@ impl<'a> Bench<'a> {
                 let folder = checkpoints.join(format!("alone-{}", objective.name));
                 // It knows one balance only.
                 let plain = Variant { conditioning: Conditioning::None, ..job.variant() };
-                let (model, _) = train(job, plain, &alone, &folder, &label, None, show)?;
+                let (model, _) = Fit { until, ..Fit::new(plain, &alone, &folder, &label) }.run(job, show)?;
                 let known = model.embed(&job.corpus.tokens, None)?;
                 self.point(&label, &alone, &model, &known)?;
                 let mut predictions = predict(&model, &job.corpus, &known, &self.rows)?;
@@ -195,7 +198,8 @@ impl<'a> Bench<'a> {
         }
         if self.wants(Baseline::Ids) && job.config.model.items != ItemSource::Ids {
             let ids = Variant { items: ItemSource::Ids, ..job.variant() };
-            let (model, _) = train(job, ids, &weights, &checkpoints.join("ids"), "ids", None, show)?;
+            let folder = checkpoints.join("ids");
+            let (model, _) = Fit { until, ..Fit::new(ids, &weights, &folder, "ids") }.run(job, show)?;
             let known = model.embed(&job.corpus.tokens, None)?;
             self.model("ids", &model, &known)?;
         }
@@ -332,91 +336,6 @@ fn without_empty_columns(mut table: Table) -> Table {
         }
     }
     table
-}
-
-/// Trains a fresh model (or goes on with its checkpoint) and returns it with its best weights.
-pub(crate) fn train(
-    job: &Job,
-    variant: Variant,
-    weights: &[f64],
-    checkpoints: &Path,
-    label: &str,
-    log: Option<&Path>,
-    show: Show,
-) -> anyhow::Result<(Recommender, (Outcome, Progress))> {
-    train_watched(job, variant, weights, (checkpoints, log), label, show, &mut Silent)
-}
-
-/// Trains once more, on a job whose training rows hold those of validation, for as many passes as were best before.
-pub(crate) fn refit(
-    job: &Job,
-    outcome: &Outcome,
-    checkpoints: &Path,
-    log: &Path,
-    show: Show,
-) -> anyhow::Result<(Recommender, (Outcome, Progress))> {
-    let paths = (checkpoints, Some(log));
-    let until = Some(outcome.best_epoch);
-    train_until(job, job.variant(), &job.weights(), paths, "once more", show, &mut Silent, until)
-}
-
-/// Whether a model can be trained under this balance, before anything is trained.
-pub(crate) fn check(job: &Job, model: &Recommender, balance: &BalanceConfig) -> anyhow::Result<()> {
-    let balancer = Balancer::new(balance, &job.objectives, &job.weights())?;
-    Ok(Trainer::check(model, &job.config.training, &balancer, job.config.seed)?)
-}
-
-/// As [`train`], with somebody who is told what happens.
-pub(crate) fn train_watched(
-    job: &Job,
-    variant: Variant,
-    weights: &[f64],
-    (checkpoints, log): (&Path, Option<&Path>),
-    label: &str,
-    show: Show,
-    watch: &mut dyn Observer,
-) -> anyhow::Result<(Recommender, (Outcome, Progress))> {
-    train_until(job, variant, weights, (checkpoints, log), label, show, watch, None)
-}
-
-/// As [`train_watched`], ending after so many passes over the training rows if it is said.
-#[allow(clippy::too_many_arguments)] // Between the commands and the trainer, in this file alone.
-fn train_until(
-    job: &Job,
-    variant: Variant,
-    weights: &[f64],
-    (checkpoints, log): (&Path, Option<&Path>),
-    label: &str,
-    show: Show,
-    watch: &mut dyn Observer,
-    until: Option<f64>,
-) -> anyhow::Result<(Recommender, (Outcome, Progress))> {
-    let model = job.new_model(variant)?;
-    let config = TrainingConfig { epochs: variant.epochs, ..job.config.training.clone() };
-    std::fs::create_dir_all(checkpoints).with_context(|| format!("cannot create {}", checkpoints.display()))?;
-    let balancer = Balancer::new(&job.config.balance, &job.objectives, weights)?;
-    let trainer =
-        Trainer::new(&model, &job.corpus, &job.objectives, &config, balancer, Some(checkpoints), job.config.seed)?;
-    let trainer = match until {
-        Some(epochs) => trainer.until(epochs),
-        None => trainer,
-    };
-    let mut progress = Progress::new(show, label, log, trainer.done())?;
-    let outcome = trainer.run(&mut Watched { progress: &mut progress, watch })?;
-    Ok((model, (outcome, progress)))
-}
-
-/// Shows what happens and tells somebody else as well.
-struct Watched<'a> {
-    progress: &'a mut Progress,
-    watch: &'a mut dyn Observer,
-}
-
-impl Observer for Watched<'_> {
-    fn observe(&mut self, event: &TrainEvent) {
-        self.watch.observe(event);
-        self.progress.observe(event);
-    }
 }
 
 /// What `metrics.json` holds.

@@ -25,8 +25,9 @@ use crate::{
     cli,
     config::RunConfig,
     failure::wrong_input,
+    fit::{self, Fit},
     job::Job,
-    measure, page,
+    page,
     progress::{Show, seconds},
     run_dir::RunDir,
 };
@@ -85,13 +86,16 @@ fn compare(
              from --balance, --gradients or [balance]",
         ));
     }
+    if config.refit {
+        return Err(wrong_input("a comparison measures single trainings: leave --refit out"));
+    }
     let methods = methods(own.methods.as_deref())?;
     let seeds = own.seeds.unwrap_or(SEEDS).max(1);
     let mut job = Job::prepare(config, run)?;
     run.write("config.toml", toml::to_string(&job.config)?)?;
     let model = job.new_model(job.variant())?;
     for (name, balance) in &methods {
-        measure::check(&job, &model, balance).with_context(|| format!("--methods {name}"))?;
+        fit::check(&job, &model, balance).with_context(|| format!("--methods {name}"))?;
     }
     drop(model);
     if show == Show::People {
@@ -257,7 +261,7 @@ fn train(
 ) -> anyhow::Result<Training> {
     let mut pace = Pace::default();
     let weights = job.weights();
-    let trained = measure::train_watched(job, job.variant(), &weights, (checkpoints, None), label, show, &mut pace);
+    let trained = Fit::new(job.variant(), &weights, checkpoints, label).watched(job, show, &mut pace);
     let mut training = Training {
         method: name.into(),
         seed,

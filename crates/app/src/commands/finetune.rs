@@ -11,8 +11,9 @@ use crate::{
     cli,
     config::{self, Baseline, RunConfig},
     failure::{self, wrong_input},
+    fit::Fit,
     job::Job,
-    measure::{self, Bench, MetricsFile},
+    measure::{Bench, MetricsFile},
     page,
     progress::{Show, seconds},
     run_dir::RunDir,
@@ -53,16 +54,18 @@ fn train(args: &cli::Finetune, run: &RunDir, config: RunConfig, started: Instant
     }
     let checkpoints = run.join("checkpoints");
     let log = run.join("metrics.jsonl");
-    let (mut model, (outcome, progress)) =
-        measure::train(&job, job.variant(), &job.weights(), &checkpoints.join("model"), "training", Some(&log), show)?;
-    let mut job = job;
-    if job.config.refit {
-        job = Job::finished(job.config, run)?;
-        let log = run.join("refit.jsonl");
-        (model, _) = measure::refit(&job, &outcome, &checkpoints.join("refit"), &log, show)?;
+    let (weights, folder) = (job.weights(), checkpoints.join("model"));
+    let fit = Fit { log: Some(&log), ..Fit::new(job.variant(), &weights, &folder, "training") };
+    let (mut model, (outcome, progress)) = fit.run(&job, show)?;
+    // Once more on training and validation rows, for as many passes as were best.
+    let until = job.config.refit.then_some(outcome.best_epoch);
+    let job = if job.config.refit { Job::finished(job.config, run)? } else { job };
+    if until.is_some() {
+        let (log, folder) = (run.join("refit.jsonl"), checkpoints.join("refit"));
+        let fit = Fit { log: Some(&log), until, ..Fit::new(job.variant(), &weights, &folder, "once more") };
+        model = fit.run(&job, show)?.0;
         untrained = job.new_model(job.variant())?;
     }
-    let job = job;
     let mut bench = Bench::new(&job)?;
     bench.untrained(&untrained)?;
     drop(untrained);
@@ -71,7 +74,7 @@ fn train(args: &cli::Finetune, run: &RunDir, config: RunConfig, started: Instant
     bench.model("model", &model, &known)?;
     bench.point("this run", &job.weights(), &model, &known)?;
     bench.without_model()?;
-    bench.trained_baselines(&checkpoints, show)?;
+    bench.trained_baselines(&checkpoints, until, show)?;
     job.save_model(&model, &run.join("model"))?;
 
     let total = started.elapsed().as_secs_f64();

@@ -13,8 +13,9 @@ use crate::{
     cli,
     config::RunConfig,
     failure::wrong_input,
+    fit::{self, Fit},
     job::{Job, Variant},
-    measure::{self, Bench, train},
+    measure::Bench,
     page,
     progress::{Show, seconds},
     run_dir::RunDir,
@@ -55,6 +56,9 @@ fn measure(
     started: Instant,
 ) -> anyhow::Result<()> {
     let show = if args.output.json { Show::Json } else { Show::People };
+    if config.refit {
+        return Err(wrong_input("a front compares balances and does not train them once more: leave --refit out"));
+    }
     let job = Job::prepare(config, run)?;
     run.write("config.toml", toml::to_string(&job.config)?)?;
     if job.objectives.len() < 2 {
@@ -80,7 +84,7 @@ fn measure(
     for conditioning in wanted.iter().copied().filter(|form| !form.is_none()) {
         // What cannot be trained shows before anything is.
         let model = job.new_model(job.conditioned(conditioning, own.conditioned_epochs))?;
-        measure::check(&job, &model, &job.config.balance)?;
+        fit::check(&job, &model, &job.config.balance)?;
     }
     let mut all = Vec::new();
     for conditioning in wanted {
@@ -194,7 +198,7 @@ impl Points<'_> {
     ) -> anyhow::Result<(Recommender, f64)> {
         let folder = self.run.join("checkpoints").join(folder);
         let started = Instant::now();
-        let (model, (outcome, progress)) = train(self.job, variant, weights, &folder, label, None, self.show)?;
+        let (model, (outcome, progress)) = Fit::new(variant, weights, &folder, label).run(self.job, self.show)?;
         // A training that was finished before costs no more for being looked at again.
         let took = if outcome.steps > progress.first_step { started.elapsed().as_secs_f64() } else { 0.0 };
         Ok((model, forms::record(&folder, took)?))
