@@ -4,14 +4,14 @@ mod shapes;
 
 use std::ffi::OsString;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, bail};
 use clap::Parser;
 use serde_json::Value;
 
-use super::{example, measure, python_has};
+use super::{Beside, example, measure, python_has};
 use crate::process::root;
 use shapes::Shape;
 
@@ -34,21 +34,8 @@ struct Options {
     /// Tokens of each of them.
     #[arg(long = "len", default_value_t = 64)]
     length: usize,
-    /// Threads of everyone.
-    #[arg(long, default_value_t = 2)]
-    threads: usize,
-    /// Timed runs of each figure, of which the median counts; a third as many go before them.
-    #[arg(long, default_value_t = 9)]
-    runs: usize,
-    /// The Python that has torch and transformers (see `xtask/peers/backbones.py`).
-    #[arg(long, default_value = "python3", env = "PARETUNE_PYTHON")]
-    python: PathBuf,
-    /// Leave the peer out.
-    #[arg(long)]
-    alone: bool,
-    /// Print JSON lines instead of tables.
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    beside: Beside,
 }
 
 /// A measured figure.
@@ -75,8 +62,8 @@ pub(crate) fn run(args: &[OsString]) -> anyhow::Result<()> {
     let options = Options::try_parse_from(args).unwrap_or_else(|error| error.exit());
     let shapes = options.shapes()?;
     let figures = options.figures()?;
-    let peers =
-        !options.alone && python_has(&options.python, &["torch", "transformers"], "transformers is", "backbones.py");
+    let peers = !options.beside.alone
+        && python_has(&options.beside.python, &["torch", "transformers"], "transformers is", "backbones.py");
     let folder = root().join("target/bench/backbones");
     let mut lines = Vec::new();
     for shape in &shapes {
@@ -89,7 +76,7 @@ pub(crate) fn run(args: &[OsString]) -> anyhow::Result<()> {
                 options.take(command, shape.family, figure, arithmetic, &mut lines)?;
             }
             for peer in others.iter().filter(|_| peers) {
-                let mut command = Command::new(&options.python);
+                let mut command = Command::new(&options.beside.python);
                 command.arg(root().join("xtask/peers/backbones.py")).arg(&model);
                 command.args(["--figure", figure, "--peer", peer]);
                 options.take(command, shape.family, figure, peer, &mut lines)?;
@@ -99,7 +86,7 @@ pub(crate) fn run(args: &[OsString]) -> anyhow::Result<()> {
         fs::remove_dir_all(&model).with_context(|| format!("cannot remove {}", model.display()))?;
         check(shape.family, &lines)?;
     }
-    if !options.json {
+    if !options.beside.json {
         options.tables(&shapes, &lines);
     }
     Ok(())
@@ -165,16 +152,19 @@ impl Options {
         who: &'static str,
         lines: &mut Vec<Line>,
     ) -> anyhow::Result<()> {
-        for (name, value) in
-            [("--batch", self.batch), ("--len", self.length), ("--threads", self.threads), ("--runs", self.runs)]
-        {
+        for (name, value) in [
+            ("--batch", self.batch),
+            ("--len", self.length),
+            ("--threads", self.beside.threads),
+            ("--runs", self.beside.runs),
+        ] {
             command.arg(name).arg(value.to_string());
         }
         let line = format!("{command:?}");
         let found = measure(command, false)?.into_iter().next();
         let mut value = found.with_context(|| format!("{line} printed no figure"))?;
         value["family"] = family.into();
-        if self.json {
+        if self.beside.json {
             println!("{value}");
         } else {
             eprintln!("{family}: measured {figure} of {who}");
@@ -185,7 +175,7 @@ impl Options {
 
     /// Tables in Markdown.
     fn tables(&self, shapes: &[Shape], lines: &[Line]) {
-        println!("{} texts of {} tokens, {} threads\n", self.batch, self.length, self.threads);
+        println!("{} texts of {} tokens, {} threads\n", self.batch, self.length, self.beside.threads);
         println!("| family | in the sizes of | million parameters |\n| --- | --- | ---: |");
         for shape in shapes {
             let parameters = lines.iter().find(|line| line.family == shape.family);

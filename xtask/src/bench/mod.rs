@@ -37,6 +37,26 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     }
 }
 
+/// Options of benches that take one figure a process, beside a peer in Python.
+#[derive(Debug, clap::Args)]
+struct Beside {
+    /// Threads of everyone.
+    #[arg(long, default_value_t = 2)]
+    threads: usize,
+    /// Timed runs of each figure, of which the median counts; a third as many go before them.
+    #[arg(long, default_value_t = 9)]
+    runs: usize,
+    /// The Python that has what the peer needs (the scripts in `xtask/peers` say what to install).
+    #[arg(long, default_value = "python3", env = "PARETUNE_PYTHON")]
+    python: PathBuf,
+    /// Leave the peer out.
+    #[arg(long)]
+    alone: bool,
+    /// Print JSON lines instead of tables.
+    #[arg(long)]
+    json: bool,
+}
+
 /// `cargo run` of an example in release mode, with a feature of its package if it needs one.
 fn example(package: &str, name: &str, feature: Option<&str>) -> Command {
     let mut command = cargo();

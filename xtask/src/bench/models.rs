@@ -1,14 +1,13 @@
 //! `cargo xtask bench models`: what a training step of each user model costs, and how it grows; SASRec beside PyTorch's.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::Context;
 use clap::Parser;
 use serde_json::Value;
 
-use super::{example, measure, python_has};
+use super::{Beside, example, measure, python_has};
 use crate::process::root;
 
 /// Measures training steps of user models, and how they grow with history, catalogue and batch.
@@ -27,21 +26,8 @@ struct Options {
     /// Items of the catalogue.
     #[arg(long, default_value_t = 12_101)]
     items: usize,
-    /// Threads of everyone.
-    #[arg(long, default_value_t = 2)]
-    threads: usize,
-    /// Timed steps of each figure, of which the median counts; a third as many go before them.
-    #[arg(long, default_value_t = 9)]
-    runs: usize,
-    /// The Python that has torch (see `xtask/peers/sasrec.py`).
-    #[arg(long, default_value = "python3", env = "PARETUNE_PYTHON")]
-    python: PathBuf,
-    /// Leave the peer out.
-    #[arg(long)]
-    alone: bool,
-    /// Print JSON lines instead of tables.
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    beside: Beside,
 }
 
 /// The work of one line of a table.
@@ -55,10 +41,10 @@ struct Work {
 
 pub(super) fn run(args: &[OsString]) -> anyhow::Result<()> {
     let options = Options::try_parse_from(args).unwrap_or_else(|error| error.exit());
-    let peer = !options.alone && python_has(&options.python, &["torch"], "PyTorch is", "sasrec.py");
+    let peer = !options.beside.alone && python_has(&options.beside.python, &["torch"], "PyTorch is", "sasrec.py");
     let usual = Work { batch: options.batch, length: options.length, items: options.items, ragged: false };
     let say = |title: &str, heads: &str| {
-        if !options.json {
+        if !options.beside.json {
             let line = "| ---: ".repeat(heads.matches('|').count());
             println!("\n{title}\n\n| {heads} |\n| --- {line}|");
         }
@@ -118,7 +104,7 @@ fn rate(value: &Value) -> String {
 
 impl Options {
     fn line(&self, cells: &[&str]) {
-        if !self.json {
+        if !self.beside.json {
             println!("| {} |", cells.join(" | "));
         }
     }
@@ -130,20 +116,21 @@ impl Options {
     }
 
     fn other(&self, work: Work) -> anyhow::Result<Value> {
-        let mut command = Command::new(&self.python);
+        let mut command = Command::new(&self.beside.python);
         command.arg(root().join("xtask/peers/sasrec.py"));
         self.take(command, work)
     }
 
     fn take(&self, mut command: Command, work: Work) -> anyhow::Result<Value> {
         let sizes = [("--batch", work.batch), ("--length", work.length), ("--items", work.items)];
-        for (name, value) in sizes.into_iter().chain([("--threads", self.threads), ("--runs", self.runs)]) {
+        for (name, value) in sizes.into_iter().chain([("--threads", self.beside.threads), ("--runs", self.beside.runs)])
+        {
             command.arg(name).arg(value.to_string());
         }
         if work.ragged {
             command.arg("--ragged");
         }
         let line = format!("{command:?}");
-        measure(command, self.json)?.into_iter().next().with_context(|| format!("{line} printed no figure"))
+        measure(command, self.beside.json)?.into_iter().next().with_context(|| format!("{line} printed no figure"))
     }
 }
