@@ -86,6 +86,8 @@ pub(crate) struct ModelConfig {
     pub(crate) graph: Option<GraphConfig>,
     /// The loss of objectives of kind `ranking`.
     pub(crate) ranking: RankingLoss,
+    /// Whether rankings may bring what a user has met already.
+    pub(crate) repeats: bool,
     /// Where the model lies: `auto`, `cpu`, `cuda:0`, `metal:0` or another number.
     pub(crate) device: DeviceChoice,
     /// Train the last layers only; absent = all.
@@ -132,6 +134,7 @@ impl Default for ModelConfig {
             user: UserConfig::default(),
             graph: None,
             ranking: RankingLoss::default(),
+            repeats: true,
             device: DeviceChoice::Auto,
             train_layers: None,
             tune: Tune::Full,

@@ -152,6 +152,7 @@ impl Job {
             items: self.corpus.dataset.items.len(),
             hide_ids: model.hide_ids,
             ranking: model.ranking,
+            repeats: model.repeats,
             tower: model.tower,
             dropout: model.dropout,
             item_features: self.corpus.item_width(),

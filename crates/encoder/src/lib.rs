@@ -75,7 +75,7 @@ pub use family::{BertConfig, ModelConfig};
 pub use gradient_cache::backward_in_chunks;
 pub use graph::{Gradients, RowGradient, backward, backward_from};
 pub use kernels::activation::gelu;
-pub use kernels::contrast::{Contrast, ContrastLoss, Rivals};
+pub use kernels::contrast::{Contrast, ContrastLoss, Exempt, Rivals};
 pub use kernels::cross_entropy::cross_entropy;
 pub use kernels::dropout::dropout;
 pub use kernels::gemm::{Arithmetic, product_ceiling};

@@ -43,6 +43,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             ids: &ids,
             positives: &positives,
             negatives: Negatives::Shared(&pool),
+            exempt: None,
             log_q: Some(&log_q),
             weights: None,
             catalogue: None,

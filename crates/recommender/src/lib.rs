@@ -54,6 +54,7 @@
 //!     items: corpus.dataset.items.len(),
 //!     hide_ids: 0.0,
 //!     ranking: RankingLoss::default(),
+//!     repeats: true,
 //!     tower: 64,
 //!     dropout: 0.1,
 //!     item_features: corpus.item_width(),

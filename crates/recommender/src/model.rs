@@ -31,6 +31,10 @@ pub struct RecommenderConfig {
     pub hide_ids: f64,
     /// The loss of objectives that are rankings.
     pub ranking: RankingLoss,
+    /// Whether rankings may bring what a user has met already. Where nobody meets an item twice, the items of a request's history are no
+    /// negatives of its and come last in its ranking: a model that compares vectors would have to unlearn that they are what is nearest.
+    #[serde(default = "repeats")]
+    pub repeats: bool,
     /// Width of the hidden layer of each task tower.
     pub tower: usize,
     /// Dropout in the task towers.
@@ -44,6 +48,10 @@ pub struct RecommenderConfig {
     /// Whether the model takes the preference between its objectives as an input.
     #[serde(default, skip_serializing_if = "Conditioning::is_none")]
     pub conditioning: Conditioning,
+}
+
+fn repeats() -> bool {
+    true
 }
 
 /// The representation all objectives share: where a multi-objective step cuts the graph.

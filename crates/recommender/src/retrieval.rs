@@ -1,7 +1,7 @@
 //! Users against items: the scores and the losses of rankings.
 
 use candle_core::{DType, Tensor};
-use paretune_encoder::unit_rows;
+use paretune_encoder::{Exempt, unit_rows};
 use paretune_objectives::TaskLoss;
 
 use crate::ranking::{Needs, Negatives, RankingBatch, RankingLoss};
@@ -14,10 +14,25 @@ impl Recommender {
         Ok(((users * items)?.sum(1)? / self.config.ranking.scoring().temperature)?)
     }
 
-    /// Scores `[U, N]` of all pairs.
-    pub(crate) fn against(&self, users: &Tensor, items: &Tensor) -> Result<Tensor, RecommenderError> {
+    /// Scores `[U, N]` of a batch's users and the whole catalogue. What a user has met comes last where nobody meets an item twice.
+    pub(crate) fn against(&self, users: &Tensor, items: &Tensor, batch: &Batch) -> Result<Tensor, RecommenderError> {
         let (users, items) = (self.compared(users)?, self.compared(items)?);
-        Ok((users.matmul(&items.t()?)? / self.config.ranking.scoring().temperature)?)
+        let scores = (users.matmul(&items.t()?)? / self.config.ranking.scoring().temperature)?;
+        if self.config.repeats || batch.histories.is_empty() {
+            return Ok(scores);
+        }
+        let (rows, width) = scores.dims2()?;
+        let mut values = scores.flatten_all()?.to_vec1::<f32>()?;
+        for (request, row) in values.chunks_exact_mut(width).enumerate() {
+            let bounds = |(low, high): (f32, f32), score: &f32| (low.min(*score), high.max(*score));
+            let (low, high) = row.iter().fold((f32::INFINITY, f32::NEG_INFINITY), bounds);
+            for item in batch.met(request) {
+                if let Some(score) = row.get_mut(item as usize) {
+                    *score = low - (high - low);
+                }
+            }
+        }
+        Ok(Tensor::from_vec(values, (rows, width), &self.device)?)
     }
 
     fn compared(&self, rows: &Tensor) -> Result<Tensor, RecommenderError> {
@@ -46,12 +61,20 @@ impl Recommender {
         }
         let requests: Vec<u32> = chosen.iter().map(|&at| batch.requests[at]).collect();
         let positives: Vec<u32> = chosen.iter().map(|&at| batch.slots[at]).collect();
+        let (mut starts, mut met) = (vec![0], Vec::new());
+        for &request in &requests {
+            if !self.config.repeats {
+                met.extend(batch.met(request as usize));
+            }
+            starts.push(met.len());
+        }
         let loss = loss.loss(&RankingBatch {
             users: &shared.users.index_select(&Tensor::new(requests, &self.device)?, 0)?,
             candidates,
             ids: &batch.items,
             positives: &positives,
             negatives,
+            exempt: (!met.is_empty()).then_some(Exempt { starts: &starts, identities: &met }),
             log_q: (!batch.pool.log_q.is_empty()).then_some(&batch.pool.log_q),
             weights: None,
             catalogue: Some(self.config.items),

@@ -116,7 +116,7 @@ impl Recommender {
         let trunk = Shared { items: catalogue.items.clone(), users: self.users(batch, known)?, candidates };
         let shared = self.condition(trunk, batch)?;
         let (items, users) = (shared.items.map(|items| items.detach()), shared.users.detach());
-        let scores = shared.candidates.map(|candidates| self.against(&users, &candidates)).transpose()?;
+        let scores = shared.candidates.map(|candidates| self.against(&users, &candidates, batch)).transpose()?;
         let n = catalogue.len();
         let positions = Tensor::zeros((n, 1), DType::F32, &self.device)?;
         let score = |request| {
@@ -140,6 +140,6 @@ impl Recommender {
     pub fn retrieve(&self, catalogue: &Catalogue, batch: &Batch, known: &Tensor) -> Result<Tensor, RecommenderError> {
         let trunk = Shared { items: None, users: self.users(batch, known)?, candidates: None };
         let users = self.condition(trunk, batch)?.users.detach();
-        self.against(&users, &catalogue.candidates)
+        self.against(&users, &catalogue.candidates, batch)
     }
 }

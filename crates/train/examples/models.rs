@@ -151,6 +151,7 @@ impl Options {
             items: corpus.dataset.items.len(),
             hide_ids: 0.0,
             ranking: RankingLoss::default(),
+            repeats: true,
             tower: 64,
             dropout: 0.0,
             item_features: corpus.item_width(),

@@ -51,6 +51,7 @@ fn predictions_are_closer_to_the_truth_than_popularity() {
         items: corpus.dataset.items.len(),
         hide_ids: 0.0,
         ranking: RankingLoss::default(),
+        repeats: true,
         tower: 32,
         dropout: 0.1,
         item_features: corpus.item_width(),

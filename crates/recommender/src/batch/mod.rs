@@ -93,6 +93,12 @@ impl Batch {
         self.slots.is_empty()
     }
 
+    /// The items that a request sees in its history.
+    pub(crate) fn met(&self, request: usize) -> impl Iterator<Item = u32> {
+        let rows = self.histories.seen[request].clone();
+        rows.map(|row| self.items[self.histories.items[row as usize] as usize])
+    }
+
     /// Number of requests `U`.
     pub fn viewers(&self) -> usize {
         self.users.len()

@@ -1,6 +1,7 @@
 //! What a loss over vectors is shown.
 
 use candle_core::Tensor;
+use paretune_encoder::Exempt;
 
 use super::RankingError;
 
@@ -45,6 +46,8 @@ pub struct RankingBatch<'a> {
     pub positives: &'a [u32],
     /// What they are held against.
     pub negatives: Negatives<'a>,
+    /// Items that are no negatives of single requests, by `ids`: what its user has met, where nobody meets an item twice.
+    pub exempt: Option<Exempt<'a>>,
     /// `[n]`: logarithms of the probabilities with which candidates become negatives (for `in-batch`, of their share of the events).
     /// `sampled-softmax` and `in-batch` take them off the logits, of the positives too; without, all are taken to be equally
     /// likely. Other losses do not read them.

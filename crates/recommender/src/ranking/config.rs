@@ -100,6 +100,7 @@ impl fmt::Display for Needs {
 ///     ids: &[70, 12, 31],
 ///     positives: &[0, 1],
 ///     negatives: Negatives::Shared(&[1, 2]), // item 12 is no negative of the request that chose it
+///     exempt: None,
 ///     log_q: None,
 ///     weights: None,
 ///     catalogue: None,

@@ -48,6 +48,7 @@ impl RankingLoss {
             matches: batch.positives,
             rivals,
             identities: batch.ids,
+            exempt: batch.exempt,
             bias: bias.as_deref(),
             weights: batch.weights,
             scale: scoring.temperature.recip(),

@@ -45,6 +45,7 @@ pub fn info_nce(a: &Tensor, b: &Tensor, temperature: f64) -> Result<Tensor, Reco
         matches: &places,
         rivals: Rivals::Shared(&places),
         identities: &places,
+        exempt: None,
         bias: None,
         weights: None,
         scale: temperature.recip(),

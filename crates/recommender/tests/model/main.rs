@@ -8,5 +8,6 @@ mod files;
 mod gradients;
 mod kinds;
 mod lookup;
+mod repeats;
 mod users;
 mod world;

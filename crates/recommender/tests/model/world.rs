@@ -138,6 +138,7 @@ pub(crate) fn config(corpus: &Corpus, kind: UserKind) -> RecommenderConfig {
         items: corpus.dataset.items.len(),
         hide_ids: 0.1,
         ranking: RankingLoss::default(),
+        repeats: true,
         tower: 10,
         dropout: 0.1,
         item_features: corpus.item_width(),

@@ -76,6 +76,7 @@ impl World {
             ids: &self.ids,
             positives: &self.positives,
             negatives: Negatives::Shared(&self.pool),
+            exempt: None,
             log_q: None,
             weights: None,
             catalogue: Some(self.ids.len()),

@@ -171,6 +171,7 @@ fn in_batch_losses_in_chunks_have_the_gradients_of_the_whole() {
             ids: &places,
             positives: &places,
             negatives: Negatives::Others,
+            exempt: None,
             log_q: None,
             weights: None,
             catalogue: None,

@@ -85,6 +85,7 @@ fn losses_over_vectors_are_those_of_pytorch() {
                 "catalogue" => Negatives::Shared(&catalogue),
                 _ => Negatives::Others,
             },
+            exempt: None,
             log_q: case.log_q.then_some(&fixture.log_q),
             weights: case.weights.then_some(&fixture.weights),
             catalogue: Some(fixture.catalogue),

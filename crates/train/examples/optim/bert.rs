@@ -83,6 +83,7 @@ fn model(encoder: Encoder, corpus: &Corpus, objectives: &Objectives) -> Fallible
         items: corpus.dataset.items.len(),
         hide_ids: 0.0,
         ranking: RankingLoss::default(),
+        repeats: true,
         tower: 64,
         dropout: 0.1,
         item_features: corpus.item_width(),

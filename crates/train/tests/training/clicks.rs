@@ -97,6 +97,7 @@ pub(crate) fn model(corpus: &Corpus, vectors: ItemVectors, kind: UserKind, loss:
         items: ITEMS as usize,
         hide_ids: 0.0,
         ranking: loss,
+        repeats: true,
         tower: 8,
         dropout: 0.0,
         item_features: corpus.item_width(),

@@ -105,6 +105,7 @@ impl World {
             items: self.corpus.dataset.items.len(),
             hide_ids: 0.0,
             ranking: RankingLoss::default(),
+            repeats: true,
             tower: 10,
             dropout: 0.1,
             item_features: self.corpus.item_width(),

@@ -1,6 +1,6 @@
-//! Accidental hits: rivals that are the match.
+//! Rivals that do not count: accidental hits, which are the match, and those that a row exempts.
 
-use super::Rivals;
+use super::{Exempt, Rivals};
 
 /// For each row, which of its rivals do not count.
 pub(super) struct Hits {
@@ -12,30 +12,43 @@ pub(super) struct Hits {
 
 impl Hits {
     /// The lists and places have been checked against each other.
-    pub(super) fn new(matches: &[u32], rivals: Rivals<'_>, identities: &[u32]) -> Self {
+    pub(super) fn new(matches: &[u32], rivals: Rivals<'_>, identities: &[u32], exempt: Option<Exempt<'_>>) -> Self {
         let identity = |place: u32| identities[place as usize];
-        let mut hits = Self { starts: Vec::with_capacity(matches.len() + 1), rivals: Vec::new() };
-        hits.starts.push(0);
-        match rivals {
+        // Shared rivals by identity, to be searched once for each row.
+        let order = match rivals {
             Rivals::Shared(places) => {
                 let mut order: Vec<(u32, u32)> = places.iter().map(|&place| identity(place)).zip(0..).collect();
                 order.sort_unstable();
-                for &place in matches {
-                    let own = identity(place);
-                    let first = order.partition_point(|(identity, _)| *identity < own);
-                    let same = order[first..].iter().take_while(|(identity, _)| *identity == own);
-                    hits.rivals.extend(same.map(|(_, rival)| *rival));
-                    hits.starts.push(hits.rivals.len());
-                }
+                order
             }
-            Rivals::Own { per_row, places } => {
-                for (row, &place) in matches.iter().enumerate() {
+            Rivals::Own { .. } => Vec::new(),
+        };
+        let mut hits = Self { starts: Vec::with_capacity(matches.len() + 1), rivals: Vec::new() };
+        hits.starts.push(0);
+        let mut none: Vec<u32> = Vec::new();
+        for (row, &place) in matches.iter().enumerate() {
+            none.clear();
+            none.push(identity(place));
+            none.extend(exempt.iter().flat_map(|exempt| exempt.of(row)));
+            none.sort_unstable();
+            none.dedup();
+            let first = hits.rivals.len();
+            match rivals {
+                Rivals::Shared(_) => {
+                    for identity in &none {
+                        let start = order.partition_point(|(other, _)| other < identity);
+                        let same = order[start..].iter().take_while(|(other, _)| other == identity);
+                        hits.rivals.extend(same.map(|(_, rival)| *rival));
+                    }
+                    hits.rivals[first..].sort_unstable();
+                }
+                Rivals::Own { per_row, places } => {
                     let rivals = places[row * per_row..][..per_row].iter().zip(0..);
-                    hits.rivals
-                        .extend(rivals.filter(|(rival, _)| identity(**rival) == identity(place)).map(|(_, at)| at));
-                    hits.starts.push(hits.rivals.len());
+                    let same = rivals.filter(|(rival, _)| none.binary_search(&identity(**rival)).is_ok());
+                    hits.rivals.extend(same.map(|(_, at)| at));
                 }
             }
+            hits.starts.push(hits.rivals.len());
         }
         hits
     }

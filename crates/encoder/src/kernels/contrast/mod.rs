@@ -44,6 +44,21 @@ pub enum Rivals<'a> {
     },
 }
 
+/// Identities that are no rivals of single rows, besides that of the match: what somebody has already, say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Exempt<'a> {
+    /// `[rows + 1]`: where each row's identities begin and end.
+    pub starts: &'a [usize],
+    /// In any order; those that no rival has do not matter.
+    pub identities: &'a [u32],
+}
+
+impl<'a> Exempt<'a> {
+    fn of(&self, row: usize) -> &'a [u32] {
+        &self.identities[self.starts[row]..self.starts[row + 1]]
+    }
+}
+
 /// A right answer against wrong ones, for every row of a matrix.
 ///
 /// ```
@@ -58,6 +73,7 @@ pub enum Rivals<'a> {
 ///     matches: &[0, 2],
 ///     rivals: Rivals::Shared(&[0, 1, 2]), // the match itself is no rival
 ///     identities: &[0, 1, 2],
+///     exempt: None,
 ///     bias: None,
 ///     weights: None,
 ///     scale: 1.0,
@@ -77,6 +93,8 @@ pub struct Contrast<'a> {
     pub rivals: Rivals<'a>,
     /// `[height]`: rivals with the identity of the match are accidental hits, which do not count and get no gradient.
     pub identities: &'a [u32],
+    /// Further rivals of each row that do not count.
+    pub exempt: Option<Exempt<'a>>,
     /// `[height]`: added to the logits of each row of `right`.
     pub bias: Option<&'a [f32]>,
     /// `[rows]`: weights of the mean over rows; equal ones if there are none.
@@ -93,7 +111,7 @@ impl Contrast<'_> {
     /// weights that are negative, not finite or all zero.
     pub fn loss(&self, left: &Tensor, right: &Tensor) -> Result<Tensor> {
         self.check(left.dims2()?, right.dims2()?)?;
-        let hits = Hits::new(self.matches, self.rivals, self.identities);
+        let hits = Hits::new(self.matches, self.rivals, self.identities, self.exempt);
         let shares = self.shares()?;
         let fused = |x: &Tensor| x.device().is_cpu() && x.dtype() == DType::F32;
         if fused(left) && fused(right) {
@@ -136,6 +154,16 @@ impl Contrast<'_> {
         for (what, found, expected) in counts {
             if let Some(found) = found.filter(|&found| found != expected) {
                 bail!("contrast: got {found} {what} for {rows} rows against {height}, expected {expected}")
+            }
+        }
+        if let Some(Exempt { starts, identities }) = self.exempt {
+            let ends = (starts.first(), starts.last()) == (Some(&0), Some(&identities.len()));
+            if starts.len() != rows + 1 || !ends || !starts.is_sorted() {
+                let (found, identities) = (starts.len(), identities.len());
+                bail!(
+                    "contrast: {found} starts of exempt identities, expected {} that rise from 0 to {identities}",
+                    rows + 1
+                )
             }
         }
         for (what, places) in [("match", self.matches), ("rival", places)] {

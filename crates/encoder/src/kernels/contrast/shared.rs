@@ -192,7 +192,7 @@ mod tests {
                 scale: 2.0,
                 bias: Some(numbers(height, 0.1)),
                 shares: vec![1.0 / rows as f32; rows],
-                hits: Hits::new(&matches, Rivals::Shared(&places), &identities),
+                hits: Hits::new(&matches, Rivals::Shared(&places), &identities, None),
                 matches: matches.clone(),
                 track_left: true,
                 track_right: true,

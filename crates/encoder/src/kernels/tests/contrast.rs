@@ -4,7 +4,7 @@ use candle_core::{DType, Device, Result, Tensor, Var};
 use proptest::prelude::*;
 
 use super::{by_threads, check, numbers, random, values};
-use crate::kernels::contrast::{Contrast, ContrastLoss, Rivals};
+use crate::kernels::contrast::{Contrast, ContrastLoss, Exempt, Rivals};
 use crate::kernels::cross_entropy::cross_entropy;
 
 const LOSSES: [ContrastLoss; 4] = [
@@ -21,6 +21,8 @@ struct Lists {
     own: Vec<u32>,
     per_row: usize,
     identities: Vec<u32>,
+    starts: Vec<usize>,
+    exempt: Vec<u32>,
     bias: Vec<f32>,
     weights: Vec<f32>,
 }
@@ -34,6 +36,9 @@ impl Lists {
             own: places(rows * per_row, 7),
             per_row,
             identities: (0..height as u32).map(|place| place / 3).collect(),
+            // None for the first row, one for the second, and so on to three; some of them are rivals.
+            starts: (0..=rows).map(|row| row / 4 * 6 + [0, 0, 1, 3][row % 4]).collect(),
+            exempt: (0..(rows / 4 * 6 + [0, 0, 1, 3][rows % 4]) as u32).map(|i| i * 5 % (height as u32 + 2)).collect(),
             bias: values(height, 7),
             weights: values(rows, 8).iter().map(|weight| weight.abs()).collect(),
         }
@@ -48,6 +53,7 @@ impl Lists {
                 false => Rivals::Own { per_row: self.per_row, places: &self.own },
             },
             identities: &self.identities,
+            exempt: extras.then_some(Exempt { starts: &self.starts, identities: &self.exempt }),
             bias: extras.then_some(&self.bias),
             weights: extras.then_some(&self.weights),
             scale: 0.7,
@@ -82,6 +88,7 @@ proptest! {
                 matches: &matches,
                 rivals: Rivals::Shared(&everything),
                 identities: &everything,
+                exempt: None,
                 bias,
                 weights: None,
                 scale: 1.0,
@@ -105,6 +112,7 @@ fn two(loss: ContrastLoss, p: f32, n: f32, dtype: DType) -> (f64, [f64; 2]) {
         matches: &[0],
         rivals: Rivals::Own { per_row: 1, places: &[1] },
         identities: &[0, 1],
+        exempt: None,
         bias: None,
         weights: None,
         scale: 1.0,
@@ -144,8 +152,16 @@ fn two_logits_have_closed_forms_however_large_they_are() {
 }
 
 #[test]
-fn an_accidental_hit_has_no_gradient_and_no_say() {
+fn what_does_not_count_has_no_gradient_and_no_say() {
     // The places 0 and 3 are one text; 3 is a rival of the row that 0 answers.
+    nothing_of_the_last(&[8, 5, 6, 8], None);
+    // Text 9 is another one, which the row exempts.
+    let exempt = Exempt { starts: &[0, 2], identities: &[9, 7] };
+    nothing_of_the_last(&[8, 5, 6, 9], Some(exempt));
+}
+
+/// Of four places with these identities, the first of which is the match.
+fn nothing_of_the_last(identities: &[u32], exempt: Option<Exempt<'_>>) {
     let left = random(&[1, 4], 1);
     let rivals = [3, 1, 2, 3];
     for loss in LOSSES {
@@ -154,15 +170,8 @@ fn an_accidental_hit_has_no_gradient_and_no_say() {
             (DType::F32, Rivals::Own { per_row: 4, places: &rivals }),
             (DType::F64, Rivals::Shared(&rivals)),
         ] {
-            let contrast = Contrast {
-                loss,
-                matches: &[0],
-                rivals,
-                identities: &[8, 5, 6, 8],
-                bias: None,
-                weights: None,
-                scale: 1.0,
-            };
+            let contrast =
+                Contrast { loss, matches: &[0], rivals, identities, exempt, bias: None, weights: None, scale: 1.0 };
             let run = |last: f32| {
                 let rows = Tensor::cat(
                     &[
@@ -234,6 +243,10 @@ fn contrasts_refuse_what_does_not_fit() {
     refused(Contrast { rivals: Rivals::Shared(&[0, 9]), ..good }, &left, &right, "rival 1 is row 9");
     refused(Contrast { rivals: Rivals::Own { per_row: 2, places: &[0; 5] }, ..good }, &left, &right, "expected 6");
     refused(Contrast { identities: &[1, 2], ..good }, &left, &right, "2 identities");
+    for starts in [&[0, 1, 2][..], &[0, 3, 2, 2], &[1, 1, 2, 2], &[0, 1, 2, 3]] {
+        let exempt = Some(Exempt { starts, identities: &[1, 2] });
+        refused(Contrast { exempt, ..good }, &left, &right, "rise from 0 to 2");
+    }
     refused(Contrast { bias: Some(&[0.0]), ..good }, &left, &right, "1 biases");
     refused(Contrast { weights: Some(&[0.0]), ..good }, &left, &right, "1 weights");
     for weights in [[0.0; 3], [1.0, -0.5, 1.0], [f32::NAN, 1.0, 1.0]] {
