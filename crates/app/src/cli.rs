@@ -290,6 +290,9 @@ pub(crate) struct Recommend {
     /// Items that a new user likes, newest first.
     #[arg(long, value_name = "ID,ID", value_delimiter = ',')]
     pub(crate) history: Vec<String>,
+    /// What they search for, of a model trained with `model.search`.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) query: Option<String>,
     /// How many items.
     #[arg(long, value_name = "N", default_value_t = 10)]
     pub(crate) top: usize,

@@ -88,6 +88,8 @@ pub(crate) struct ModelConfig {
     pub(crate) ranking: RankingLoss,
     /// Whether rankings may bring what a user has met already.
     pub(crate) repeats: bool,
+    /// Whether what users search for (the events' column `query`) is part of a request.
+    pub(crate) search: bool,
     /// Where the model lies: `auto`, `cpu`, `cuda:0`, `metal:0` or another number.
     pub(crate) device: DeviceChoice,
     /// Train the last layers only; absent = all.
@@ -135,6 +137,7 @@ impl Default for ModelConfig {
             graph: None,
             ranking: RankingLoss::default(),
             repeats: true,
+            search: false,
             device: DeviceChoice::Auto,
             train_layers: None,
             tune: Tune::Full,

@@ -91,6 +91,7 @@ impl Job {
             history: config.model.history,
             reading: config.model.user.kind.reading(),
             template: config.data.template.clone(),
+            search: config.model.search,
         };
         let corpus = Corpus::new(dataset, split, &tokenizer, corpus_config)?;
         choose_negatives(&mut config, &corpus, &mut notes);
@@ -153,6 +154,7 @@ impl Job {
             hide_ids: model.hide_ids,
             ranking: model.ranking,
             repeats: model.repeats,
+            search: model.search,
             tower: model.tower,
             dropout: model.dropout,
             item_features: self.corpus.item_width(),

@@ -173,3 +173,52 @@ fn several_runs_rank_together() {
         .ok();
     scratch.run("ensemble --runs runs/a,runs/other").wrong(&["do not fit together"]);
 }
+
+/// Shoppers click what they search for: a column of queries, from a raw file to an answer.
+#[test]
+fn a_query_is_part_of_the_request() {
+    let scratch = Scratch::empty();
+    let words = ["tea", "lamp", "chair", "soap", "rope", "glass"];
+    let mut events = String::from("shopper,item,time,typed\n");
+    for shopper in 0..60usize {
+        for at in 0..20 {
+            let item = (shopper * 31 + at * at * 17 + at * 7) % 60;
+            let typed = if at % 4 == 3 { "" } else { words[item % 6] };
+            events.push_str(&format!("s{shopper},i{item},{},{typed}\n", 1_600_000_000 + at * 86_400));
+        }
+    }
+    let items: String = (0..60).map(|item| format!("i{item},{} {item}\n", words[item % 6])).collect();
+    scratch.write("raw/events.csv", &events);
+    scratch.write("raw/items.csv", format!("item,title\n{items}"));
+    scratch.write(
+        "shop.toml",
+        "name = \"shop\"\n[items]\nfile = { path = \"items.csv\", format = \"csv\" }\nitem_id = \"item\"\ntext.title = \"title\"\n\
+         [[events]]\nfile = { path = \"events.csv\", format = \"csv\" }\nuser_id = \"shopper\"\nitem_id = \"item\"\ntimestamp = \"time\"\n\
+         query = \"typed\"\nfeedback.click = 1\n[finetune]\ntemplate = \"{title}\"\nengaged = \"click\"\n\
+         split = { strategy = \"time\", valid = 0.1, test = 0.1 }\n\
+         [[finetune.objectives]]\nname = \"click\"\nkind = \"ranking\"\ncolumn = \"click\"\n",
+    );
+    let train = "--user sasrec --baselines none --model builtin --set training.batch=128 --set evaluation.users=60";
+    let line = format!("finetune --dataset shop.toml --from raw {train} --epochs 12 --set training.patience=0");
+    scratch.run(&format!("{line} --name search --set model.search=true")).ok();
+    scratch.run(&format!("{line} --name plain --max-steps 2")).ok();
+    let picks = |query: &str| -> Vec<String> {
+        let out =
+            scratch.run(&format!("recommend --run runs/search --json --user s3 --keep-seen --top 5 {query}")).ok();
+        let picks: Vec<serde_json::Value> = serde_json::from_str(&out).unwrap();
+        picks.iter().map(|pick| pick["title"].as_str().unwrap().to_owned()).collect()
+    };
+    // A word of ten items fills a list of five.
+    for word in ["lamp", "soap"] {
+        let found = picks(&format!("--query {word}"));
+        assert!(found.iter().filter(|title| title.starts_with(word)).count() >= 4, "{word}: {found:?}");
+    }
+    assert_ne!(picks(""), picks("--query rope"));
+    scratch.run("recommend --run runs/plain --user s3 --query lamp").wrong(&["reads no queries", "model.search=true"]);
+    scratch
+        .run(&format!("{line} --name ids --items ids --set model.search=true"))
+        .wrong(&["model.search", "text encoder"]);
+    scratch.run("simulate --items 60 --users 30 --out data").ok();
+    let line = format!("finetune --dataset data --name none --set model.search=true {QUICK}");
+    scratch.run(&line).wrong(&["`query`", "model.search"]);
+}

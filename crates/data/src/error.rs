@@ -79,6 +79,15 @@ pub enum DataError {
         column: String,
     },
 
+    /// A model is to read what users searched for, and the log does not say.
+    #[error(
+        "the events of data set \"{dataset}\" have no column `query`; map one in the descriptor (or add it to events.parquet), or leave out model.search"
+    )]
+    NoQueries {
+        /// Name of the data set.
+        dataset: String,
+    },
+
     /// A row of a file of texts cannot be read.
     #[error("{file}, {unit} {number}{}: {problem}", column.as_ref().map(|name| format!(", column `{name}`")).unwrap_or_default())]
     BadRow {

@@ -63,6 +63,7 @@ mod history;
 mod import;
 pub mod leaks;
 mod negatives;
+mod searches;
 pub mod simulator;
 #[cfg(test)]
 mod small_log;
@@ -80,6 +81,7 @@ pub use import::{
     CleaningReport, DropReason, FeedbackSummary, FileReport, ImportOptions, TextChunk, TextTable, import,
 };
 pub use negatives::{NegativeSampler, NegativeSampling};
+pub use searches::Searches;
 pub use split::{Part, Split, SplitStrategy};
 pub use table::{Dataset, Events, Items, UserColumn, Users};
 pub use transform::{CategoryTable, FeatureKind, FeatureSpec, Levels, Moment, NewRow, Normalise, Side, Transforms};

@@ -44,6 +44,11 @@ impl Packed {
         self.offsets.push(self.ids.len() as u32);
     }
 
+    /// The sequences, one after the other.
+    pub fn sequences(&self) -> impl Iterator<Item = &[u32]> {
+        self.offsets.windows(2).map(|bounds| &self.ids[bounds[0] as usize..bounds[1] as usize])
+    }
+
     /// Number of sequences.
     pub fn len(&self) -> usize {
         self.offsets.len().saturating_sub(1)

@@ -1,6 +1,6 @@
 //! Tables and tokens, ready to be turned into batches.
 
-use paretune_data::{Behaviour, BehaviourConfig, Dataset, Histories, Part, Split};
+use paretune_data::{Behaviour, BehaviourConfig, Dataset, Histories, Part, Searches, Split};
 use paretune_features::{Template, TextTokenizer, Tokenized};
 use serde::{Deserialize, Serialize};
 
@@ -21,6 +21,9 @@ pub struct CorpusConfig {
     pub reading: Reading,
     /// How an item's fields become its text.
     pub template: String,
+    /// Whether requests come with what the user searched for, from the events' column `query`.
+    #[serde(default)]
+    pub search: bool,
 }
 
 /// How a user model reads histories: what requests of one user can share.
@@ -49,6 +52,8 @@ pub struct Corpus {
     pub behaviour: Behaviour,
     /// Item texts as tokens, one sequence an item.
     pub tokens: Tokenized,
+    /// What users searched for, and its tokens.
+    pub(crate) searches: Option<(Searches, Tokenized)>,
     /// The configuration it was built with.
     pub config: CorpusConfig,
     /// Mean and standard deviation of each feedback column over the training rows.
@@ -63,7 +68,8 @@ impl Corpus {
     /// Renders and tokenizes every item and fits the behaviour features on the training rows.
     ///
     /// # Errors
-    /// A feedback column that does not exist, a template that names no field of the items, a tokenizer failure.
+    /// A feedback column that does not exist, a template that names no field of the items, no column of queries where they are to be read, a
+    /// tokenizer failure.
     pub fn new(
         dataset: Dataset,
         split: Split,
@@ -81,11 +87,19 @@ impl Corpus {
             &split,
             BehaviourConfig { engaged: config.engaged.clone(), feedback: config.feedback.clone() },
         )?;
+        let searches = match config.search {
+            true => {
+                let searches = Searches::new(&dataset, &split)?;
+                let tokens = tokenizer.encode(searches.texts())?;
+                Some((searches, tokens))
+            }
+            false => None,
+        };
         let train = split.rows(Part::Train);
         let feedback = config.feedback.iter().map(|name| moments(dataset.events.feedback.get(name), &train)).collect();
         let log_position = mean_log_position(&dataset, &train);
         let end = split.end();
-        Ok(Self { dataset, split, histories, behaviour, tokens, config, feedback, log_position, end })
+        Ok(Self { dataset, split, histories, behaviour, tokens, searches, config, feedback, log_position, end })
     }
 
     /// Whether the log holds nothing but engagement: without sampled negatives there is nothing to tell apart.

@@ -77,6 +77,9 @@ pub enum RecommenderError {
     /// New items cannot be scored by a model that knows ids only.
     #[error("this model knows items by id only and cannot score a new one; train with items = \"text\"")]
     NeedsText,
+    /// Queries are texts, and there is nothing that reads them.
+    #[error("model.search needs a text encoder; train with items = \"text\" or \"hybrid\"")]
+    NeedsEncoder,
     /// An item or user that is not in the tables.
     #[error("no {kind} `{id}` in this data set; it has {known} of them, for example {examples}")]
     Unknown {

@@ -37,6 +37,7 @@
 //!     history: 20,
 //!     reading: UserKind::Attention.reading(),
 //!     template: "{title}. {description}".into(),
+//!     search: false,
 //! };
 //! let corpus = Corpus::new(dataset, split, &tokenizer, config)?;
 //!
@@ -55,6 +56,7 @@
 //!     hide_ids: 0.0,
 //!     ranking: RankingLoss::default(),
 //!     repeats: true,
+//!     search: false,
 //!     tower: 64,
 //!     dropout: 0.1,
 //!     item_features: corpus.item_width(),
@@ -94,11 +96,12 @@ mod ranking;
 mod represent;
 mod retrieval;
 mod score;
+mod search;
 mod soup;
 mod store;
 mod users;
 
-pub use batch::{Batch, BatchBuilder, Encode, Pool, Sequences, Viewer};
+pub use batch::{Batch, BatchBuilder, Encode, Pool, Searched, Sequences, Viewer};
 pub use classic::{ClassicError, Ease, EaseConfig, Interactions, ItemKnn, ItemKnnConfig, Mf, MfConfig, Scorer};
 pub use corpus::{Corpus, CorpusConfig, Reading};
 pub use error::RecommenderError;

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::item::{ItemModel, ItemTower};
 use crate::propagation::{Inputs, Propagation};
 use crate::ranking::RankingLoss;
+use crate::search::Search;
 use crate::users::{self, UserConfig, UserKind, UserModel, Widths};
 use crate::{Batch, ItemVectors, RecommenderError};
 
@@ -35,6 +36,10 @@ pub struct RecommenderConfig {
     /// negatives of its and come last in its ranking: a model that compares vectors would have to unlearn that they are what is nearest.
     #[serde(default = "repeats")]
     pub repeats: bool,
+    /// Whether requests come with a query, from [`crate::CorpusConfig::search`]: its text goes through the encoder and, by a layer of its
+    /// own, into the user's vector.
+    #[serde(default)]
+    pub search: bool,
     /// Width of the hidden layer of each task tower.
     pub tower: usize,
     /// Dropout in the task towers.
@@ -93,6 +98,8 @@ pub struct Recommender {
     pub(crate) item_tower: ItemTower,
     /// What passes vectors along the edges of a graph.
     pub(crate) propagation: Option<Propagation>,
+    /// From a query's text to the space of users.
+    pub(crate) search: Option<Search>,
     /// Absent where users are nodes of the graph.
     pub(crate) user_model: Option<Box<dyn UserModel>>,
     pub(crate) towers: TaskTowers,
@@ -140,6 +147,13 @@ impl Recommender {
             longest: config.history,
             users: config.users,
         };
+        let search = match (config.search, vectors.encoder()) {
+            (false, _) => None,
+            (true, Some(encoder)) => {
+                Some(Search::new(encoder.hidden_size(), config.dim, seed.wrapping_add(600), device)?)
+            }
+            (true, None) => return Err(RecommenderError::NeedsEncoder),
+        };
         let user_model = users::build(&config.user, widths, seed.wrapping_add(200), device)?;
         let tower = TowerConfig {
             input: 3 * config.dim + 1,
@@ -160,6 +174,7 @@ impl Recommender {
             items,
             item_tower,
             propagation,
+            search,
             user_model,
             towers,
             modulations,
@@ -238,6 +253,7 @@ impl Recommender {
             shared.extend(self.item_tower.parameters());
         }
         shared.extend(self.propagation.iter().flat_map(|propagation| propagation.parameters("graph")));
+        shared.extend(self.search.iter().flat_map(Search::parameters));
         shared.extend(self.user_model.iter().flat_map(|users| users.parameters()));
         shared.extend(self.modulations.iter().flatten().flat_map(Modulation::parameters));
         let backbone = self.encoder().map_or_else(Vec::new, paretune_encoder::Encoder::parameters);

@@ -1,6 +1,7 @@
 //! From a batch to what all objectives share.
 
 use candle_core::Tensor;
+use paretune_features::Packed;
 
 use crate::users::Past;
 use crate::{Batch, NodeVectors, Recommender, RecommenderError, Shared};
@@ -9,6 +10,14 @@ use crate::{Batch, NodeVectors, Recommender, RecommenderError, Shared};
 struct Nodes {
     items: Tensor,
     propagated: NodeVectors,
+}
+
+/// What the encoder says of a batch's texts.
+struct Read {
+    /// `[encoded items, width]`.
+    items: Option<Tensor>,
+    /// `[distinct queries, width]`.
+    queries: Option<Tensor>,
 }
 
 impl Recommender {
@@ -52,7 +61,8 @@ impl Recommender {
         dropout: Option<u64>,
         cut: &mut dyn FnMut(Tensor) -> candle_core::Result<Tensor>,
     ) -> Result<Shared, RecommenderError> {
-        let (vectors, nodes) = self.items_of(batch, known, dropout, cut)?;
+        let read = self.read(batch, dropout, cut)?;
+        let (vectors, nodes) = self.items_of(batch, known, read.items.as_ref(), dropout)?;
         let items = match self.has_towers() {
             true => {
                 let slots = Tensor::new(batch.slots.as_slice(), &self.device)?;
@@ -62,30 +72,62 @@ impl Recommender {
             false => None,
         };
         let users = self.users_of(batch, &vectors, nodes.as_ref(), dropout)?;
+        let users = self.searching(users, &read, batch)?;
         Ok(Shared { items, users, candidates: self.ranks().then_some(vectors) })
     }
 
-    /// Vectors `[n, dim]` of the batch's distinct items: encoded, or looked up in `known`; with a graph, after propagation, with the nodes.
+    /// Sends the texts of a batch through the encoder, all at once.
+    fn read(
+        &self,
+        batch: &Batch,
+        dropout: Option<u64>,
+        cut: &mut dyn FnMut(Tensor) -> candle_core::Result<Tensor>,
+    ) -> Result<Read, RecommenderError> {
+        let queries = if self.search.is_some() { batch.searched.packed.len() } else { 0 };
+        let Some(encoder) = self.encoder().filter(|_| batch.encoded + queries > 0) else {
+            return Ok(Read { items: None, queries: None });
+        };
+        let both;
+        let packed = match queries {
+            0 => &batch.packed,
+            _ => {
+                let items = batch.packed.sequences().take(batch.encoded);
+                both = Packed::from_sequences(items.chain(batch.searched.packed.sequences()));
+                &both
+            }
+        };
+        let vectors = encoder.encode_with(packed, dropout, &mut *cut)?;
+        let vectors = cut(vectors)?;
+        if queries == 0 {
+            return Ok(Read { items: Some(vectors), queries: None });
+        }
+        let items = (batch.encoded > 0).then(|| vectors.narrow(0, 0, batch.encoded)).transpose()?;
+        Ok(Read { items, queries: Some(vectors.narrow(0, batch.encoded, queries)?) })
+    }
+
+    /// Users and what they search for.
+    fn searching(&self, users: Tensor, read: &Read, batch: &Batch) -> Result<Tensor, RecommenderError> {
+        match (&self.search, &read.queries) {
+            (Some(search), Some(queries)) => search.forward(users, queries, &batch.searched),
+            _ => Ok(users),
+        }
+    }
+
+    /// Vectors `[n, dim]` of the batch's distinct items: encoded (`fresh`), or looked up in `known`; with a graph, after propagation, with the
+    /// nodes.
     fn items_of(
         &self,
         batch: &Batch,
         known: &Tensor,
+        fresh: Option<&Tensor>,
         dropout: Option<u64>,
-        cut: &mut dyn FnMut(Tensor) -> candle_core::Result<Tensor>,
     ) -> Result<(Tensor, Option<Nodes>), RecommenderError> {
-        let fresh = match self.encoder() {
-            Some(encoder) if batch.encoded > 0 => {
-                let vectors = encoder.encode_with(&batch.packed, dropout, &mut *cut)?;
-                Some(cut(vectors)?)
-            }
-            _ => None,
-        };
         let texts = |items: &[u32]| -> Result<Option<Tensor>, RecommenderError> {
             if self.encoder().is_none() {
                 return Ok(None);
             }
             let looked_up = || known.index_select(&Tensor::new(items, &self.device)?, 0);
-            let Some(fresh) = &fresh else { return Ok(Some(looked_up()?)) };
+            let Some(fresh) = fresh else { return Ok(Some(looked_up()?)) };
             if items.len() == batch.encoded && items == &batch.items[..batch.encoded] {
                 return Ok(Some(fresh.clone()));
             }
@@ -144,8 +186,10 @@ impl Recommender {
                 &all_looked_up
             }
         };
-        let (items, nodes) = self.items_of(batch, known, None, &mut Ok)?;
-        self.users_of(batch, &items, nodes.as_ref(), None)
+        let read = self.read(batch, None, &mut Ok)?;
+        let (items, nodes) = self.items_of(batch, known, None, None)?;
+        let users = self.users_of(batch, &items, nodes.as_ref(), None)?;
+        self.searching(users, &read, batch)
     }
 
     /// Vectors `[items, dim]` of the whole catalogue by what is known of it.

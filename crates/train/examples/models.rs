@@ -130,6 +130,7 @@ impl Options {
             history: self.length,
             reading: kind.reading(),
             template: "{title}".into(),
+            search: false,
         };
         Ok(Corpus::new(dataset, split, &tokenizer, config)?)
     }
@@ -152,6 +153,7 @@ impl Options {
             hide_ids: 0.0,
             ranking: RankingLoss::default(),
             repeats: true,
+            search: false,
             tower: 64,
             dropout: 0.0,
             item_features: corpus.item_width(),

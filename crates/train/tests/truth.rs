@@ -41,6 +41,7 @@ fn predictions_are_closer_to_the_truth_than_popularity() {
         history: 10,
         reading: Reading::Each,
         template: "{title}".into(),
+        search: false,
     };
     let corpus = Corpus::new(dataset, split, &tokenizer(), config).unwrap();
     let sizes = RecommenderConfig {
@@ -52,6 +53,7 @@ fn predictions_are_closer_to_the_truth_than_popularity() {
         hide_ids: 0.0,
         ranking: RankingLoss::default(),
         repeats: true,
+        search: false,
         tower: 32,
         dropout: 0.1,
         item_features: corpus.item_width(),

@@ -6,7 +6,7 @@ use paretune_recommender::{BatchBuilder, Encode, Viewer};
 use paretune_train::evaluation::utilities;
 use serde::Serialize;
 
-use crate::{cli, job::Job, run_dir::RunDir};
+use crate::{cli, failure::wrong_input, job::Job, run_dir::RunDir};
 
 use super::finetune::{here, stored_config};
 
@@ -49,14 +49,22 @@ pub(super) fn run(args: &cli::Recommend) -> anyhow::Result<()> {
             (Viewer::New { history: history.clone() }, history.clone(), history)
         }
     };
+    let tokenizer = || TextTokenizer::load(&job.files, Some(job.config.model.max_length));
     let known = model.embed(&corpus.tokens, None)?;
     let mut builder = BatchBuilder::new(corpus, 0);
-    builder.request(&viewer);
+    let asked = builder.request(&viewer);
+    if let Some(query) = &args.query {
+        if !model.config().search {
+            return Err(wrong_input(
+                "this run's model reads no queries: leave out --query, or train one with --set model.search=true",
+            ));
+        }
+        builder.search(asked, tokenizer()?.encode(&[query])?.sequence(0));
+    }
     let request = builder.build(Encode::Nothing);
     let mut scores = model.score(&model.catalogue(corpus, &known, i64::MAX)?, &request, &known)?.remove(0);
     if !args.item_texts.is_empty() {
-        let tokenizer = TextTokenizer::load(&job.files, Some(job.config.model.max_length))?;
-        let new = model.new_items(corpus, &tokenizer.encode(&args.item_texts)?)?;
+        let new = model.new_items(corpus, &tokenizer()?.encode(&args.item_texts)?)?;
         let more = model.score(&new, &request, &known)?.remove(0);
         scores.iter_mut().zip(more).for_each(|(all, new)| all.extend(new));
     }

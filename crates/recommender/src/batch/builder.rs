@@ -6,7 +6,7 @@ use std::ops::Range;
 use paretune_data::NewItem;
 use paretune_features::Packed;
 
-use super::{Batch, Encode, Pool, Sequences, Viewer};
+use super::{Batch, Encode, Pool, Searched, Sequences, Viewer};
 use crate::{Corpus, Reading};
 
 /// A past event: an item and what is said of it.
@@ -30,6 +30,7 @@ pub struct BatchBuilder<'a> {
     item_features: Vec<f32>,
     positions: Vec<f32>,
     pool: Vec<u32>,
+    searched: Searched,
     labels: Vec<Vec<f32>>,
 }
 
@@ -50,6 +51,7 @@ impl<'a> BatchBuilder<'a> {
             item_features: Vec::new(),
             positions: Vec::new(),
             pool: Vec::new(),
+            searched: Searched::default(),
             labels: vec![Vec::new(); labels],
         }
     }
@@ -147,7 +149,26 @@ impl<'a> BatchBuilder<'a> {
         self.clocks.push(clock);
         self.reads.push(read);
         self.asked.push(None);
-        (self.clocks.len() - 1) as u32
+        self.searched.of.push(None);
+        let request = (self.clocks.len() - 1) as u32;
+        if let (Some((searches, tokens)), Some(user)) = (&self.corpus.searches, user) {
+            let asked = searches.at(user, clock).and_then(|text| tokens.get(text as usize));
+            asked.into_iter().for_each(|tokens| self.search(request, tokens));
+        }
+        request
+    }
+
+    /// Lets a request search for a text, given by its tokens, in place of what its user searched for at that moment. Models that read no queries do not look at it.
+    pub fn search(&mut self, request: u32, tokens: &[u32]) {
+        let packed = &mut self.searched.packed;
+        let known = packed.sequences().position(|text| text == tokens);
+        let place = known.unwrap_or_else(|| {
+            packed.push(tokens);
+            packed.len() - 1
+        });
+        if let Some(asked) = self.searched.of.get_mut(request as usize) {
+            *asked = Some(place as u32);
+        }
     }
 
     /// Adds a sample to a request: an item, the position it was shown at (0 = unknown), and a value for each label column.
@@ -225,6 +246,7 @@ impl<'a> BatchBuilder<'a> {
             users: self.users,
             user_features: self.user_features,
             histories,
+            searched: self.searched,
             labels: self.labels,
             preference: None,
         }

@@ -49,6 +49,15 @@ pub struct Pool {
     pub log_q: Vec<f32>,
 }
 
+/// What the requests of a batch search for.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Searched {
+    /// The distinct queries' texts.
+    pub packed: Packed,
+    /// `[U]`: which of them a request asks; `None` where it searches for nothing.
+    pub of: Vec<Option<u32>>,
+}
+
 /// Samples ready for the model. `U` requests, `B` samples.
 #[derive(Debug, Clone)]
 pub struct Batch {
@@ -73,6 +82,8 @@ pub struct Batch {
     pub user_features: Vec<f32>,
     /// What the requests' users did before.
     pub histories: Sequences,
+    /// What they search for.
+    pub searched: Searched,
     /// Negatives that all requests share; without any, rankings take the other requests' positives.
     pub pool: Pool,
     /// For each label column of the builder: `[B]` values, `NaN` where not observed.

@@ -9,5 +9,6 @@ mod gradients;
 mod kinds;
 mod lookup;
 mod repeats;
+mod search;
 mod users;
 mod world;

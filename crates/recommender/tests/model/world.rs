@@ -40,6 +40,15 @@ pub(crate) fn corpus_of(dataset: Dataset, split: Split) -> Corpus {
 }
 
 fn corpus_with(dataset: Dataset, split: Split, reading: Reading) -> Corpus {
+    corpus_that(dataset, split, reading, false)
+}
+
+/// With what users searched for.
+pub(crate) fn searched(dataset: Dataset, split: Split, reading: Reading) -> Corpus {
+    corpus_that(dataset, split, reading, true)
+}
+
+fn corpus_that(dataset: Dataset, split: Split, reading: Reading, search: bool) -> Corpus {
     let tokenizer = TextTokenizer::load(&files(), Some(16)).unwrap();
     let config = CorpusConfig {
         engaged: "click".into(),
@@ -47,6 +56,7 @@ fn corpus_with(dataset: Dataset, split: Split, reading: Reading) -> Corpus {
         history: 8,
         reading,
         template: "{title}".into(),
+        search,
     };
     Corpus::new(dataset, split, &tokenizer, config).unwrap()
 }
@@ -139,6 +149,7 @@ pub(crate) fn config(corpus: &Corpus, kind: UserKind) -> RecommenderConfig {
         hide_ids: 0.1,
         ranking: RankingLoss::default(),
         repeats: true,
+        search: false,
         tower: 10,
         dropout: 0.1,
         item_features: corpus.item_width(),

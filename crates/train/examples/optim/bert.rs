@@ -70,6 +70,7 @@ fn corpus(tokenizer: &TextTokenizer) -> Fallible<Corpus> {
         history: 20,
         reading: Reading::Each,
         template: "{title}. {description}".into(),
+        search: false,
     };
     Ok(Corpus::new(dataset, split, tokenizer, config)?)
 }
@@ -84,6 +85,7 @@ fn model(encoder: Encoder, corpus: &Corpus, objectives: &Objectives) -> Fallible
         hide_ids: 0.0,
         ranking: RankingLoss::default(),
         repeats: true,
+        search: false,
         tower: 64,
         dropout: 0.1,
         item_features: corpus.item_width(),

@@ -61,6 +61,7 @@ pub(crate) fn corpus(kind: UserKind, dataset: Dataset, strategy: &SplitStrategy)
         history: 10,
         reading: kind.reading(),
         template: "{title}".into(),
+        search: false,
     };
     Corpus::new(dataset, split, &tokenizer, config).unwrap()
 }
@@ -98,6 +99,7 @@ pub(crate) fn model(corpus: &Corpus, vectors: ItemVectors, kind: UserKind, loss:
         hide_ids: 0.0,
         ranking: loss,
         repeats: true,
+        search: false,
         tower: 8,
         dropout: 0.0,
         item_features: corpus.item_width(),

@@ -16,5 +16,6 @@ mod pretrain;
 mod ranking;
 mod resume;
 mod run;
+mod search;
 mod step;
 mod world;

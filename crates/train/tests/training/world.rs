@@ -55,6 +55,7 @@ pub(crate) fn corpus_of(dataset: Dataset, strategy: &SplitStrategy) -> Corpus {
         history: 8,
         reading: Reading::Each,
         template: "{title}".into(),
+        search: false,
     };
     Corpus::new(dataset, split, &tokenizer, config).unwrap()
 }
@@ -106,6 +107,7 @@ impl World {
             hide_ids: 0.0,
             ranking: RankingLoss::default(),
             repeats: true,
+            search: false,
             tower: 10,
             dropout: 0.1,
             item_features: self.corpus.item_width(),
