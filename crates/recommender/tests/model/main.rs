@@ -8,6 +8,7 @@ mod files;
 mod gradients;
 mod kinds;
 mod lookup;
+mod reference;
 mod repeats;
 mod search;
 mod users;
