@@ -68,6 +68,31 @@ pub(crate) struct DataConfig {
     /// Stop when more than this share of the raw rows is bad.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) max_bad_share: Option<f64>,
+    /// Whether the log is read shard by shard instead of kept in memory.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) stream: bool,
+    /// Number of shards, with `stream`.
+    #[serde(default = "shards", skip_serializing_if = "is_shards")]
+    pub(crate) shards: usize,
+    /// Users that validation and evaluation look at, with `stream`, about.
+    #[serde(default = "sample", skip_serializing_if = "is_sample")]
+    pub(crate) sample: usize,
+}
+
+fn shards() -> usize {
+    64
+}
+
+fn is_shards(count: &usize) -> bool {
+    *count == shards()
+}
+
+fn sample() -> usize {
+    10_000
+}
+
+fn is_sample(users: &usize) -> bool {
+    *users == sample()
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -341,6 +366,7 @@ fn flags(job: &cli::Job, dataset: &str) -> anyhow::Result<Table> {
     };
     set("data.dataset", Some(dataset.into()));
     set("data.from", job.from.as_ref().map(|path| path.display().to_string().into()));
+    set("data.stream", job.stream.then_some(true.into()));
     set("model.source", job.model.clone().map(Value::from));
     set("model.offline", job.offline.then_some(true.into()));
     set("model.device", job.device.map(|device| device.to_string().into()));

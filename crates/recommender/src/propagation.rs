@@ -66,6 +66,13 @@ impl Corpus {
     }
 }
 
+impl Recommender {
+    /// Whether vectors are passed along the edges of a graph, which holds the whole log.
+    pub fn has_graph(&self) -> bool {
+        self.propagation.is_some()
+    }
+}
+
 /// Items and users of a model with a graph.
 pub(crate) struct Propagation {
     network: LightGcn,
