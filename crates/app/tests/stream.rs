@@ -65,7 +65,8 @@ fn what_a_stream_cannot_do_is_refused_with_the_reason() {
     let scratch = Scratch::with_data();
     scratch.write("ranking.toml", RANKING);
     let refused = |settings: &str, parts: &[&str]| {
-        let line = format!("finetune --dataset data --config ranking.toml --stream --baselines none {settings} {QUICK}");
+        let line =
+            format!("finetune --dataset data --config ranking.toml --stream --baselines none {settings} {QUICK}");
         scratch.run(&line).wrong(parts);
         assert!(!scratch.path("runs/data-1").exists(), "a run that could not begin leaves nothing");
     };

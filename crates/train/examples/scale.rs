@@ -131,7 +131,8 @@ impl Options {
 
     fn shard(&self) -> Fallible<Value> {
         let shards = Shards::from_folder(&self.tables(), &self.folder.join("shards"), self.shards, None)?;
-        let bytes: u64 = fs::read_dir(self.folder.join("shards"))?.flatten().flat_map(|file| file.metadata()).map(|m| m.len()).sum();
+        let bytes: u64 =
+            fs::read_dir(self.folder.join("shards"))?.flatten().flat_map(|file| file.metadata()).map(|m| m.len()).sum();
         Ok(json!({ "users": shards.users(), "shards": shards.count(), "bytes": bytes }))
     }
 
@@ -142,17 +143,13 @@ impl Options {
             history: self.history,
             reading: UserKind::Sasrec.reading(),
             template: "item".into(),
+            search: false,
         }
     }
 
     fn model(&self, corpus: &Corpus, objectives: &Objectives) -> Fallible<Recommender> {
-        let user = UserConfig {
-            kind: UserKind::Sasrec,
-            heads: 2,
-            events: false,
-            features: false,
-            ..UserConfig::default()
-        };
+        let user =
+            UserConfig { kind: UserKind::Sasrec, heads: 2, events: false, features: false, ..UserConfig::default() };
         let config = RecommenderConfig {
             dim: self.dim,
             user,
@@ -161,6 +158,8 @@ impl Options {
             items: self.items,
             hide_ids: 0.0,
             ranking: RankingLoss::default(),
+            repeats: true,
+            search: false,
             tower: 8,
             dropout: 0.0,
             item_features: corpus.item_width(),
@@ -232,7 +231,8 @@ impl Options {
     fn in_memory(&self) -> Fallible<Corpus> {
         let tables = self.folder.join("memory");
         fs::create_dir_all(&tables)?;
-        let files: Vec<PathBuf> = fs::read_dir(self.tables().join("events"))?.flatten().map(|file| file.path()).collect();
+        let files: Vec<PathBuf> =
+            fs::read_dir(self.tables().join("events"))?.flatten().map(|file| file.path()).collect();
         let [file] = &files[..] else { return Err("`memory` reads a log of one file (half a million events)".into()) };
         fs::copy(file, tables.join("events.parquet"))?;
         fs::copy(self.tables().join("items.parquet"), tables.join("items.parquet"))?;
