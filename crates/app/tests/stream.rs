@@ -71,7 +71,7 @@ fn what_a_stream_cannot_do_is_refused_with_the_reason() {
         assert!(!scratch.path("runs/data-1").exists(), "a run that could not begin leaves nothing");
     };
     refused("--refit", &["refit", "data.stream"]);
-    refused("--set model.graph.attributes=0.5", &["model.graph", "data.stream"]);
+    refused("--set model.graph.attributes=0.5", &["with a graph", "model.graph"]);
     refused("--baselines ease", &["baseline ease", "all events at once"]);
     refused("--user factors", &["\"factors\"", "such as sasrec"]);
     refused("--set model.user.features=true", &["model.user.features = false"]);

@@ -99,7 +99,19 @@ impl Corpus {
         totals.add(&dataset.events, &split)?;
         let summary = Arc::new(totals.finish());
         let (feedback, log_position, end) = (summary.feedback.clone(), summary.log_position, summary.end);
-        Ok(Self { dataset, split, histories, behaviour, tokens, searches, config, summary, feedback, log_position, end })
+        Ok(Self {
+            dataset,
+            split,
+            histories,
+            behaviour,
+            tokens,
+            searches,
+            config,
+            summary,
+            feedback,
+            log_position,
+            end,
+        })
     }
 
     /// Renders and tokenizes every item.

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use paretune_data::Shards;
+use paretune_data::{DataError, Shards, SplitStrategy};
 use paretune_features::TextTokenizer;
 use paretune_objectives::Objectives;
 use paretune_recommender::ItemSource;
@@ -52,7 +52,7 @@ pub(super) fn prepare(mut config: RunConfig, run: &RunDir, device: candle_core::
     Ok(Job { config, corpus, stream: Some(stream), objectives, files, cleaning: None, notes, device })
 }
 
-/// What needs the whole log at once is refused before anything is read.
+/// What needs the whole log at once is refused before hours of reading.
 fn check(config: &RunConfig) -> anyhow::Result<()> {
     let name = &config.data.dataset;
     if config.data.from.is_some() || !Path::new(name).join("items.parquet").is_file() {
@@ -66,11 +66,12 @@ fn check(config: &RunConfig) -> anyhow::Result<()> {
             "refit divides the log once more, which data.stream cannot: leave one of them out".to_owned(),
         ));
     }
-    if config.model.graph.is_some() {
-        return Err(wrong_input(
-            "model.graph needs all events at once, which data.stream does not keep: leave one of them out".to_owned(),
-        ));
+    let split = &config.data.split;
+    if !matches!(split, SplitStrategy::Time { .. } | SplitStrategy::LeaveLast) {
+        return Err(DataError::SplitOfShards { strategy: split.name() }.into());
     }
+    let objectives = Objectives::new(config.objectives.clone())?;
+    Stream::check(&config.model.user, config.model.graph.is_some(), &objectives)?;
     let fitted = [(Baseline::ItemKnn, "item-knn"), (Baseline::Ease, "ease"), (Baseline::Mf, "mf")];
     match fitted.iter().find(|(baseline, _)| config.evaluation.baselines.contains(baseline)) {
         Some((_, name)) => Err(wrong_input(format!(

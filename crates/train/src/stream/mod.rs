@@ -10,7 +10,7 @@ use std::sync::Arc;
 use paretune_data::{Items, Log, Part, ShardSplit, Shards, SplitStrategy};
 use paretune_features::{TextTokenizer, Tokenized};
 use paretune_objectives::{Kind, Objectives};
-use paretune_recommender::{Corpus, CorpusConfig, Recommender, Totals, UserKind};
+use paretune_recommender::{Corpus, CorpusConfig, Recommender, Totals, UserConfig, UserKind};
 
 use crate::plan::{Grouped, Size};
 use crate::{TrainError, TrainingConfig};
@@ -113,11 +113,11 @@ impl Stream {
         self.parts[place(part)]
     }
 
-    /// Whether a model for these objectives can be trained on a log that is read shard by shard.
+    /// Whether a model with such users, perhaps with a graph, can be trained for these objectives on a log that is read shard by shard.
     ///
     /// # Errors
     /// An objective with a task tower, a graph, a row for each user, features of users.
-    pub fn check(model: &Recommender, objectives: &Objectives) -> Result<(), TrainError> {
+    pub fn check(user: &UserConfig, graph: bool, objectives: &Objectives) -> Result<(), TrainError> {
         let refused = |what: String, problem| Err(TrainError::NotStreamed { what, problem });
         if let Some(objective) = objectives.iter().find(|objective| objective.kind != Kind::Ranking) {
             return refused(
@@ -125,10 +125,9 @@ impl Stream {
                 "task towers look at the past of every item at every moment; make it kind = \"ranking\"",
             );
         }
-        let user = &model.config().user;
-        if matches!(user.kind, UserKind::Factors | UserKind::Graph) || model.has_graph() {
+        if graph || matches!(user.kind, UserKind::Factors | UserKind::Graph) {
             return refused(
-                format!("user model \"{}\"{}", user.kind.name(), if model.has_graph() { " with a graph" } else { "" }),
+                format!("user model \"{}\"{}", user.kind.name(), if graph { " with a graph" } else { "" }),
                 "graphs and rows for users hold the whole log; take a model that reads histories, such as sasrec, without model.graph",
             );
         }
@@ -148,7 +147,7 @@ impl Stream {
         config: &'a TrainingConfig,
         seed: u64,
     ) -> Result<Streamed<'a>, TrainError> {
-        Self::check(model, objectives)?;
+        Self::check(&model.config().user, model.has_graph(), objectives)?;
         config.check_sizes()?;
         Ok(Streamed::new(self, model, objectives, config, seed))
     }

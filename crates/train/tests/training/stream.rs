@@ -103,7 +103,7 @@ fn one_shard_trains_bit_for_bit_as_memory_does() {
     check_one_shard_is_memory(UserKind::Sasrec, "sampled-softmax", ids, &SplitStrategy::LeaveLast);
     check_one_shard_is_memory(UserKind::Gru, "in-batch", ids, &time);
     check_one_shard_is_memory(UserKind::Bert4rec, "sampled-softmax", ids, &SplitStrategy::LeaveLast);
-    check_one_shard_is_memory(UserKind::Attention, "lambdarank", ids, &time);
+    check_one_shard_is_memory(UserKind::Attention, "listnet", ids, &time);
     check_one_shard_is_memory(UserKind::Mean, "sampled-softmax", text, &SplitStrategy::LeaveLast);
 }
 
