@@ -22,7 +22,7 @@ pub(super) fn prepare(mut config: RunConfig, run: &RunDir, device: candle_core::
     let kept = run.join("shards");
     let shards = match kept.join("shards.json").is_file() {
         true => Shards::open(&kept)?,
-        false => Shards::from_folder(Path::new(&config.data.dataset), &kept, config.data.shards, None)?,
+        false => Shards::from_folder(Path::new(&config.data.dataset), &kept, config.data.shards, Some(&tell))?,
     };
     let objectives = Objectives::new(config.objectives.clone())?;
     objectives.check_columns(&shards.feedback().iter().collect::<Vec<_>>())?;
@@ -50,6 +50,15 @@ pub(super) fn prepare(mut config: RunConfig, run: &RunDir, device: candle_core::
     choose_negatives(&mut config, &corpus, &mut notes);
     note_cut_texts(&config, &corpus, &mut notes);
     Ok(Job { config, corpus, stream: Some(stream), objectives, files, cleaning: None, notes, device })
+}
+
+/// Says now and then how far the dealing is.
+fn tell(rows: u64) {
+    // Blocks are smaller than that: each multiple is met by one of them.
+    const EVERY: u64 = 5_000_000;
+    if rows % EVERY < 65_536 && rows >= EVERY {
+        eprintln!("note: {} million events dealt out", rows / 1_000_000);
+    }
 }
 
 /// What needs the whole log at once is refused before hours of reading.
