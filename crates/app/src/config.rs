@@ -249,7 +249,16 @@ impl RunConfig {
         // A file that says everything (a run's config.toml does) needs no suggestion.
         let complete =
             file.contains_key("objectives") && file.get("data").is_some_and(|data| data.get("split").is_some());
-        let mut merged = if complete && job.dataset.is_none() {
+        let flags = flags(job, &dataset)?;
+        let stream = |table: &Table| table.get("data")?.get("stream")?.as_bool();
+        let streams = stream(&flags).or_else(|| stream(&file)).unwrap_or(false);
+        if streams && !complete {
+            return Err(wrong_input(
+                "data.stream reads no table before it is told what to train: say in a --config file which objectives there are (of kind \
+                 \"ranking\"), data.split, data.engaged and data.template; docs/scale.md has one to begin with",
+            ));
+        }
+        let mut merged = if complete && (streams || job.dataset.is_none()) {
             Table::new()
         } else {
             suggestions(&embedded::suggestions(&dataset)?)
@@ -258,7 +267,7 @@ impl RunConfig {
         let leaks = Value::try_from(LeakThresholds::default()).context("the default thresholds are a table")?;
         merged.entry("leaks").or_insert(leaks);
         merge(&mut merged, file);
-        merge(&mut merged, flags(job, &dataset)?);
+        merge(&mut merged, flags);
         suggest_learning_rate(&mut merged);
         let mut config: Self = Value::Table(merged)
             .try_into()

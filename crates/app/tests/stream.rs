@@ -76,9 +76,13 @@ fn what_a_stream_cannot_do_is_refused_with_the_reason() {
     refused("--user factors", &["\"factors\"", "such as sasrec"]);
     refused("--set model.user.features=true", &["model.user.features = false"]);
     refused("--set data.shards=0", &["0 shards; ask for 1 to 512"]);
-    refused("--set data.split.strategy=random", &["\"random\" shuffles the whole log"]);
     let line = "finetune --stream --baselines none";
+    scratch.run(&format!("{line} {QUICK}")).wrong(&["which objectives", "docs/scale.md"]);
+    let line = format!("{line} --config ranking.toml");
     scratch.run(&format!("{line} {QUICK}")).wrong(&["a folder of canonical Parquet tables", "marketplace"]);
+    scratch.write("random.toml", RANKING.replace("\"time\"", "\"random\""));
+    let line = "finetune --dataset data --config random.toml --stream --baselines none";
+    scratch.run(&format!("{line} {QUICK}")).wrong(&["\"random\" shuffles the whole log"]);
     let clicks = RANKING.replace("kind = \"ranking\"", "kind = \"binary\"");
     scratch.write("clicks.toml", clicks);
     scratch

@@ -25,7 +25,7 @@ const LEVEL: i32 = 3;
 
 /// The shard that holds all of a user's events; depends on nothing but the id and the number of shards.
 pub(super) fn shard_of(user: &str, shards: usize) -> usize {
-    (u128::from(hash(user)) * shards as u128 >> 64) as usize
+    ((u128::from(hash(user)) * shards as u128) >> 64) as usize
 }
 
 /// FNV-1a, with the last step of MurmurHash3 to spread it over all bits.
