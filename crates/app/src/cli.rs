@@ -69,6 +69,10 @@ pub(crate) struct Job {
     /// Folder with the raw files that the descriptor names.
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub(crate) from: Option<PathBuf>,
+    /// Deal a log larger than memory out to shards and train on one after the other; the data set is a folder of canonical Parquet
+    /// tables with `events.parquet` or `events/*.parquet`. For rankings by models that read histories.
+    #[arg(long)]
+    pub(crate) stream: bool,
     /// Text encoder: `builtin` (the default), a model directory, or a Hub model such as
     /// `sentence-transformers/all-MiniLM-L6-v2[@revision]`.
     #[arg(long, value_name = "SOURCE")]

@@ -68,6 +68,31 @@ pub(crate) struct DataConfig {
     /// Stop when more than this share of the raw rows is bad.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) max_bad_share: Option<f64>,
+    /// Whether the log is read shard by shard instead of kept in memory.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) stream: bool,
+    /// Number of shards, with `stream`.
+    #[serde(default = "shards", skip_serializing_if = "is_shards")]
+    pub(crate) shards: usize,
+    /// Users that validation and evaluation look at, with `stream`, about.
+    #[serde(default = "sample", skip_serializing_if = "is_sample")]
+    pub(crate) sample: usize,
+}
+
+fn shards() -> usize {
+    64
+}
+
+fn is_shards(count: &usize) -> bool {
+    *count == shards()
+}
+
+fn sample() -> usize {
+    10_000
+}
+
+fn is_sample(users: &usize) -> bool {
+    *users == sample()
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -224,7 +249,16 @@ impl RunConfig {
         // A file that says everything (a run's config.toml does) needs no suggestion.
         let complete =
             file.contains_key("objectives") && file.get("data").is_some_and(|data| data.get("split").is_some());
-        let mut merged = if complete && job.dataset.is_none() {
+        let flags = flags(job, &dataset)?;
+        let stream = |table: &Table| table.get("data")?.get("stream")?.as_bool();
+        let streams = stream(&flags).or_else(|| stream(&file)).unwrap_or(false);
+        if streams && !complete {
+            return Err(wrong_input(
+                "data.stream reads no table before it is told what to train: say in a --config file which objectives there are (of kind \
+                 \"ranking\"), data.split, data.engaged and data.template; docs/scale.md has one to begin with",
+            ));
+        }
+        let mut merged = if complete && (streams || job.dataset.is_none()) {
             Table::new()
         } else {
             suggestions(&embedded::suggestions(&dataset)?)
@@ -233,7 +267,7 @@ impl RunConfig {
         let leaks = Value::try_from(LeakThresholds::default()).context("the default thresholds are a table")?;
         merged.entry("leaks").or_insert(leaks);
         merge(&mut merged, file);
-        merge(&mut merged, flags(job, &dataset)?);
+        merge(&mut merged, flags);
         suggest_learning_rate(&mut merged);
         let mut config: Self = Value::Table(merged)
             .try_into()
@@ -341,6 +375,7 @@ fn flags(job: &cli::Job, dataset: &str) -> anyhow::Result<Table> {
     };
     set("data.dataset", Some(dataset.into()));
     set("data.from", job.from.as_ref().map(|path| path.display().to_string().into()));
+    set("data.stream", job.stream.then_some(true.into()));
     set("model.source", job.model.clone().map(Value::from));
     set("model.offline", job.offline.then_some(true.into()));
     set("model.device", job.device.map(|device| device.to_string().into()));

@@ -127,6 +127,7 @@ fn train(error: &TrainError) -> bool {
         | TrainError::BadConfig { .. }
         | TrainError::NotSteered { .. }
         | TrainError::NothingToBalance { .. }
+        | TrainError::NotStreamed { .. }
         | TrainError::BadCheckpoint { .. } => true,
         _ => false,
     }

@@ -49,7 +49,11 @@ impl<'a> Fit<'a> {
         let (folder, seed) = (self.checkpoints, job.config.seed);
         std::fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
         let balancer = Balancer::new(&job.config.balance, &job.objectives, self.weights)?;
-        let trainer = Trainer::new(&model, &job.corpus, &job.objectives, &config, balancer, Some(folder), seed)?;
+        let folder = Some(folder);
+        let trainer = match &job.stream {
+            Some(stream) => Trainer::streamed(&model, stream, &job.objectives, &config, balancer, folder, seed)?,
+            None => Trainer::new(&model, &job.corpus, &job.objectives, &config, balancer, folder, seed)?,
+        };
         let trainer = match self.until {
             Some(epochs) => trainer.until(epochs),
             None => trainer,

@@ -1,6 +1,6 @@
 //! A job's parts, made from its configuration: tables, corpus, objectives, models.
 
-use std::{collections::BTreeSet, fs, path::Path, str::FromStr};
+use std::{collections::BTreeSet, fs, path::Path, str::FromStr, sync::Arc};
 
 use paretune_data::{CleaningReport, Dataset, ImportOptions, Part, Split, import, leaks};
 use paretune_encoder::{CacheOptions, Encoder, LoadOptions, Trainable, device_name};
@@ -10,6 +10,7 @@ use paretune_objectives::{Conditioning, Objective, Objectives};
 use paretune_recommender::{
     Corpus, CorpusConfig, Inputs, ItemSource, ItemVectors, Recommender, RecommenderConfig, RecommenderError,
 };
+use paretune_train::Stream;
 
 use crate::{
     config::{ModelConfig, RunConfig},
@@ -18,6 +19,8 @@ use crate::{
     run_dir::RunDir,
     tuning,
 };
+
+mod streaming;
 
 /// File of the run that keeps the cleaning report.
 const CLEANING: &str = "cleaning.json";
@@ -33,7 +36,10 @@ pub(crate) struct Variant {
 /// Everything a command needs to build and train models.
 pub(crate) struct Job {
     pub(crate) config: RunConfig,
-    pub(crate) corpus: Corpus,
+    /// The tables; of a log in shards, a sample of its users.
+    pub(crate) corpus: Arc<Corpus>,
+    /// A log that is read shard by shard.
+    pub(crate) stream: Option<Stream>,
     pub(crate) objectives: Objectives,
     pub(crate) files: ModelFiles,
     /// What cleaning did to the raw files, where there were raw files.
@@ -59,6 +65,9 @@ impl Job {
     fn prepare_on(mut config: RunConfig, run: &RunDir, refit: bool) -> anyhow::Result<Self> {
         // Before hours of import: a device that is not there shows at once.
         let device = config.model.device.open()?;
+        if config.data.stream {
+            return streaming::prepare(config, run, device);
+        }
         let kept = run.join("data");
         let (dataset, cleaning) = if kept.join("events.parquet").is_file() {
             let cleaning = fs::read_to_string(run.join(CLEANING)).ok();
@@ -83,27 +92,19 @@ impl Job {
         if refit {
             split = split.without_validation();
         }
-        let feedback: BTreeSet<&String> =
-            objectives.iter().map(|objective| &objective.column).chain([&config.data.engaged]).collect();
-        let corpus_config = CorpusConfig {
-            engaged: config.data.engaged.clone(),
-            feedback: feedback.into_iter().cloned().collect(),
-            history: config.model.history,
-            reading: config.model.user.kind.reading(),
-            template: config.data.template.clone(),
-            search: config.model.search,
-        };
-        let corpus = Corpus::new(dataset, split, &tokenizer, corpus_config)?;
+        let corpus = Corpus::new(dataset, split, &tokenizer, corpus_config(&config, &objectives))?;
         choose_negatives(&mut config, &corpus, &mut notes);
-        let cut = corpus.tokens.truncated();
-        if cut > 0 {
-            notes.push(format!(
-                "{cut} of {} item texts were cut to {} tokens (model.max_length).",
-                corpus.tokens.len(),
-                config.model.max_length
-            ));
-        }
-        Ok(Self { config, corpus, objectives, files, cleaning, notes, device })
+        note_cut_texts(&config, &corpus, &mut notes);
+        let corpus = Arc::new(corpus);
+        Ok(Self { config, corpus, stream: None, objectives, files, cleaning, notes, device })
+    }
+
+    /// The tables that hold a user's events, or any where none is asked for.
+    pub(crate) fn corpus_of(&self, user: Option<&str>) -> anyhow::Result<Arc<Corpus>> {
+        Ok(match (&self.stream, user) {
+            (Some(stream), Some(user)) => Arc::new(stream.corpus_of(user)?),
+            _ => Arc::clone(&self.corpus),
+        })
     }
 
     /// What the device is called.
@@ -295,19 +296,49 @@ impl Job {
     /// One line on the tables and the split.
     pub(crate) fn describe(&self) -> String {
         let data = &self.corpus.dataset;
-        let part = |part| self.corpus.split.rows(part).len();
+        let (users, events) = match &self.stream {
+            Some(stream) => (stream.shards().users(), stream.shards().events()),
+            None => (data.users.len() as u64, data.events.len() as u64),
+        };
+        let part = |part| match &self.stream {
+            Some(stream) => stream.rows(part),
+            None => self.corpus.split.rows(part).len() as u64,
+        };
         format!(
-            "{}: {} items, {} users, {} events ({} train, {} valid, {} test by {}); {} tokens of item text",
+            "{}: {} items, {users} users, {events} events ({} train, {} valid, {} test by {}); {} tokens of item text",
             data.name,
             data.items.len(),
-            data.users.len(),
-            data.events.len(),
             part(Part::Train),
             part(Part::Valid),
             part(Part::Test),
             self.corpus.split.strategy().name(),
             self.corpus.tokens.tokens(),
         )
+    }
+}
+
+/// What of the tables the configured model reads.
+fn corpus_config(config: &RunConfig, objectives: &Objectives) -> CorpusConfig {
+    let feedback: BTreeSet<&String> =
+        objectives.iter().map(|objective| &objective.column).chain([&config.data.engaged]).collect();
+    CorpusConfig {
+        engaged: config.data.engaged.clone(),
+        feedback: feedback.into_iter().cloned().collect(),
+        history: config.model.history,
+        reading: config.model.user.kind.reading(),
+        template: config.data.template.clone(),
+        search: config.model.search,
+    }
+}
+
+fn note_cut_texts(config: &RunConfig, corpus: &Corpus, notes: &mut Vec<String>) {
+    let cut = corpus.tokens.truncated();
+    if cut > 0 {
+        notes.push(format!(
+            "{cut} of {} item texts were cut to {} tokens (model.max_length).",
+            corpus.tokens.len(),
+            config.model.max_length
+        ));
     }
 }
 

@@ -72,7 +72,7 @@ impl RunDir {
             return;
         }
         // Whatever cannot be removed is in nobody's way.
-        for folder in ["data", "pretrained", "checkpoints"] {
+        for folder in ["data", "shards", "pretrained", "checkpoints"] {
             let _ = fs::remove_dir_all(self.join(folder));
         }
         for file in ["config.toml", "command.toml", "cleaning.json", "metrics.jsonl"] {

@@ -1,6 +1,6 @@
 //! Whether the tables of a data set fit together, asked once before anything indexes into them.
 
-use crate::{DataError, Dataset, Split, UserColumn};
+use crate::{DataError, Dataset, Events, Split, UserColumn};
 
 /// Checks column lengths and indices, so that what follows can index without fear.
 pub(crate) fn check(dataset: &Dataset) -> Result<(), DataError> {
@@ -66,10 +66,15 @@ pub(crate) fn check_with(dataset: &Dataset, split: &Split) -> Result<(), DataErr
 
 /// One feedback column, or an error that lists those there are.
 pub(crate) fn feedback<'a>(dataset: &'a Dataset, column: &str) -> Result<&'a [f32], DataError> {
-    let feedback = &dataset.events.feedback;
+    feedback_of(&dataset.events, column, &dataset.name)
+}
+
+/// [`feedback`] of a log that belongs to the data set of this name.
+pub(crate) fn feedback_of<'a>(events: &'a Events, column: &str, dataset: &str) -> Result<&'a [f32], DataError> {
+    let feedback = &events.feedback;
     feedback.get(column).map(Vec::as_slice).ok_or_else(|| DataError::UnknownFeedback {
         column: column.to_owned(),
-        dataset: dataset.name.clone(),
+        dataset: dataset.to_owned(),
         known: feedback.keys().cloned().collect(),
     })
 }

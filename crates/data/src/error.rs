@@ -230,6 +230,24 @@ pub enum DataError {
         hint: &'static str,
     },
 
+    /// A split that shuffles was asked of a log that is not in memory.
+    #[error(
+        "split: strategy \"{strategy}\" shuffles the whole log, which a log in shards is too large for; use strategy = \"time\" or \"leave-last\""
+    )]
+    SplitOfShards {
+        /// The strategy asked for.
+        strategy: &'static str,
+    },
+
+    /// A folder of shards, or what it is to be made of, is not as it must be.
+    #[error("{} {problem}. Write the shards again from the tables", path.display())]
+    Shards {
+        /// The file or folder.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+
     /// A split made for one log was used with another.
     #[error(
         "the split covers {split} events, but data set \"{dataset}\" has {events}; make the split from the same data set"

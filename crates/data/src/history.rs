@@ -1,6 +1,6 @@
 //! What a user engaged with, and when: the raw material of the user tower.
 
-use crate::{DataError, Dataset, Part, Split, consistency};
+use crate::{DataError, Dataset, Events, Part, Split, consistency};
 
 #[cfg(test)]
 mod tests;
@@ -41,14 +41,18 @@ impl Histories {
     pub fn new(dataset: &Dataset, split: &Split, engaged: &str) -> Result<Self, DataError> {
         consistency::check_with(dataset, split)?;
         let value = consistency::feedback(dataset, engaged)?;
-        let events = &dataset.events;
+        Ok(Self::of_log(&dataset.events, dataset.users.len(), split, value))
+    }
+
+    /// Of a log that is known to be whole; `value` is its column of engagement.
+    pub(crate) fn of_log(events: &Events, users: usize, split: &Split, value: &[f32]) -> Self {
         let mut rows: Vec<u32> = (0..events.len() as u32).filter(|&row| value[row as usize] > 0.0).collect();
         rows.sort_by_key(|&row| (events.user[row as usize], split.clock[row as usize], row));
-        let mut starts = vec![0; dataset.users.len() + 1];
+        let mut starts = vec![0; users + 1];
         for &row in &rows {
             starts[events.user[row as usize] as usize + 1] += 1;
         }
-        for user in 0..dataset.users.len() {
+        for user in 0..users {
             starts[user + 1] += starts[user];
         }
         let entries = rows.into_iter().map(|row| Entry {
@@ -57,7 +61,7 @@ impl Histories {
             item: events.item[row as usize],
             train: split.part[row as usize] == Part::Train,
         });
-        Ok(Self { starts, entries: entries.collect() })
+        Self { starts, entries: entries.collect() }
     }
 
     /// The newest `max` engaged rows with a clock strictly before `clock`, newest first; with `train_only`, only rows of the train part.

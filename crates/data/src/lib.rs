@@ -10,6 +10,7 @@
 //!   not zero. [`Dataset::read`] and [`Dataset::write`] keep them as Parquet, whole or not at all.
 //! - **Import.** A [`Descriptor`] in TOML says what raw files mean; [`import`] cleans them, merges events from several files and reports
 //!   what became of every row. `docs/datasets.md` is its manual.
+//! - **Shards.** A log larger than memory is dealt out to [`Shards`] by a hash of the user, each of which is a [`Log`] of whole users.
 //! - **The clock.** Every event has a clock, and whatever describes the past of an event ([`Histories`], [`Behaviour`]) counts only
 //!   training events with a strictly smaller one. A [`Split`] sets it.
 //! - **Features.** [`Transforms`] are what the configuration describes ([`FeatureSpec`]), fitted on training rows and saved with the model;
@@ -64,6 +65,7 @@ mod import;
 pub mod leaks;
 mod negatives;
 mod searches;
+mod shards;
 pub mod simulator;
 #[cfg(test)]
 mod small_log;
@@ -82,6 +84,7 @@ pub use import::{
 };
 pub use negatives::{NegativeSampler, NegativeSampling};
 pub use searches::Searches;
+pub use shards::{Log, ShardSplit, Shards, UserSample};
 pub use split::{Part, Split, SplitStrategy};
 pub use table::{Dataset, Events, Items, UserColumn, Users};
 pub use transform::{CategoryTable, FeatureKind, FeatureSpec, Levels, Moment, NewRow, Normalise, Side, Transforms};

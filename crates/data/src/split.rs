@@ -7,7 +7,7 @@ use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
-use crate::{DataError, Dataset, consistency};
+use crate::{DataError, Dataset, Events, consistency};
 
 #[cfg(test)]
 mod tests;
@@ -91,6 +91,17 @@ impl SplitStrategy {
         }
     }
 
+    /// Refuses shares that cannot be held out.
+    pub(crate) fn check(&self) -> Result<(), DataError> {
+        let inside = |share: f64| share > 0.0 && share < 1.0;
+        match self.shares() {
+            Some((valid, test)) if !inside(valid) || !inside(test) || valid + test >= 1.0 => {
+                Err(DataError::SplitShares { valid, test })
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn seed(&self) -> u64 {
         match *self {
             Self::Time { .. } | Self::LeaveLast => 0,
@@ -137,7 +148,7 @@ pub struct Split {
 }
 
 /// Timestamps from here on (March 1973) are taken for seconds since 1970, smaller ones for positions in a sequence.
-const REAL_TIMES_FROM: i64 = 100_000_000;
+pub(crate) const REAL_TIMES_FROM: i64 = 100_000_000;
 
 impl Split {
     /// Divides the log of `dataset`.
@@ -146,19 +157,14 @@ impl Split {
     /// Shares out of range, times missing where the strategy needs them, a part without a row, or tables that do not fit together.
     pub fn new(dataset: &Dataset, strategy: &SplitStrategy) -> Result<Self, DataError> {
         consistency::check(dataset)?;
-        if let Some((valid, test)) = strategy.shares() {
-            let inside = |share: f64| share > 0.0 && share < 1.0;
-            if !inside(valid) || !inside(test) || valid + test >= 1.0 {
-                return Err(DataError::SplitShares { valid, test });
-            }
-        }
+        strategy.check()?;
         let events = &dataset.events;
         let timed = events.timestamp.is_some();
         let needs_times = matches!(strategy, SplitStrategy::Time { .. } | SplitStrategy::LeaveLast);
         if needs_times && !timed {
             return Err(DataError::SplitWithoutTimes { strategy: strategy.name(), dataset: dataset.name.clone() });
         }
-        let groups = Groups::of(dataset);
+        let groups = Groups::of(events);
         let mut rng = ChaCha8Rng::seed_from_u64(strategy.seed());
         let shuffled = groups.shuffled(&mut rng);
         let clock = match &events.timestamp {
@@ -166,7 +172,11 @@ impl Split {
             None => groups.spread(&shuffled),
         };
         let part = match *strategy {
-            SplitStrategy::Time { valid, test } => by_time(&clock, valid, test),
+            SplitStrategy::Time { valid, test } => {
+                let mut sorted = clock.clone();
+                sorted.sort_unstable();
+                cut_times(&mut Sorted(&sorted), valid, test)?.map_or_else(Vec::new, |cut| by_time(&clock, cut))
+            }
             SplitStrategy::LeaveLast => leave_last(&events.user, &clock),
             SplitStrategy::Random { valid, test, .. } => {
                 let parts = cut(groups.count, valid, test);
@@ -188,6 +198,32 @@ impl Split {
         };
         split.refuse_empty_parts(dataset)?;
         Ok(split)
+    }
+
+    /// The clocks of a log with times: those of requests, or of rows.
+    pub(crate) fn clocks(events: &Events) -> Vec<i64> {
+        events.timestamp.as_ref().map_or_else(Vec::new, |times| Groups::of(events).earliest(times))
+    }
+
+    /// The division of whole users out of a larger log with times: `cut` is where that log's validation and test begin, `None` where every
+    /// user's last events are held out.
+    pub(crate) fn of_users(
+        events: &Events,
+        strategy: &SplitStrategy,
+        cut: Option<(i64, i64)>,
+        real_times: bool,
+    ) -> Self {
+        let clock = Self::clocks(events);
+        let part = match cut {
+            Some(cut) => by_time(&clock, cut),
+            None => leave_last(&events.user, &clock),
+        };
+        Self { part, clock, strategy: strategy.clone(), real_times }
+    }
+
+    /// The same division of no rows.
+    pub(crate) fn without_rows(&self) -> Self {
+        Self { part: Vec::new(), clock: Vec::new(), strategy: self.strategy.clone(), real_times: self.real_times }
     }
 
     /// The same division with the validation part added to what trains: for the last training, after settings and length were chosen.
@@ -260,9 +296,9 @@ struct Groups {
 }
 
 impl Groups {
-    fn of(dataset: &Dataset) -> Self {
-        let rows = dataset.events.len();
-        match &dataset.events.request {
+    fn of(events: &Events) -> Self {
+        let rows = events.len();
+        match &events.request {
             None => Self { of_row: (0..rows as u32).collect(), count: rows },
             Some(requests) => {
                 let mut known = BTreeMap::new();
@@ -314,45 +350,72 @@ fn cut(n: usize, valid: f64, test: f64) -> Vec<Part> {
         .collect()
 }
 
-/// Cuts between distinct clocks, as near to the wanted shares as ties allow; every part non-empty if three clocks differ.
-fn by_time(clock: &[i64], valid: f64, test: f64) -> Vec<Part> {
-    let mut sorted = clock.to_vec();
-    sorted.sort_unstable();
-    let n = sorted.len();
-    let Some((&first, &last)) = sorted.first().zip(sorted.last()) else {
-        return Vec::new();
-    };
-    let at = |share: f64| sorted[((n as f64 * share).round() as usize).min(n - 1)];
-    let after = |clock: i64| {
-        let next = sorted.partition_point(|&c| c <= clock);
-        sorted.get(next).copied()
-    };
-    let mut valid_start = at(1.0 - valid - test);
-    if valid_start == first {
-        valid_start = after(first).unwrap_or(last);
+/// The clocks of a log in ascending order, wherever they lie.
+pub(crate) trait Clocks {
+    /// How many there are, the smallest and the largest; `None` without any.
+    fn extent(&self) -> Option<(usize, i64, i64)>;
+
+    /// Those at two places.
+    fn at(&mut self, places: [usize; 2]) -> Result<[i64; 2], DataError>;
+
+    /// The smallest that is larger than `clock`.
+    fn after(&mut self, clock: i64) -> Result<Option<i64>, DataError>;
+
+    /// The largest that is smaller than `clock`.
+    fn before(&mut self, clock: i64) -> Result<Option<i64>, DataError>;
+}
+
+/// In memory.
+struct Sorted<'a>(&'a [i64]);
+
+impl Clocks for Sorted<'_> {
+    fn extent(&self) -> Option<(usize, i64, i64)> {
+        Some((self.0.len(), *self.0.first()?, *self.0.last()?))
     }
-    let mut test_start = at(1.0 - test);
+
+    fn at(&mut self, places: [usize; 2]) -> Result<[i64; 2], DataError> {
+        Ok(places.map(|place| self.0[place]))
+    }
+
+    fn after(&mut self, clock: i64) -> Result<Option<i64>, DataError> {
+        Ok(self.0.get(self.0.partition_point(|&c| c <= clock)).copied())
+    }
+
+    fn before(&mut self, clock: i64) -> Result<Option<i64>, DataError> {
+        Ok(self.0[..self.0.partition_point(|&c| c < clock)].last().copied())
+    }
+}
+
+/// Where validation and test begin, between distinct clocks, as near to the wanted shares as ties allow; every part non-empty if three
+/// clocks differ. `None` without events.
+pub(crate) fn cut_times(clocks: &mut dyn Clocks, valid: f64, test: f64) -> Result<Option<(i64, i64)>, DataError> {
+    let Some((n, first, last)) = clocks.extent() else { return Ok(None) };
+    let place = |share: f64| ((n as f64 * share).round() as usize).min(n - 1);
+    let [mut valid_start, mut test_start] = clocks.at([place(1.0 - valid - test), place(1.0 - test)])?;
+    if valid_start == first {
+        valid_start = clocks.after(first)?.unwrap_or(last);
+    }
     if test_start <= valid_start {
-        match after(valid_start) {
+        match clocks.after(valid_start)? {
             Some(next) => test_start = next,
             // Everything from `valid_start` on shares one clock: that is test, and validation takes the clock before it.
             None => {
                 test_start = valid_start;
-                let before = sorted.partition_point(|&c| c < test_start);
-                if before > 0 && sorted[before - 1] > first {
-                    valid_start = sorted[before - 1];
-                }
+                valid_start = clocks.before(test_start)?.filter(|before| *before > first).unwrap_or(valid_start);
             }
         }
     }
-    clock
-        .iter()
-        .map(|&c| match c {
-            c if c >= test_start => Part::Test,
-            c if c >= valid_start => Part::Valid,
-            _ => Part::Train,
-        })
-        .collect()
+    Ok(Some((valid_start, test_start)))
+}
+
+/// Parts of rows by where validation and test begin.
+fn by_time(clock: &[i64], (valid_start, test_start): (i64, i64)) -> Vec<Part> {
+    let part = |&clock: &i64| match clock {
+        clock if clock >= test_start => Part::Test,
+        clock if clock >= valid_start => Part::Valid,
+        _ => Part::Train,
+    };
+    clock.iter().map(part).collect()
 }
 
 fn leave_last(user: &[u32], clock: &[i64]) -> Vec<Part> {

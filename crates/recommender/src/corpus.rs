@@ -1,10 +1,12 @@
 //! Tables and tokens, ready to be turned into batches.
 
-use paretune_data::{Behaviour, BehaviourConfig, Dataset, Histories, Part, Searches, Split};
+use std::sync::Arc;
+
+use paretune_data::{Behaviour, BehaviourConfig, DataError, Dataset, Histories, Items, Log, Searches, Split};
 use paretune_features::{Template, TextTokenizer, Tokenized};
 use serde::{Deserialize, Serialize};
 
-use crate::RecommenderError;
+use crate::{RecommenderError, Summary, Totals};
 
 /// What of the tables the model reads.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -51,11 +53,13 @@ pub struct Corpus {
     /// Features with a cut-off time.
     pub behaviour: Behaviour,
     /// Item texts as tokens, one sequence an item.
-    pub tokens: Tokenized,
+    pub tokens: Arc<Tokenized>,
     /// What users searched for, and its tokens.
     pub(crate) searches: Option<(Searches, Tokenized)>,
     /// The configuration it was built with.
     pub config: CorpusConfig,
+    /// What is known of the whole log, of which this may be a part.
+    summary: Arc<Summary>,
     /// Mean and standard deviation of each feedback column over the training rows.
     pub(crate) feedback: Vec<(f32, f32)>,
     /// Mean log position over the training rows that have one.
@@ -76,11 +80,7 @@ impl Corpus {
         tokenizer: &TextTokenizer,
         config: CorpusConfig,
     ) -> Result<Self, RecommenderError> {
-        let template = Template::parse(&config.template)?;
-        let texts: Vec<String> = (0..dataset.items.len() as u32)
-            .map(|item| template.render(|field| dataset.items.field(item, field)))
-            .collect();
-        let tokens = tokenizer.encode(&texts)?;
+        let tokens = Arc::new(Self::tokenize(&dataset.items, tokenizer, &config.template)?);
         let histories = Histories::new(&dataset, &split, &config.engaged)?;
         let behaviour = Behaviour::fit(
             &dataset,
@@ -95,26 +95,92 @@ impl Corpus {
             }
             false => None,
         };
-        let train = split.rows(Part::Train);
-        let feedback = config.feedback.iter().map(|name| moments(dataset.events.feedback.get(name), &train)).collect();
-        let log_position = mean_log_position(&dataset, &train);
-        let end = split.end();
-        Ok(Self { dataset, split, histories, behaviour, tokens, searches, config, feedback, log_position, end })
+        let mut totals = Totals::new(&config, dataset.items.len());
+        totals.add(&dataset.events, &split)?;
+        let summary = Arc::new(totals.finish());
+        let (feedback, log_position, end) = (summary.feedback.clone(), summary.log_position, summary.end);
+        Ok(Self {
+            dataset,
+            split,
+            histories,
+            behaviour,
+            tokens,
+            searches,
+            config,
+            summary,
+            feedback,
+            log_position,
+            end,
+        })
+    }
+
+    /// Renders and tokenizes every item.
+    ///
+    /// # Errors
+    /// A template that names no field of the items, a tokenizer failure.
+    pub fn tokenize(items: &Items, tokenizer: &TextTokenizer, template: &str) -> Result<Tokenized, RecommenderError> {
+        let template = Template::parse(template)?;
+        let texts: Vec<String> =
+            (0..items.len() as u32).map(|item| template.render(|field| items.field(item, field))).collect();
+        Ok(tokenizer.encode(&texts)?)
+    }
+
+    /// A part of a log that is too large for memory, of which `summary` knows the whole. There are no behaviour features: they would take
+    /// the past of every item at every moment. `tokens` may be empty where items are known by their ids.
+    ///
+    /// # Errors
+    /// A summary of another catalogue.
+    pub fn of_log(
+        (name, items): (&str, Items),
+        log: Log,
+        tokens: Arc<Tokenized>,
+        summary: Arc<Summary>,
+        config: CorpusConfig,
+    ) -> Result<Self, RecommenderError> {
+        if summary.engagement.len() != items.len() {
+            let fault =
+                format!("has {} entries, but the log was counted for {} items", items.len(), summary.engagement.len());
+            let (dataset, table, column) = (name.to_owned(), "items", "item_id".to_owned());
+            return Err(DataError::Inconsistent { dataset, table, column, fault }.into());
+        }
+        let Log { users, events, split, histories } = log;
+        let columns = BehaviourConfig { engaged: config.engaged.clone(), feedback: config.feedback.clone() };
+        let (feedback, log_position, end) = (summary.feedback.clone(), summary.log_position, summary.end);
+        Ok(Self {
+            dataset: Dataset { name: name.to_owned(), items, users, events },
+            split,
+            histories,
+            behaviour: Behaviour::silent(columns),
+            tokens,
+            searches: None,
+            config,
+            summary,
+            feedback,
+            log_position,
+            end,
+        })
+    }
+
+    /// Puts another part of the log in the place of this one.
+    pub fn turn_to(&mut self, log: Log) {
+        let Log { users, events, split, histories } = log;
+        (self.dataset.users, self.dataset.events) = (users, events);
+        (self.split, self.histories) = (split, histories);
+    }
+
+    /// What is known of the whole log.
+    pub fn summary(&self) -> &Arc<Summary> {
+        &self.summary
     }
 
     /// Whether the log holds nothing but engagement: without sampled negatives there is nothing to tell apart.
     pub fn only_positives(&self) -> bool {
-        let column = self.dataset.events.feedback.get(&self.config.engaged);
-        column.is_some_and(|column| column.iter().all(|value| *value > 0.0 || value.is_nan()))
+        self.summary.only_positives
     }
 
     /// Whether each item occurs in a training row.
     pub fn met_in_training(&self) -> Vec<bool> {
-        let mut met = vec![false; self.dataset.items.len()];
-        for row in self.split.rows(Part::Train) {
-            met[self.dataset.events.item[row as usize] as usize] = true;
-        }
-        met
+        self.summary.met.clone()
     }
 
     /// Number of values that describe one event of a history: observed and value for each feedback column, a time and a place.
@@ -167,23 +233,4 @@ fn find(kind: &'static str, ids: &[String], id: &str) -> Result<u32, Recommender
         known: ids.len(),
         examples: ids.iter().take(3).cloned().collect::<Vec<_>>().join(", "),
     })
-}
-
-fn mean_log_position(dataset: &Dataset, rows: &[u32]) -> f32 {
-    let Some(positions) = &dataset.events.position else { return 0.0 };
-    let known: Vec<f64> =
-        rows.iter().map(|&row| positions[row as usize]).filter(|&p| p > 0).map(|p| f64::from(p).ln()).collect();
-    (known.iter().sum::<f64>() / known.len().max(1) as f64) as f32
-}
-
-fn moments(column: Option<&Vec<f32>>, rows: &[u32]) -> (f32, f32) {
-    let (mut n, mut sum, mut squares) = (0.0f64, 0.0f64, 0.0f64);
-    for value in rows.iter().filter_map(|&row| column?.get(row as usize)).filter(|value| value.is_finite()) {
-        n += 1.0;
-        sum += f64::from(*value);
-        squares += f64::from(*value).powi(2);
-    }
-    let mean = sum / n.max(1.0);
-    let deviation = (squares / n.max(1.0) - mean * mean).max(0.0).sqrt();
-    (mean as f32, if deviation > 1e-6 { deviation as f32 } else { 1.0 })
 }

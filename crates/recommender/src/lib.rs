@@ -99,6 +99,7 @@ mod score;
 mod search;
 mod soup;
 mod store;
+mod summary;
 mod users;
 
 pub use batch::{Batch, BatchBuilder, Encode, Pool, Searched, Sequences, Viewer};
@@ -118,4 +119,5 @@ pub use ranking::{
     Scoring, align, info_nce,
 };
 pub use score::Catalogue;
+pub use summary::{Summary, Totals};
 pub use users::{UserConfig, UserKind};

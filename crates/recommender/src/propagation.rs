@@ -3,7 +3,9 @@
 use candle_core::{Device, Tensor, Var};
 use serde::{Deserialize, Serialize};
 
-use crate::{Batch, Corpus, EdgeDropout, Graph, GraphBuilder, GraphError, ItemVectors, LightGcn, RecommenderError};
+use crate::{
+    Batch, Corpus, EdgeDropout, Graph, GraphBuilder, GraphError, ItemVectors, LightGcn, Recommender, RecommenderError,
+};
 
 /// The graph of [`Corpus::graph`], and how it is used.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -63,6 +65,13 @@ impl Corpus {
             }
         }
         builder.build()
+    }
+}
+
+impl Recommender {
+    /// Whether vectors are passed along the edges of a graph, which holds the whole log.
+    pub fn has_graph(&self) -> bool {
+        self.propagation.is_some()
     }
 }
 

@@ -134,6 +134,23 @@ impl TrainingConfig {
         (self.ema != 0.0).then_some(EmaConfig { decay: self.ema, warmup: true })
     }
 
+    /// Refuses rates and sizes with which nothing can be trained.
+    pub(crate) fn check_sizes(&self) -> Result<(), TrainError> {
+        for (field, value) in
+            [("learning_rate", self.learning_rate), ("backbone_learning_rate", self.backbone_learning_rate)]
+        {
+            if !(value.is_finite() && value > 0.0) {
+                return Err(TrainError::BadConfig { field, value: value.to_string(), problem: "must be positive" });
+            }
+        }
+        for (field, value) in [("batch", self.batch), ("epochs", self.epochs), ("accumulate", self.accumulate)] {
+            if value == 0 {
+                return Err(TrainError::BadConfig { field, value: "0".into(), problem: "must be at least 1" });
+            }
+        }
+        Ok(())
+    }
+
     /// Refuses settings of optimizer, schedule, SAM and average that are out of range.
     pub(crate) fn check_moves(&self) -> Result<(), TrainError> {
         let named = |table: &'static str| {

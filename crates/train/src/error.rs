@@ -109,6 +109,14 @@ pub enum TrainError {
         /// How many there are.
         found: usize,
     },
+    /// What needs the whole log at once was asked of one that is read part by part.
+    #[error("{what} cannot be trained on a log that is read shard by shard: {problem}")]
+    NotStreamed {
+        /// The model, the objective or the setting.
+        what: String,
+        /// Why not, and what can.
+        problem: &'static str,
+    },
     /// A value of the configuration that makes no sense.
     #[error("training.{field} = {value}: {problem}")]
     BadConfig {

@@ -5,6 +5,8 @@
 //! representation, run `K` cheap backward passes to the cut, turn their Gramian into weights, and one backward pass through the
 //! backbone with the combined gradient. A model with conditioning gets a preference drawn afresh for every step.
 //!
+//! A log larger than memory is trained on shard by shard: [`Stream`].
+//!
 //! Knows nothing of the command line: progress leaves through an [`Observer`].
 //!
 //! ```no_run
@@ -40,6 +42,7 @@ mod plan;
 mod preference;
 pub mod pretrain;
 pub mod step;
+mod stream;
 mod trainer;
 
 pub use balance::{BalanceConfig, Balancer, ControlConfig, GradientCut, RampConfig};
@@ -48,4 +51,5 @@ pub use config::{HistoryMode, TrainingConfig};
 pub use error::TrainError;
 pub use observer::{Observer, Silent, TrainEvent};
 pub use plan::Plan;
+pub use stream::Stream;
 pub use trainer::{Outcome, Trainer};

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    ops::ControlFlow,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -13,10 +14,11 @@ use paretune_optim::{Ema, Gradients, OptimError, Optimizer, accumulate};
 use paretune_recommender::{Batch, Corpus, Parameters, Recommender};
 
 use crate::{
-    Balancer, HistoryMode, Observer, Plan, TrainError, TrainEvent, TrainingConfig,
+    Balancer, HistoryMode, Observer, Plan, Stream, TrainError, TrainEvent, TrainingConfig,
     checkpoint::{self, Checkpoint, State, Tensors},
     depth,
     evaluation::Monitor,
+    plan::Batches,
     preference::Preferences,
     step,
 };
@@ -48,7 +50,7 @@ pub struct Trainer<'a> {
     corpus: &'a Corpus,
     objectives: &'a Objectives,
     config: &'a TrainingConfig,
-    plan: Arc<Plan<'a>>,
+    plan: Arc<dyn Batches + 'a>,
     parameters: Parameters,
     optimizer: Box<dyn Optimizer>,
     average: Option<Ema>,
@@ -74,12 +76,43 @@ impl<'a> Trainer<'a> {
         corpus: &'a Corpus,
         objectives: &'a Objectives,
         config: &'a TrainingConfig,
+        balancer: Balancer,
+        checkpoints: Option<&Path>,
+        seed: u64,
+    ) -> Result<Self, TrainError> {
+        let plan = Plan::new(corpus, objectives, config, seed)?.for_model(model, config);
+        Self::over(Arc::new(plan), model, corpus, objectives, config, balancer, checkpoints, seed)
+    }
+
+    /// As [`Self::new`], over a log that is too large for memory, of which one part after the other is read. Validation looks at
+    /// the stream's sample of users.
+    ///
+    /// # Errors
+    /// Those of [`Self::new`], and a model or an objective that needs the whole log at once.
+    pub fn streamed(
+        model: &'a Recommender,
+        stream: &'a Stream,
+        objectives: &'a Objectives,
+        config: &'a TrainingConfig,
+        balancer: Balancer,
+        checkpoints: Option<&Path>,
+        seed: u64,
+    ) -> Result<Self, TrainError> {
+        let plan = stream.batches(model, objectives, config, seed)?;
+        Self::over(Arc::new(plan), model, stream.sample(), objectives, config, balancer, checkpoints, seed)
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "those of both constructors, and what tells them apart")]
+    fn over(
+        plan: Arc<dyn Batches + 'a>,
+        model: &'a Recommender,
+        corpus: &'a Corpus,
+        objectives: &'a Objectives,
+        config: &'a TrainingConfig,
         mut balancer: Balancer,
         checkpoints: Option<&Path>,
         seed: u64,
     ) -> Result<Self, TrainError> {
-        let plan = Plan::new(corpus, objectives, config, seed)?;
-        let plan = Arc::new(plan.for_model(model, config));
         let preferences = Self::checked(model, config, &balancer, seed)?;
         let validates = !corpus.split.rows(Part::Valid).is_empty();
         let monitor = validates.then(|| {
@@ -213,7 +246,7 @@ impl<'a> Trainer<'a> {
         let mut sum = Gradients::new();
         while self.state.step < end && !self.state.stopped_early {
             let plan = Arc::clone(&self.plan);
-            for mut batch in plan.epoch_from(self.state.step) {
+            plan.visit(self.state.step, &mut |mut batch| {
                 let step = self.state.step;
                 if let Some(preferences) = &self.preferences {
                     preferences.set(step, &mut batch, &mut self.balancer)?;
@@ -269,10 +302,8 @@ impl<'a> Trainer<'a> {
                 if saves && !last && !self.state.stopped_early {
                     self.save(observer)?;
                 }
-                if last || self.state.stopped_early {
-                    break;
-                }
-            }
+                Ok(if last || self.state.stopped_early { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+            })?;
         }
         Ok(())
     }

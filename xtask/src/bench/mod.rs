@@ -4,6 +4,7 @@ mod backbones;
 mod encoder;
 mod models;
 mod optim;
+mod scale;
 mod tuning;
 
 use std::ffi::OsString;
@@ -18,8 +19,8 @@ use crate::process::{cargo, root};
 /// Which bench, and its own arguments.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// `encoder` (forward, train step, embedding), `backbones` (every family), `models` (every user model), `optim` (what balancing costs) or
-    /// `tuning` (what adapters cost and save).
+    /// `encoder` (forward, train step, embedding), `backbones` (every family), `models` (every user model), `optim` (what balancing costs),
+    /// `scale` (logs larger than memory) or `tuning` (what adapters cost and save).
     what: String,
     /// Passed on; `cargo xtask bench encoder --help` lists what `encoder` takes, and so on.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -32,8 +33,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         "backbones" => backbones::run(&args.rest),
         "models" => models::run(&args.rest),
         "optim" => optim::run(&args.rest),
+        "scale" => scale::run(&args.rest),
         "tuning" => tuning::run(&args.rest),
-        other => bail!("no bench `{other}`; there are: encoder, backbones, models, optim, tuning"),
+        other => bail!("no bench `{other}`; there are: encoder, backbones, models, optim, scale, tuning"),
     }
 }
 

@@ -31,7 +31,7 @@ pub(super) fn run(args: &cli::Recommend) -> anyhow::Result<()> {
     if model.preference().is_some() && !args.weights.is_empty() {
         job.ask(&mut model, &weights)?;
     }
-    let corpus = &job.corpus;
+    let corpus = &job.corpus_of(args.user.as_deref())?;
 
     let (viewer, seen, past) = match &args.user {
         Some(id) => {

@@ -17,7 +17,7 @@ enum Encoding {
 }
 
 /// The encoded columns of all users.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct UserColumns {
     encodings: Vec<Encoding>,
     features: Vec<Feature>,

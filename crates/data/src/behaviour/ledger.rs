@@ -11,7 +11,7 @@ pub(super) struct Source<'a> {
 /// Totals of the train rows of every entity (an item, a user, a provider, …), sorted by clock.
 ///
 /// Totals run within an entity, so that no later row can change an earlier entry, not even in its last bit.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Ledger {
     /// Entries of entity `e` are `starts[e]..starts[e + 1]`.
     starts: Vec<usize>,

@@ -87,6 +87,8 @@ pub struct Behaviour {
     user_names: Vec<String>,
     real_times: bool,
     end: i64,
+    /// Whether there are no features at all.
+    silent: bool,
 }
 
 /// Items that share a provider, or a category.
@@ -110,6 +112,29 @@ impl Group {
 }
 
 impl Behaviour {
+    /// No features, of anybody or anything: for a log too large to be counted as of every moment.
+    pub fn silent(config: BehaviourConfig) -> Self {
+        Self {
+            config,
+            all: Ledger::default(),
+            items: Ledger::default(),
+            users: Ledger::default(),
+            item_count: 0,
+            user_count: 0,
+            groups: Vec::new(),
+            prices: None,
+            created: None,
+            user_columns: UserColumns::default(),
+            item_scale: Normaliser::default(),
+            user_scale: Normaliser::default(),
+            item_names: Vec::new(),
+            user_names: Vec::new(),
+            real_times: false,
+            end: 0,
+            silent: true,
+        }
+    }
+
     /// Counts the train rows and measures the normaliser on a seeded sample of them, each as of its own clock.
     ///
     /// # Errors
@@ -160,6 +185,7 @@ impl Behaviour {
             real_times,
             end: newest.map_or(0, |clock| clock.saturating_add(1)),
             config: columns,
+            silent: false,
         };
         fitted.measure(dataset, split, &train);
         Ok(fitted)
@@ -212,6 +238,9 @@ impl Behaviour {
 
     /// Appends the features of an item as of `clock`. An index without item counts as an item nothing is known of.
     pub fn item(&self, item: u32, clock: i64, out: &mut Vec<f32>) {
+        if self.silent {
+            return;
+        }
         let mut raw = Vec::with_capacity(self.item_names.len());
         self.item_raw(item, clock, &mut raw);
         self.item_scale.apply(0, &raw, out);
@@ -219,6 +248,9 @@ impl Behaviour {
 
     /// Appends the features of a user as of `clock`. An index without user counts as somebody unknown.
     pub fn user(&self, user: u32, clock: i64, out: &mut Vec<f32>) {
+        if self.silent {
+            return;
+        }
         let mut raw = Vec::with_capacity(self.user_names.len());
         self.user_raw(Some(user), clock, &mut raw);
         self.user_scale.apply(0, &raw, out);
@@ -231,6 +263,9 @@ impl Behaviour {
 
     /// Appends the features of somebody unseen, as of the [`end`](Self::end) of the train rows.
     pub fn new_user(&self, out: &mut Vec<f32>) {
+        if self.silent {
+            return;
+        }
         let mut raw = Vec::with_capacity(self.user_names.len());
         self.user_raw(None, self.end, &mut raw);
         self.user_scale.apply(0, &raw, out);
@@ -239,6 +274,9 @@ impl Behaviour {
     /// Appends the features of an item that appears just now, at the [`end`](Self::end) of the train rows: nobody has met it, but
     /// its provider, category and price may be known.
     pub fn new_item(&self, item: &NewItem<'_>, out: &mut Vec<f32>) {
+        if self.silent {
+            return;
+        }
         let mut raw = Vec::with_capacity(self.item_names.len());
         self.item_block(None, self.end, &mut raw);
         for group in &self.groups {

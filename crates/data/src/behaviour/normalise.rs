@@ -24,7 +24,7 @@ impl Feature {
 }
 
 /// Mean and deviation of each feature. Missing values (`NaN`) take no part in them and become 0, the mean.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Normaliser {
     mean: Vec<f64>,
     deviation: Vec<f64>,

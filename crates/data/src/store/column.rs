@@ -5,9 +5,10 @@ use std::fmt::Display;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use arrow_array::types::{Float64Type, Int64Type};
-use arrow_array::{Array, ArrayRef, PrimitiveArray, StringArray};
+use arrow_array::{Array, ArrayRef, PrimitiveArray, RecordBatchReader, StringArray};
 use arrow_cast::{CastOptions, cast_with_options};
 use arrow_schema::{ArrowError, DataType, TimeUnit};
+use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::file::reader::ChunkReader;
 
@@ -137,6 +138,8 @@ pub(crate) struct Table {
     /// What messages call it.
     pub(crate) file: String,
     pub(crate) rows: usize,
+    /// Rows of the file before these, where only a part of it was read.
+    first: usize,
     /// Key-value metadata of the file.
     pub(crate) metadata: BTreeMap<String, String>,
     names: Vec<(String, DataType)>,
@@ -171,7 +174,42 @@ impl Table {
                 }
             }
         }
-        Ok(Self { file: file.to_owned(), rows, metadata, names, columns })
+        Ok(Self { file: file.to_owned(), rows, first: 0, metadata, names, columns })
+    }
+
+    /// Reads a file in parts of at most `rows` rows, and of all its columns or, if they are given, of those with these names alone.
+    /// Only one part is in memory at a time.
+    pub(crate) fn parts(
+        file: &str,
+        from: impl ChunkReader + 'static,
+        rows: usize,
+        only: Option<&[&str]>,
+    ) -> Result<impl Iterator<Item = Result<Self, DataError>>, DataError> {
+        let mut builder = guarded(file, || ParquetRecordBatchReaderBuilder::try_new(from))?.with_batch_size(rows);
+        if let Some(only) = only {
+            let mask = ProjectionMask::columns(builder.parquet_schema(), only.iter().copied());
+            builder = builder.with_projection(mask);
+        }
+        let mut reader = guarded(file, || builder.build())?;
+        let names: Vec<(String, DataType)> =
+            reader.schema().fields().iter().map(|field| (field.name().clone(), field.data_type().clone())).collect();
+        let (file, mut first, mut failed) = (file.to_owned(), 0, false);
+        Ok(std::iter::from_fn(move || {
+            // The decoder is not to be asked again after an error.
+            if failed {
+                return None;
+            }
+            let part = (|| {
+                let Some(batch) = guarded(&file, || reader.next().transpose())? else { return Ok(None) };
+                let column = |array| Ok(guarded(&file, || Column::new(array))?.map(|column| vec![column]));
+                let columns = batch.columns().iter().map(column).collect::<Result<_, DataError>>()?;
+                let (names, metadata, rows) = (names.clone(), BTreeMap::new(), batch.num_rows());
+                Ok(Some(Self { file: file.clone(), rows, first, metadata, names, columns }))
+            })();
+            failed = part.is_err();
+            first += part.as_ref().map_or(0, |part| part.as_ref().map_or(0, |part: &Self| part.rows));
+            part.transpose()
+        }))
     }
 
     /// Names of the columns, in the order of the file.
@@ -262,8 +300,8 @@ impl Table {
             .collect()
     }
 
-    /// A value that the schema does not allow; `row` counts from 0.
+    /// A value that the schema does not allow; `row` counts from 0, from the first of the rows that were read.
     pub(crate) fn bad_value(&self, row: usize, column: &str, problem: String) -> DataError {
-        DataError::BadValue { file: self.file.clone(), row: row + 1, column: column.to_owned(), problem }
+        DataError::BadValue { file: self.file.clone(), row: self.first + row + 1, column: column.to_owned(), problem }
     }
 }

@@ -22,7 +22,8 @@ use std::path::Path;
 use bytes::Bytes;
 
 pub(crate) use column::{Column, Table, guarded};
-pub(crate) use write::{Columns, encode, flatten};
+pub(crate) use read::{positions, read_items, requests as read_requests, to_f32};
+pub(crate) use write::{Columns, encode, encode_at, flatten, ids, nullable, observed, texts, write_items};
 
 use crate::{DataError, Dataset};
 
@@ -33,7 +34,7 @@ pub(crate) const EVENT_COLUMNS: [&str; 7] =
     ["user_id", "item_id", "timestamp", "request_id", "position", "propensity", "query"];
 
 /// Key of the data set's name in the metadata of `items.parquet`.
-const NAME_KEY: &str = "paretune.name";
+pub(crate) const NAME_KEY: &str = "paretune.name";
 
 impl Dataset {
     /// Reads `items.parquet`, `users.parquet` (which may be absent) and `events.parquet` from `folder`.

@@ -18,7 +18,7 @@ pub(super) fn dataset(
     Ok(Dataset { name, items, users, events })
 }
 
-fn read_items(table: &Table) -> Result<Items, DataError> {
+pub(crate) fn read_items(table: &Table) -> Result<Items, DataError> {
     let ids = table.ids("item_id")?;
     unique(&table.file, "item_id", &ids)?;
     let mut text = BTreeMap::new();
@@ -104,7 +104,7 @@ fn read_events(table: &Table, items: &Items, users: &mut Users) -> Result<Events
     Ok(events)
 }
 
-fn to_f32(table: &Table, name: &str, numbers: &[Option<f64>]) -> Result<Vec<f32>, DataError> {
+pub(crate) fn to_f32(table: &Table, name: &str, numbers: &[Option<f64>]) -> Result<Vec<f32>, DataError> {
     let narrow = |(row, number): (usize, &Option<f64>)| match *number {
         Some(number) if !(number as f32).is_finite() => {
             Err(table.bad_value(row, name, format!("{number} is too large")))
@@ -131,7 +131,7 @@ fn timestamps(table: &Table) -> Result<Option<Vec<i64>>, DataError> {
 }
 
 /// Small whole numbers stay what they are, so that a table survives being written and read; other ids are numbered as they come.
-fn requests(table: &Table) -> Result<Option<Vec<u32>>, DataError> {
+pub(crate) fn requests(table: &Table) -> Result<Option<Vec<u32>>, DataError> {
     let Some(texts) = table.texts("request_id")? else {
         return Ok(None);
     };
@@ -155,7 +155,7 @@ fn number_as_they_come(ids: &[String]) -> Vec<u32> {
         .collect()
 }
 
-fn positions(table: &Table) -> Result<Option<Vec<u16>>, DataError> {
+pub(crate) fn positions(table: &Table) -> Result<Option<Vec<u16>>, DataError> {
     let Some(column) = table.integers("position")? else {
         return Ok(None);
     };

@@ -14,7 +14,7 @@ use parquet::file::properties::WriterProperties;
 
 use super::NAME_KEY;
 use crate::atomic::Replacement;
-use crate::{DataError, Dataset, Events, UserColumn};
+use crate::{DataError, Dataset, Events, Items, UserColumn};
 
 /// Rows that are turned to Arrow at a time; bounds the memory, and fixes the bytes.
 const ROWS_PER_BATCH: usize = 65_536;
@@ -26,14 +26,46 @@ pub(super) fn dataset(dataset: &Dataset, folder: &Path) -> Result<(), DataError>
     dataset.check()?;
     let name = Some(dataset.name.as_str());
     let Dataset { items, users, events, .. } = dataset;
-    let table = |file: &str, name, rows, columns: &dyn Fn(std::ops::Range<usize>) -> Columns| {
-        let mut file = Replacement::new(&folder.join(file))?;
-        let written = encode(&mut file, name, rows, columns);
-        written.map_err(DataError::io("write", file.target()))?;
-        file.commit()
-    };
+    write_items(items, name, &folder.join("items.parquet"))?;
 
-    table("items.parquet", name, items.len(), &|rows| {
+    table(&folder.join("users.parquet"), None, users.len(), &|rows| {
+        let mut columns: Columns = vec![("user_id".into(), ids(&users.ids[rows.clone()]))];
+        for (name, column) in &users.columns {
+            let column = match column {
+                UserColumn::Categorical(column) => texts(&column[rows.clone()]),
+                UserColumn::Numeric(column) => numbers(&column[rows.clone()]),
+            };
+            columns.push((name.clone(), column));
+        }
+        columns
+    })?;
+
+    table(&folder.join("events.parquet"), None, events.len(), &|rows| {
+        let mut columns: Columns = vec![
+            ("user_id".into(), looked_up(&users.ids, &events.user[rows.clone()])),
+            ("item_id".into(), looked_up(&items.ids, &events.item[rows.clone()])),
+        ];
+        columns.extend(event_columns(events, rows));
+        columns
+    })
+}
+
+/// Writes one table whole or not at all.
+fn table(
+    path: &Path,
+    name: Option<&str>,
+    rows: usize,
+    columns: &dyn Fn(std::ops::Range<usize>) -> Columns,
+) -> Result<(), DataError> {
+    let mut file = Replacement::new(path)?;
+    let written = encode(&mut file, name, rows, columns);
+    written.map_err(DataError::io("write", file.target()))?;
+    file.commit()
+}
+
+/// Writes the catalogue alone, with the name of its data set.
+pub(crate) fn write_items(items: &Items, name: Option<&str>, path: &Path) -> Result<(), DataError> {
+    table(path, name, items.len(), &|rows| {
         let mut columns: Columns = vec![("item_id".into(), ids(&items.ids[rows.clone()]))];
         for (name, column) in [("provider", &items.provider), ("category", &items.category)] {
             if let Some(column) = column {
@@ -50,27 +82,6 @@ pub(super) fn dataset(dataset: &Dataset, folder: &Path) -> Result<(), DataError>
         for (name, column) in &items.text {
             columns.push((name.clone(), texts(&column[rows.clone()])));
         }
-        columns
-    })?;
-
-    table("users.parquet", None, users.len(), &|rows| {
-        let mut columns: Columns = vec![("user_id".into(), ids(&users.ids[rows.clone()]))];
-        for (name, column) in &users.columns {
-            let column = match column {
-                UserColumn::Categorical(column) => texts(&column[rows.clone()]),
-                UserColumn::Numeric(column) => numbers(&column[rows.clone()]),
-            };
-            columns.push((name.clone(), column));
-        }
-        columns
-    })?;
-
-    table("events.parquet", None, events.len(), &|rows| {
-        let mut columns: Columns = vec![
-            ("user_id".into(), looked_up(&users.ids, &events.user[rows.clone()])),
-            ("item_id".into(), looked_up(&items.ids, &events.item[rows.clone()])),
-        ];
-        columns.extend(event_columns(events, rows));
         columns
     })
 }
@@ -108,8 +119,19 @@ pub(crate) fn encode(
     rows: usize,
     columns: &dyn Fn(std::ops::Range<usize>) -> Columns,
 ) -> io::Result<()> {
+    encode_at(9, to, name, rows, columns)
+}
+
+/// [`encode`] at a level of Zstandard's, 1 to 22.
+pub(crate) fn encode_at(
+    level: i32,
+    to: &mut (impl Write + Send),
+    name: Option<&str>,
+    rows: usize,
+    columns: &dyn Fn(std::ops::Range<usize>) -> Columns,
+) -> io::Result<()> {
     let metadata = name.map(|name| vec![KeyValue::new(NAME_KEY.to_owned(), Some(name.to_owned()))]);
-    let level = ZstdLevel::try_new(9).map_err(flatten)?;
+    let level = ZstdLevel::try_new(level).map_err(flatten)?;
     let properties = WriterProperties::builder()
         .set_compression(Compression::ZSTD(level))
         // The version of the library would change the bytes with every update of it.
@@ -134,7 +156,7 @@ pub(crate) fn encode(
 }
 
 /// Ids are never null; everything else may be.
-fn nullable(columns: Columns) -> impl Iterator<Item = (String, ArrayRef, bool)> {
+pub(crate) fn nullable(columns: Columns) -> impl Iterator<Item = (String, ArrayRef, bool)> {
     columns.into_iter().map(|(name, column)| {
         let id = matches!(name.as_str(), "item_id" | "user_id");
         (name, column, !id)
@@ -159,7 +181,7 @@ pub(crate) fn flatten(error: ParquetError) -> io::Error {
     io::Error::other(error)
 }
 
-fn ids(ids: &[String]) -> ArrayRef {
+pub(crate) fn ids(ids: &[String]) -> ArrayRef {
     Arc::new(StringArray::from_iter_values(ids))
 }
 
@@ -167,7 +189,7 @@ fn looked_up(ids: &[String], rows: &[u32]) -> ArrayRef {
     Arc::new(StringArray::from_iter_values(rows.iter().map(|row| &ids[*row as usize])))
 }
 
-fn texts(column: &[Option<String>]) -> ArrayRef {
+pub(crate) fn texts(column: &[Option<String>]) -> ArrayRef {
     Arc::new(StringArray::from_iter(column.iter().map(Option::as_deref)))
 }
 
@@ -176,7 +198,7 @@ fn numbers(column: &[Option<f64>]) -> ArrayRef {
 }
 
 /// `NaN`, not observed, becomes null.
-fn observed(column: &[f32]) -> ArrayRef {
+pub(crate) fn observed(column: &[f32]) -> ArrayRef {
     let values = column.iter().map(|value| (!value.is_nan()).then_some(*value));
     Arc::new(Float32Array::from_iter(values))
 }

@@ -16,6 +16,8 @@ use crate::TrainError;
 const GROUP: usize = 64;
 /// So many where a matrix product gives all their scores.
 const RETRIEVED: usize = 512;
+/// Scores that such a product makes at once, at most: fewer users where the catalogue is large.
+const SCORES: usize = 1 << 24;
 /// Users are sorted by clock and dealt into this many windows; within one, items stand as of its first clock. So nobody is shown
 /// an item's future, and its past is at most a window old.
 const WINDOWS: usize = 16;
@@ -198,7 +200,8 @@ impl<'a> Ranking<'a> {
         // Scores of user and item do not look at the moment, and are one matrix product for many users.
         let asked = || objectives.iter().zip(weights).filter(|(_, weight)| **weight != 0.0);
         let retrieves = asked().count() > 0 && asked().all(|(objective, _)| objective.kind == Kind::Ranking);
-        let (windows, group) = if retrieves { (1, RETRIEVED) } else { (WINDOWS, GROUP) };
+        let retrieved = (SCORES / self.popularity.len().max(1)).clamp(1, RETRIEVED);
+        let (windows, group) = if retrieves { (1, retrieved) } else { (WINDOWS, GROUP) };
         for window in self.cases.chunks(self.cases.len().div_ceil(windows).max(1)) {
             let catalogue = |member: &Member<'_>| member.model.catalogue(member.corpus, member.known, window[0].clock);
             let catalogues = members.iter().map(catalogue).collect::<Result<Vec<_>, _>>()?;

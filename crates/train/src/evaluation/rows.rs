@@ -174,15 +174,7 @@ fn others(corpus: &Corpus, user: u32, row: u32, n: usize, seed: u64) -> Vec<u32>
 
 /// How often each item was engaged with in training.
 pub(crate) fn engagement(corpus: &Corpus) -> Vec<u32> {
-    let events = &corpus.dataset.events;
-    let mut counts = vec![0; corpus.dataset.items.len()];
-    let column = events.feedback.get(&corpus.config.engaged);
-    for row in corpus.split.rows(Part::Train) {
-        if column.is_some_and(|column| column[row as usize] > 0.0) {
-            counts[events.item[row as usize] as usize] += 1;
-        }
-    }
-    counts
+    corpus.summary().engagement().to_vec()
 }
 
 /// A model's predictions `[objective][row]` in natural units. `known` are the catalogue's vectors.

@@ -1,11 +1,13 @@
 //! Which samples make which batch: a function of seed, epoch and number, so that a resumed run meets the same batches.
 
+mod groups;
 mod sampler;
 mod shared;
 
-use paretune_data::Part;
+use std::ops::ControlFlow;
+
 use paretune_objectives::{Kind, Objectives};
-use paretune_recommender::{Batch, BatchBuilder, Corpus, Encode, Needs, Reading, Recommender};
+use paretune_recommender::{Batch, BatchBuilder, Corpus, Encode, Needs, Recommender};
 use rand::{
     RngExt, SeedableRng,
     seq::{IndexedRandom, SliceRandom},
@@ -13,8 +15,25 @@ use rand::{
 use rand_chacha::ChaCha8Rng;
 
 use crate::{HistoryMode, TrainError, TrainingConfig, evaluation::engagement};
+pub(crate) use groups::{Grouped, Size};
 use sampler::Sampler;
 use shared::Shared;
+
+/// The batches of a training, wherever its log lies.
+pub(crate) trait Batches {
+    /// Batches of one epoch.
+    fn steps_per_epoch(&self) -> usize;
+
+    /// Batches in all.
+    fn steps(&self) -> usize;
+
+    /// Hands over the batches from `step` on, to the end of its epoch or until `each` says that it is enough.
+    fn visit(
+        &self,
+        step: usize,
+        each: &mut dyn FnMut(Batch) -> Result<ControlFlow<()>, TrainError>,
+    ) -> Result<(), TrainError>;
+}
 
 /// The batches of a training run.
 ///
@@ -26,6 +45,7 @@ pub struct Plan<'a> {
     /// Rows `train[start..end]` of each request.
     groups: Vec<(u32, u32)>,
     train: Vec<u32>,
+    size: Size,
     groups_per_batch: usize,
     negatives: usize,
     pool: usize,
@@ -73,35 +93,6 @@ impl LabelColumn {
     }
 }
 
-/// Rows of one user with one clock, or, where requests share a sequence, as many consecutive ones of a user as one history holds: after the
-/// first such group of a user half as many, so that every request sees half of a history at least.
-fn groups(corpus: &Corpus, train: &[u32]) -> Vec<(u32, u32)> {
-    let events = &corpus.dataset.events;
-    let engaged = events.feedback.get(&corpus.config.engaged);
-    let key = |row: u32| (events.user[row as usize], corpus.split.clock[row as usize]);
-    let mut groups: Vec<(u32, u32)> = Vec::new();
-    // Events of the group that enter histories, and how many of them it may have.
-    let (mut held, mut room) = (0, corpus.config.history);
-    for (at, &row) in (0u32..).zip(train) {
-        let is_event = usize::from(engaged.is_some_and(|column| column[row as usize] > 0.0));
-        let last = groups.last().map(|(_, end)| key(train[*end as usize - 1]));
-        let same_user = last.is_some_and(|(user, _)| user == key(row).0);
-        let joins = last == Some(key(row)) || (corpus.config.reading != Reading::Each && same_user && held < room);
-        match groups.last_mut() {
-            Some((_, end)) if joins => {
-                *end = at + 1;
-                held += is_event;
-            }
-            _ => {
-                groups.push((at, at + 1));
-                room = if same_user { (corpus.config.history / 2).max(1) } else { corpus.config.history };
-                held = is_event;
-            }
-        }
-    }
-    groups
-}
-
 impl<'a> Plan<'a> {
     /// Plans `config.epochs` passes over the training rows.
     ///
@@ -113,32 +104,16 @@ impl<'a> Plan<'a> {
         config: &TrainingConfig,
         seed: u64,
     ) -> Result<Self, TrainError> {
-        let mut train = corpus.split.rows(Part::Train);
+        let Grouped { train, groups, size } = Grouped::new(&corpus.dataset.events, &corpus.split, &corpus.config);
         if train.is_empty() {
             return Err(TrainError::Empty { part: "train", why: "widen the split or import more data".into() });
         }
-        for (field, value) in
-            [("learning_rate", config.learning_rate), ("backbone_learning_rate", config.backbone_learning_rate)]
-        {
-            if !(value.is_finite() && value > 0.0) {
-                return Err(TrainError::BadConfig { field, value: value.to_string(), problem: "must be positive" });
-            }
-        }
-        for (field, value) in [("batch", config.batch), ("epochs", config.epochs), ("accumulate", config.accumulate)] {
-            if value == 0 {
-                return Err(TrainError::BadConfig { field, value: "0".into(), problem: "must be at least 1" });
-            }
-        }
-        if corpus.config.reading != Reading::Each {
-            // A log without times lies in no order.
-            let events = &corpus.dataset.events;
-            train.sort_by_key(|&row| (events.user[row as usize], corpus.split.clock[row as usize], row));
-        }
-        let groups = groups(corpus, &train);
-        let mut plan = Self {
+        config.check_sizes()?;
+        Ok(Self {
             corpus,
             columns: LabelColumn::all(objectives),
-            groups_per_batch: 1,
+            groups_per_batch: size.groups_per_batch(config.batch, config.negatives),
+            size,
             groups,
             candidates: (0u32..)
                 .zip(engagement(corpus))
@@ -160,9 +135,7 @@ impl<'a> Plan<'a> {
             epochs: config.epochs,
             max_steps: config.max_steps,
             seed,
-        };
-        plan.groups_per_batch = plan.groups_for(config.batch);
-        Ok(plan)
+        })
     }
 
     /// As `model` needs it: with the negatives of its rankings, and without reading texts where its encoder is frozen, so that looking up gives
@@ -170,32 +143,19 @@ impl<'a> Plan<'a> {
     #[must_use]
     pub fn for_model(mut self, model: &Recommender, config: &TrainingConfig) -> Self {
         self.reads = !model.parameters().backbone.is_empty();
-        let objectives = model.objectives();
-        let rankings = objectives.iter().filter(|objective| objective.kind == Kind::Ranking).count();
-        if rankings == 0 {
+        if model.objectives().iter().all(|objective| objective.kind != Kind::Ranking) {
             return self;
         }
-        let needs = model.config().ranking.needs();
-        self.shared = Shared::new(self.corpus, &self.candidates, needs, config);
-        if rankings == objectives.len() && needs != Needs::Graded {
-            self.negatives = 0;
-            self.groups_per_batch = self.groups_for(config.batch);
-        }
+        self.shared = Shared::new(self.corpus, &self.candidates, model.config().ranking.needs(), config);
+        self.negatives = negatives(model, config);
+        self.groups_per_batch = self.size.groups_per_batch(config.batch, self.negatives);
         self
     }
 
-    fn groups_for(&self, samples: usize) -> usize {
-        ((samples as f64 / self.per_group()).round() as usize).max(1)
-    }
-
-    /// Samples of a group, on average.
-    fn per_group(&self) -> f64 {
-        let events = &self.corpus.dataset.events;
-        let positives = events
-            .feedback
-            .get(&self.corpus.config.engaged)
-            .map_or(0, |column| self.train.iter().filter(|&&row| column[row as usize] > 0.0).count());
-        (self.train.len() + positives * self.negatives) as f64 / self.groups.len().max(1) as f64
+    /// As a part of a larger log of this size, whose batches hold as many groups everywhere.
+    #[must_use]
+    pub(crate) fn part_of(self, whole: &Size, config: &TrainingConfig) -> Self {
+        Self { groups_per_batch: whole.groups_per_batch(config.batch, self.negatives), ..self }
     }
 
     /// Batches of one epoch.
@@ -219,11 +179,15 @@ impl<'a> Plan<'a> {
     /// Batches from `step` on, to the end of its epoch.
     pub fn epoch_from(&self, step: usize) -> impl Iterator<Item = Batch> + '_ {
         let epoch = step / self.steps_per_epoch();
-        let first = step % self.steps_per_epoch();
+        self.numbered(epoch, step % self.steps_per_epoch(), epoch * self.steps_per_epoch())
+    }
+
+    /// Batches of an epoch from the one with the number `first` on, of which number 0 is the training's step `zero`.
+    pub(crate) fn numbered(&self, epoch: usize, first: usize, zero: usize) -> impl Iterator<Item = Batch> + '_ {
         let order = self.order(epoch);
         (first..self.steps_per_epoch()).map(move |number| {
             let end = ((number + 1) * self.groups_per_batch).min(order.len());
-            self.batch(epoch, epoch * self.steps_per_epoch() + number, &order[number * self.groups_per_batch..end])
+            self.batch(epoch, zero + number, &order[number * self.groups_per_batch..end])
         })
     }
 
@@ -280,5 +244,34 @@ impl<'a> Plan<'a> {
         let mut rng = ChaCha8Rng::seed_from_u64(self.seed.wrapping_mul(0x9e37_79b9).wrapping_add(epoch as u64));
         rng.set_stream(purpose);
         rng
+    }
+}
+
+/// Negatives of single rows that a model is trained with: none where all objectives are rankings that share theirs.
+pub(crate) fn negatives(model: &Recommender, config: &TrainingConfig) -> usize {
+    let rankings = model.objectives().iter().all(|objective| objective.kind == Kind::Ranking);
+    if rankings && model.config().ranking.needs() != Needs::Graded { 0 } else { config.negatives }
+}
+
+impl Batches for Plan<'_> {
+    fn steps_per_epoch(&self) -> usize {
+        Plan::steps_per_epoch(self)
+    }
+
+    fn steps(&self) -> usize {
+        Plan::steps(self)
+    }
+
+    fn visit(
+        &self,
+        step: usize,
+        each: &mut dyn FnMut(Batch) -> Result<ControlFlow<()>, TrainError>,
+    ) -> Result<(), TrainError> {
+        for batch in self.epoch_from(step) {
+            if each(batch)?.is_break() {
+                break;
+            }
+        }
+        Ok(())
     }
 }

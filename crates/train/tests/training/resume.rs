@@ -16,8 +16,8 @@ use paretune_train::{
 use crate::world::{Diary, World, bits, short};
 
 /// Dies at the `left`-th event from now.
-struct Mortal {
-    left: usize,
+pub(crate) struct Mortal {
+    pub(crate) left: usize,
 }
 
 impl Observer for Mortal {
@@ -28,7 +28,7 @@ impl Observer for Mortal {
 }
 
 /// Name and content of every file of the newest checkpoint.
-fn newest(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+pub(crate) fn newest(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     let files = fs::read_dir(latest_checkpoint(folder).unwrap()).unwrap().map(|file| file.unwrap());
     files.map(|file| (file.file_name().into_string().unwrap(), fs::read(file.path()).unwrap())).collect()
 }

@@ -198,3 +198,17 @@ fn wrong_columns_are_named() {
     let error = Behaviour::fit(&data, &split, config).unwrap_err().to_string();
     assert!(error.contains("\"stars\"") && error.contains("click, rating"), "{error}");
 }
+
+#[test]
+fn silence_says_nothing_of_anybody() {
+    let silent = Behaviour::silent(columns());
+    let mut out = Vec::new();
+    silent.item(3, NOON, &mut out);
+    silent.user(1, NOON, &mut out);
+    silent.context(NOON, &mut out);
+    silent.new_user(&mut out);
+    silent.new_item(&NewItem::default(), &mut out);
+    assert!(out.is_empty() && silent.item_names().is_empty() && silent.user_names().is_empty());
+    assert!(silent.context_names().is_empty());
+    assert_eq!((silent.config(), silent.end()), (&columns(), 0));
+}
