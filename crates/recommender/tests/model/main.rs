@@ -5,11 +5,13 @@
 mod clock;
 mod conditioning;
 mod files;
+mod given;
 mod gradients;
 mod kinds;
 mod lookup;
 mod reference;
 mod repeats;
 mod search;
+mod relations;
 mod users;
 mod world;
