@@ -77,7 +77,7 @@ pub(crate) struct ModelConfig {
     pub(crate) source: String,
     /// What an item's vector is made from: `text`, `ids`, `hybrid` (both), or `vectors` alone.
     pub(crate) items: ItemSource,
-    /// Share of the items whose id training hides, with `items = "hybrid"`: new items have none.
+    /// Share of the items whose id training hides where something else is known of them: new items have none.
     pub(crate) hide_ids: f64,
     /// What makes a user's vector of a history.
     pub(crate) user: UserConfig,

@@ -104,6 +104,7 @@ impl Given {
 fn others(unknown: u64) -> String {
     match unknown {
         0 => String::new(),
+        1 => "; 1 row names an item that this data set does not have and was left out".to_owned(),
         unknown => format!("; {unknown} rows name items that this data set does not have and were left out"),
     }
 }

@@ -100,8 +100,8 @@ fn what_is_wrong_with_vectors_is_said_before_training() {
 #[test]
 fn relations_from_files_are_part_of_the_graph() {
     let scratch = Scratch::with_data();
-    let pairs: String = (0..40).map(|item| format!("item-{item:05}\titem-{:05}\n", item + 40)).collect();
-    let brands: String = (0..60).map(|item| format!("item-{item:05}|brand {}\n", item % 7)).collect();
+    let pairs: String = (1..=40).map(|item| format!("item-{item:05}\titem-{:05}\n", item + 40)).collect();
+    let brands: String = (1..=60).map(|item| format!("item-{item:05}|brand {}\n", item % 7)).collect();
     scratch.write("pairs.tsv", format!("head\ttail\n{pairs}item-00001\tgone\n"));
     scratch.write("brands.txt", &brands);
     let graph = "[model.graph]\nlayers = 2\nco_engaged = 5\n\n[[model.graph.relations]]\nname = \"bought together\"\nfile = \"pairs.tsv\"\n\
@@ -115,7 +115,7 @@ fn relations_from_files_are_part_of_the_graph() {
         )
     };
     let out = scratch.run(&line("graph", "graph")).ok();
-    let said = "pairs.tsv (`bought together`): 40 rows are edges of the graph; 1 rows name items that this data set does not have";
+    let said = "pairs.tsv (`bought together`): 40 rows are edges of the graph; 1 row names an item that this data set does not have";
     assert!(out.contains(said) && out.contains("brands.txt (`brand`): 60 rows are edges of the graph."), "{out}");
     scratch.run(&line("plain", "plain")).ok();
     let (first, plain) = (metrics(&scratch, "graph"), metrics(&scratch, "plain"));

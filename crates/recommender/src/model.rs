@@ -28,7 +28,7 @@ pub struct RecommenderConfig {
     pub users: usize,
     /// Number of items in the tables.
     pub items: usize,
-    /// Share of the items whose id training hides, for items known by text and id.
+    /// Share of the items whose id training hides, where they are known by something else too.
     pub hide_ids: f64,
     /// The loss of objectives that are rankings.
     pub ranking: RankingLoss,
