@@ -73,6 +73,10 @@ struct Reading<'a> {
     pairs: Related,
     rows: u64,
     unknown: u64,
+    /// Whether the column of relations was looked for without being asked for.
+    unasked: bool,
+    /// What is wrong with the first row without a relation, where there may be none at all.
+    unnamed: Option<DataError>,
     /// Names of other relations.
     others: BTreeSet<String>,
     /// The first head that is no item, for the message about a file of another catalogue.
@@ -100,6 +104,8 @@ impl<'a> Reading<'a> {
             pairs,
             rows: 0,
             unknown: 0,
+            unasked: spec.relation.is_none(),
+            unnamed: None,
             others: BTreeSet::new(),
             stranger: None,
             met: false,
@@ -118,7 +124,15 @@ impl<'a> Reading<'a> {
             self.bad(row, self.wanted.names.get(place).cloned(), problem)
         };
         if let Some(place) = self.relation {
-            let name = value(place).ok_or_else(|| missing(place))?;
+            let Some(name) = value(place) else {
+                let error = missing(place);
+                // Lines of JSON show only at the end whether any of them names a relation.
+                if !self.unasked {
+                    return Err(error);
+                }
+                self.unnamed.get_or_insert(error);
+                return Ok(());
+            };
             if name != self.spec.name {
                 if self.others.len() < SHOWN {
                     self.others.insert(name.into_owned());
@@ -161,7 +175,10 @@ impl<'a> Reading<'a> {
     }
 
     fn finish(self, items: &[String]) -> Result<Relations, DataError> {
-        let file = || self.file().display().to_string();
+        if let Some(error) = self.unnamed {
+            return Err(error);
+        }
+        let file = || self.spec.file.path().display().to_string();
         match (&self.stranger, items.first()) {
             (None, _) if !self.met && !self.others.is_empty() => {
                 let found = self.others.iter().cloned().collect();

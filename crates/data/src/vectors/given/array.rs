@@ -53,8 +53,9 @@ struct Head {
     number: Number,
     rows: u64,
     width: usize,
-    /// Where the numbers begin and end, in bytes after the head.
+    /// Where the numbers begin, in bytes after the head.
     begin: u64,
+    /// Where the file ends.
     end: u64,
 }
 
@@ -204,7 +205,11 @@ fn safetensors(reader: &mut impl Read, length: u64, wanted: Option<&str>) -> Par
         "BF16" => Number::Bf16,
         other => return Ok(Err(format!("its tensor `{name}` holds {other}; write F32, F64, F16 or BF16"))),
     };
-    Ok(matrix(number, &tensor.shape, Some(tensor.data_offsets)).map(|head| (head, 8 + size)))
+    // A file that is cut short is refused even where this tensor is whole: nobody meant it.
+    let ends = entries.values().filter_map(|entry| entry.get("data_offsets")?.get(1)?.as_u64());
+    let whole = ends.max().unwrap_or(0);
+    let head = matrix(number, &tensor.shape, Some(tensor.data_offsets));
+    Ok(head.map(|head| (Head { end: head.end.max(whole), ..head }, 8 + size)))
 }
 
 /// Checks that the sizes are those of a matrix, and that its place is as long.
