@@ -105,7 +105,7 @@ impl Lists {
         Some(match self.lists.data_type() {
             DataType::FixedSizeList(..) => {
                 let lists = self.lists.as_fixed_size_list();
-                let begin = lists.value_offset_at(row) as usize;
+                let begin = lists.value_offset_at(row);
                 (begin, begin + lists.value_length() as usize)
             }
             DataType::LargeList(_) => {
