@@ -35,9 +35,11 @@ fn ids(width: usize) -> ItemVectors {
     ItemVectors::met_ids((0..ITEMS).map(|item| item < MET).collect(), width, 3, &Device::Cpu).unwrap()
 }
 
+type Source = fn() -> ItemVectors;
+
 /// Everything that items can be known by, with its name.
 fn combinations() -> Vec<(String, Inputs)> {
-    let sources: [(&str, fn() -> ItemVectors); 5] = [
+    let sources: [(&str, Source); 5] = [
         ("text", world::text),
         ("ids", || ids(16)),
         ("ids as wide as the result", || ids(12)),
@@ -149,8 +151,7 @@ fn gates_see_what_an_item_has() {
 #[test]
 fn sums_add_what_an_item_has() {
     let corpus = world::corpus();
-    let sources: [(fn() -> ItemVectors, f64); 3] =
-        [(world::hybrid, 1.0), (|| ids(16), 0.0), (|| ItemVectors::Given, 0.0)];
+    let sources: [(Source, f64); 3] = [(world::hybrid, 1.0), (|| ids(16), 0.0), (|| ItemVectors::Given, 0.0)];
     for (source, text) in sources {
         let inputs = Inputs::from(source()).with_vectors(vec![images()], Combine::Sum);
         let model = model(&corpus, inputs, &ranking(), 1.0);
