@@ -77,7 +77,7 @@ pub(crate) struct Job {
     /// `sentence-transformers/all-MiniLM-L6-v2[@revision]`.
     #[arg(long, value_name = "SOURCE")]
     pub(crate) model: Option<String>,
-    /// What items are known by: `text` (the default), `ids`, or `hybrid`, which is both.
+    /// What items are known by: `text` (the default), `ids`, `hybrid`, which is both, or `vectors`, those of [[model.vectors]] alone.
     #[arg(long, value_name = "WHAT")]
     pub(crate) items: Option<String>,
     /// What makes a user's vector of a history: `attention` (the default), `mean`, `two-tower`, `gru`, `lstm`, `sasrec`, `bert4rec`,

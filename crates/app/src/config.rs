@@ -7,10 +7,10 @@ use std::{
 };
 
 use anyhow::Context;
-use paretune_data::{SplitStrategy, leaks::LeakThresholds};
+use paretune_data::{SplitStrategy, VectorFile, leaks::LeakThresholds};
 use paretune_encoder::{Arithmetic, DeviceChoice};
 use paretune_objectives::{Conditioning, Objective};
-use paretune_recommender::{GraphConfig, ItemSource, RankingLoss, UserConfig};
+use paretune_recommender::{Combine, GraphConfig, ItemSource, RankingLoss, UserConfig};
 use paretune_train::{BalanceConfig, TrainingConfig};
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
@@ -100,9 +100,9 @@ fn is_sample(users: &usize) -> bool {
 pub(crate) struct ModelConfig {
     /// `builtin`, a directory, or a Hub model.
     pub(crate) source: String,
-    /// What an item's vector is made from: `text`, `ids` or `hybrid` (both).
+    /// What an item's vector is made from: `text`, `ids`, `hybrid` (both), or `vectors` alone.
     pub(crate) items: ItemSource,
-    /// Share of the items whose id training hides, with `items = "hybrid"`: new items have none.
+    /// Share of the items whose id training hides where something else is known of them: new items have none.
     pub(crate) hide_ids: f64,
     /// What makes a user's vector of a history.
     pub(crate) user: UserConfig,
@@ -150,6 +150,23 @@ pub(crate) struct ModelConfig {
     pub(crate) history: usize,
     /// Never touch the network.
     pub(crate) offline: bool,
+    /// How text, id and the vectors of `vectors` become one: `sum`, or `gate`.
+    pub(crate) fusion: Combine,
+    /// Vectors of items that were made elsewhere, such as of images.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) vectors: Vec<VectorFile>,
+}
+
+impl ModelConfig {
+    /// What items are known by, for people.
+    pub(crate) fn known_by(&self) -> String {
+        let own = (self.items != ItemSource::Vectors).then(|| self.items.name());
+        let all: Vec<&str> = own.into_iter().chain(self.vectors.iter().map(|file| file.name.as_str())).collect();
+        match self.fusion {
+            Combine::Sum => all.join(", "),
+            Combine::Gate => format!("{} (gated)", all.join(", ")),
+        }
+    }
 }
 
 impl Default for ModelConfig {
@@ -179,6 +196,8 @@ impl Default for ModelConfig {
             conditioning: Conditioning::None,
             history: 20,
             offline: false,
+            fusion: Combine::Sum,
+            vectors: Vec::new(),
         }
     }
 }

@@ -8,7 +8,7 @@ use paretune_eval::report::{Cell, Table};
 use paretune_features::{FetchOptions, ModelFiles, ModelSource, Template, TextTokenizer};
 use paretune_objectives::{Conditioning, Objective, Objectives};
 use paretune_recommender::{
-    Corpus, CorpusConfig, Inputs, ItemSource, ItemVectors, Recommender, RecommenderConfig, RecommenderError,
+    Combine, Corpus, CorpusConfig, Inputs, ItemSource, ItemVectors, Recommender, RecommenderConfig,
 };
 use paretune_train::Stream;
 
@@ -16,6 +16,7 @@ use crate::{
     config::{ModelConfig, RunConfig},
     embedded,
     failure::wrong_input,
+    given::Given,
     run_dir::RunDir,
     tuning,
 };
@@ -29,6 +30,8 @@ const CLEANING: &str = "cleaning.json";
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Variant {
     pub(crate) items: ItemSource,
+    /// Whether vectors made elsewhere stand beside.
+    pub(crate) given: bool,
     pub(crate) conditioning: Conditioning,
     pub(crate) epochs: usize,
 }
@@ -46,6 +49,7 @@ pub(crate) struct Job {
     pub(crate) cleaning: Option<Table>,
     /// What a reader of the report should know.
     pub(crate) notes: Vec<String>,
+    given: Given,
     device: candle_core::Device,
 }
 
@@ -95,8 +99,9 @@ impl Job {
         let corpus = Corpus::new(dataset, split, &tokenizer, corpus_config(&config, &objectives))?;
         choose_negatives(&mut config, &corpus, &mut notes);
         note_cut_texts(&config, &corpus, &mut notes);
+        let given = Given::read(&config.model, &corpus, &device, run, &mut notes)?;
         let corpus = Arc::new(corpus);
-        Ok(Self { config, corpus, stream: None, objectives, files, cleaning, notes, device })
+        Ok(Self { config, corpus, stream: None, objectives, files, cleaning, notes, given, device })
     }
 
     /// The tables that hold a user's events, or any where none is asked for.
@@ -115,7 +120,8 @@ impl Job {
     /// The model that is configured.
     pub(crate) fn variant(&self) -> Variant {
         let model = &self.config.model;
-        Variant { items: model.items, conditioning: model.conditioning, epochs: self.config.training.epochs }
+        let given = !model.vectors.is_empty();
+        Variant { items: model.items, given, conditioning: model.conditioning, epochs: self.config.training.epochs }
     }
 
     /// The model that is configured, with this form of conditioning, trained for so many passes if it is said.
@@ -127,9 +133,9 @@ impl Job {
     /// A model before training: pretrained item vectors, fresh towers, scales and base rates from the training rows.
     pub(crate) fn new_model(&self, variant: Variant) -> anyhow::Result<Recommender> {
         let model = &self.config.model;
-        let items = self.corpus.dataset.items.len();
         let vectors = match variant.items {
-            ItemSource::Ids => ItemVectors::ids(items, model.dim, self.config.seed, &self.device)?,
+            ItemSource::Ids => self.with_ids(variant, self.config.seed)?,
+            ItemSource::Vectors => ItemVectors::Given,
             ItemSource::Text | ItemSource::Hybrid => {
                 let memory = model.cache_mib.saturating_mul(1 << 20);
                 let options = LoadOptions {
@@ -164,7 +170,7 @@ impl Job {
             conditioning: variant.conditioning,
         };
         let mut recommender =
-            Recommender::new(sizes, self.inputs(vectors)?, &self.objectives, self.config.seed, &self.device)?;
+            Recommender::new(sizes, self.inputs(vectors, variant), &self.objectives, self.config.seed, &self.device)?;
         recommender.fit(&self.train_labels())?;
         Ok(recommender)
     }
@@ -209,20 +215,34 @@ impl Job {
                 let options = LoadOptions { trainable, arithmetic, device, ..LoadOptions::default() };
                 self.with_text(self.config.model.items, Encoder::load(&ModelFiles::local(&folder)?, &options)?)?
             }
-            ItemSource::Ids => {
-                ItemVectors::ids(self.corpus.dataset.items.len(), self.config.model.dim, 0, &self.device)?
-            }
+            ItemSource::Ids => self.with_ids(self.variant(), 0)?,
+            ItemSource::Vectors => ItemVectors::Given,
         };
-        Ok(Recommender::load(&folder, self.inputs(vectors)?, &self.device)?)
+        Ok(Recommender::load(&folder, self.inputs(vectors, self.variant()), &self.device)?)
     }
 
-    /// Item vectors with the graph that the configuration asks for.
-    fn inputs(&self, vectors: ItemVectors) -> anyhow::Result<Inputs> {
-        Ok(match &self.config.model.graph {
-            Some(graph) => {
-                Inputs::with_graph(vectors, self.corpus.graph(graph).map_err(RecommenderError::from)?, graph.clone())
-            }
+    /// Item vectors with those made elsewhere and the graph, as the configuration asks for them.
+    fn inputs(&self, vectors: ItemVectors, variant: Variant) -> Inputs {
+        let inputs = match &self.given.graph {
+            Some((graph, config)) => Inputs::with_graph(vectors, graph.clone(), config.clone()),
             None => vectors.into(),
+        };
+        let own = self.variant();
+        // A baseline of ids alone has nothing to weigh them against.
+        let combine = match (variant.items, variant.given) == (own.items, own.given) {
+            true => self.config.model.fusion,
+            false => Combine::Sum,
+        };
+        let given = if variant.given { self.given.vectors.clone() } else { Vec::new() };
+        inputs.with_vectors(given, combine)
+    }
+
+    /// An id table; beside other vectors, new items have no row of it.
+    fn with_ids(&self, variant: Variant, seed: u64) -> anyhow::Result<ItemVectors> {
+        let width = self.config.model.dim;
+        Ok(match variant.given {
+            true => ItemVectors::met_ids(self.corpus.met_in_training(), width, seed, &self.device)?,
+            false => ItemVectors::ids(self.corpus.dataset.items.len(), width, seed, &self.device)?,
         })
     }
 

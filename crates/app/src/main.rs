@@ -8,6 +8,7 @@ mod crash;
 mod embedded;
 mod failure;
 mod fit;
+mod given;
 mod job;
 mod measure;
 mod meter;

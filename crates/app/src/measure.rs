@@ -196,8 +196,9 @@ impl<'a> Bench<'a> {
                 self.metrics.add("single_objective", &job.objectives, &self.rows, &only);
             }
         }
-        if self.wants(Baseline::Ids) && job.config.model.items != ItemSource::Ids {
-            let ids = Variant { items: ItemSource::Ids, ..job.variant() };
+        let alone = job.config.model.items == ItemSource::Ids && job.config.model.vectors.is_empty();
+        if self.wants(Baseline::Ids) && !alone {
+            let ids = Variant { items: ItemSource::Ids, given: false, ..job.variant() };
             let folder = checkpoints.join("ids");
             let (model, _) = Fit { until, ..Fit::new(ids, &weights, &folder, "ids") }.run(job, show)?;
             let known = model.embed(&job.corpus.tokens, None)?;

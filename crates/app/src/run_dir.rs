@@ -75,7 +75,7 @@ impl RunDir {
         for folder in ["data", "shards", "pretrained", "checkpoints"] {
             let _ = fs::remove_dir_all(self.join(folder));
         }
-        for file in ["config.toml", "command.toml", "cleaning.json", "metrics.jsonl"] {
+        for file in ["config.toml", "command.toml", "cleaning.json", "given.json", "metrics.jsonl"] {
             let _ = fs::remove_file(self.join(file));
         }
         let _ = fs::remove_dir(&self.path);

@@ -103,6 +103,42 @@ pub enum DataError {
         problem: String,
     },
 
+    /// A file holds no vectors, or not as they are needed.
+    #[error("{file}: {problem}")]
+    Vectors {
+        /// The file.
+        file: String,
+        /// What is wrong, and how to mend it.
+        problem: String,
+    },
+
+    /// A file about items names none of the catalogue.
+    #[error(
+        "{file}: none of its {rows} rows is about an item of this data set, whose ids look like `{known}`; the first row's is \
+         `{found}`. Name the column that holds the items' ids"
+    )]
+    Strangers {
+        /// The file.
+        file: String,
+        /// Its rows.
+        rows: u64,
+        /// The id of its first row.
+        found: String,
+        /// An id of the catalogue.
+        known: String,
+    },
+
+    /// A file of several relations has no row of the one that is asked for.
+    #[error("{file}: no row has the relation `{name}`; it has {}", found.join(", "))]
+    UnknownRelation {
+        /// The file.
+        file: String,
+        /// The relation.
+        name: String,
+        /// Some of those that it has.
+        found: Vec<String>,
+    },
+
     /// A column of a table in memory has another length than the table.
     #[error(
         "{table}: column `{column}` has {found} entries, the table has {expected}; give every column one entry per row"

@@ -16,7 +16,8 @@
 //! - **Features.** [`Transforms`] are what the configuration describes ([`FeatureSpec`]), fitted on training rows and saved with the model;
 //!   [`leaks`] looks for columns that know the label or the future.
 //! - **Texts and vectors.** A [`TextTable`] reads the texts of a file of any size, and [`VectorParts`] writes what was computed from
-//!   them, part by part, to safetensors, Parquet or npy.
+//!   them, part by part, to safetensors, Parquet or npy. A [`VectorFile`] reads such files, and those of other tools, into the rows
+//!   of a catalogue; a [`RelationFile`] reads what items have to do with each other.
 //! - **Simulation.** [`simulator`] makes a marketplace whose truth is known.
 //!
 //! The crate knows nothing of tensors, text models, losses or the network. The same input and seed give the same output, to the byte,
@@ -76,11 +77,12 @@ mod transform;
 mod vectors;
 
 pub use behaviour::{Behaviour, BehaviourConfig, BehaviourSnapshot, NewItem};
-pub use descriptor::Descriptor;
+pub use descriptor::{Descriptor, RawFile, RelationFile, RelationTo};
 pub use error::DataError;
 pub use history::Histories;
 pub use import::{
-    CleaningReport, DropReason, FeedbackSummary, FileReport, ImportOptions, TextChunk, TextTable, import,
+    CleaningReport, DropReason, FeedbackSummary, FileReport, ImportOptions, Related, Relations, TextChunk, TextTable,
+    import,
 };
 pub use negatives::{NegativeSampler, NegativeSampling};
 pub use searches::Searches;
@@ -88,4 +90,4 @@ pub use shards::{Log, ShardSplit, Shards, UserSample};
 pub use split::{Part, Split, SplitStrategy};
 pub use table::{Dataset, Events, Items, UserColumn, Users};
 pub use transform::{CategoryTable, FeatureKind, FeatureSpec, Levels, Moment, NewRow, Normalise, Side, Transforms};
-pub use vectors::{VectorFormat, VectorParts};
+pub use vectors::{VectorFile, VectorFormat, VectorParts, VectorTable};

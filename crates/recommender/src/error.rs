@@ -64,6 +64,29 @@ pub enum RecommenderError {
     /// The graph could not be built or used.
     #[error(transparent)]
     Graph(#[from] crate::GraphError),
+    /// Vectors made elsewhere do not fit.
+    #[error("model.vectors `{name}`: {problem}")]
+    Vectors {
+        /// Their name.
+        name: String,
+        /// What is wrong, and how to mend it.
+        problem: String,
+    },
+    /// Items are to be known by vectors made elsewhere, and there are none.
+    #[error("items = \"vectors\" needs vectors: name their file in [[model.vectors]]")]
+    NeedsVectors,
+    /// Gates weigh what an item is known by against something else.
+    #[error(
+        "model.fusion = \"gate\" has nothing to weigh: items are known by one thing only; add items = \"hybrid\" or \
+         [[model.vectors]], or leave model.fusion out"
+    )]
+    NothingToGate,
+    /// A model without gradients could not be fitted.
+    #[error(transparent)]
+    Classic(#[from] crate::ClassicError),
+    /// A fusion does not fit what it was shown.
+    #[error(transparent)]
+    Fusion(#[from] crate::FusionError),
     /// A number out of its range.
     #[error("model.{field} = {value} {rule}")]
     Setting {

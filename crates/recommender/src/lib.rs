@@ -88,6 +88,7 @@ mod classic;
 mod corpus;
 mod error;
 mod fusion;
+mod given;
 mod graph;
 mod item;
 mod model;
@@ -107,6 +108,7 @@ pub use classic::{ClassicError, Ease, EaseConfig, Interactions, ItemKnn, ItemKnn
 pub use corpus::{Corpus, CorpusConfig, Reading};
 pub use error::RecommenderError;
 pub use fusion::{Fusion, FusionError, Hide, Modality};
+pub use given::{Combine, GivenVectors};
 pub use graph::{
     Added, Attribute, EdgeDropout, Graph, GraphBuilder, GraphError, LightGcn, Missing, NodeVectors, Relation, Tail,
     propagate,

@@ -28,7 +28,7 @@ pub struct RecommenderConfig {
     pub users: usize,
     /// Number of items in the tables.
     pub items: usize,
-    /// Share of the items whose id training hides, for items known by text and id.
+    /// Share of the items whose id training hides, where they are known by something else too.
     pub hide_ids: f64,
     /// The loss of objectives that are rankings.
     pub ranking: RankingLoss,
@@ -117,7 +117,7 @@ impl Recommender {
     /// A model with fresh towers over the given item vectors (and graph); the same `seed` gives the same weights.
     ///
     /// # Errors
-    /// When users are to be nodes of a graph that is not there, the heads do not divide `dim`, a setting is out of range, a model with conditioning has no objective of positive weight, or the device is out of
+    /// When users are to be nodes of a graph that is not there, vectors made elsewhere are not for this catalogue, the heads do not divide `dim`, a setting is out of range, a model with conditioning has no objective of positive weight, or the device is out of
     /// memory.
     pub fn new(
         config: RecommenderConfig,
@@ -132,13 +132,14 @@ impl Recommender {
             let (field, rule) = ("hide_ids", "must be a share, from 0 to 1");
             return Err(RecommenderError::Setting { field, value: config.hide_ids, rule });
         }
-        let Inputs { vectors, graph } = inputs.into();
+        let Inputs { vectors, given, combine, graph } = inputs.into();
         let propagation = graph.map(|graph| Propagation::new(graph, config.dim, seed.wrapping_add(500), device));
         let propagation = propagation.transpose()?;
         if config.user.kind == UserKind::Graph && propagation.is_none() {
             return Err(RecommenderError::NeedsGraph);
         }
-        let items = ItemModel::new(&vectors, config.dim, config.hide_ids, seed.wrapping_add(100), device)?;
+        let (beside, sizes) = ((given, combine), (config.items, config.dim));
+        let items = ItemModel::new(&vectors, beside, sizes, config.hide_ids, seed.wrapping_add(100), device)?;
         let item_tower = ItemTower::new(config.item_features, config.dim, seed.wrapping_add(100), device)?;
         let widths = Widths {
             dim: config.dim,
@@ -190,6 +191,11 @@ impl Recommender {
     /// What maps items to vectors.
     pub fn vectors(&self) -> &ItemVectors {
         &self.vectors
+    }
+
+    /// The vectors made elsewhere, if there are any.
+    pub fn given(&self) -> &[crate::GivenVectors] {
+        self.items.given()
     }
 
     /// The objectives it predicts, in order.
@@ -261,7 +267,7 @@ impl Recommender {
     }
 
     /// What the whole catalogue is known by `[items, width]`, without a graph: what histories look up and what serving scores. The
-    /// encoder's vectors, or the id table where there is no text.
+    /// encoder's vectors, or the id table where there is no text, or the vectors made elsewhere where there is neither.
     ///
     /// # Errors
     /// When the encoder fails.
@@ -272,7 +278,13 @@ impl Recommender {
                 Ok(Tensor::from_vec(values, (tokens.len(), encoder.hidden_size()), &self.device)?)
             }
             (None, Some(table)) => Ok(table.table().as_tensor().detach().copy()?),
-            (None, None) => Err(RecommenderError::NeedsText),
+            (None, None) => match self.items.given() {
+                [only] => Ok(only.all().clone()),
+                several => {
+                    let all: Vec<&Tensor> = several.iter().map(crate::GivenVectors::all).collect();
+                    Ok(Tensor::cat(&all, 1)?)
+                }
+            },
         }
     }
 

@@ -1,11 +1,17 @@
 //! Items and users after propagation over a graph.
 
 use candle_core::{Device, Tensor, Var};
+use paretune_data::{Related, RelationFile, Relations};
 use serde::{Deserialize, Serialize};
 
+use crate::classic::companions;
 use crate::{
-    Batch, Corpus, EdgeDropout, Graph, GraphBuilder, GraphError, ItemVectors, LightGcn, Recommender, RecommenderError,
+    Batch, Combine, Corpus, EdgeDropout, GivenVectors, Graph, GraphBuilder, Interactions, ItemVectors, LightGcn,
+    Recommender, RecommenderError,
 };
+
+/// Name of the relation between items that the same users engaged with.
+const CO_ENGAGED: &str = "co-engaged";
 
 /// The graph of [`Corpus::graph`], and how it is used.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -17,43 +23,86 @@ pub struct GraphConfig {
     pub drop_edges: f64,
     /// Weight of the edges between an item and its category, its provider; 0 leaves them out. An interaction weighs 1.
     pub attributes: f32,
+    /// Edges between an item and so many others that share the most users with it in training; 0 = none.
+    pub co_engaged: usize,
+    /// Weight of those edges.
+    pub co_engaged_weight: f32,
+    /// Further relations between items, or from items to what they share, from files.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub relations: Vec<RelationFile>,
 }
 
 impl Default for GraphConfig {
     fn default() -> Self {
-        Self { layers: 2, drop_edges: 0.0, attributes: 0.0 }
+        Self {
+            layers: 2,
+            drop_edges: 0.0,
+            attributes: 0.0,
+            co_engaged: 0,
+            co_engaged_weight: 0.5,
+            relations: Vec::new(),
+        }
     }
 }
 
 /// What a model is made around: what items are known by, and a graph over users and items where vectors are to be propagated.
 pub struct Inputs {
     pub(crate) vectors: ItemVectors,
+    /// Beside them, vectors that were made elsewhere.
+    pub(crate) given: Vec<GivenVectors>,
+    /// How all of that becomes one vector.
+    pub(crate) combine: Combine,
     pub(crate) graph: Option<(Graph, GraphConfig)>,
 }
 
 impl Inputs {
     /// With a graph.
     pub fn with_graph(vectors: ItemVectors, graph: Graph, config: GraphConfig) -> Self {
-        Self { vectors, graph: Some((graph, config)) }
+        Self { graph: Some((graph, config)), ..vectors.into() }
+    }
+
+    /// With vectors that were made elsewhere (or none), and how all that an item is known by becomes one vector.
+    #[must_use]
+    pub fn with_vectors(self, given: Vec<GivenVectors>, combine: Combine) -> Self {
+        Self { given, combine, ..self }
     }
 }
 
 impl From<ItemVectors> for Inputs {
     fn from(vectors: ItemVectors) -> Self {
-        Self { vectors, graph: None }
+        Self { vectors, given: Vec::new(), combine: Combine::Sum, graph: None }
     }
 }
 
 impl Corpus {
-    /// Users and items by the engagements of the training rows, and, as `config` weighs them, items by category and provider.
+    /// Users and items by the engagements of the training rows, and, as `config` weighs them, items by category and provider, by the
+    /// users they share, and by the relations of files.
+    ///
+    /// # Errors
+    /// A weight that is negative or not finite, and what [`Self::relations`] says.
+    pub fn graph(&self, config: &GraphConfig) -> Result<Graph, RecommenderError> {
+        self.graph_with(config, &self.relations(config)?)
+    }
+
+    /// Reads the files of relations that `config` names.
+    ///
+    /// # Errors
+    /// What [`RelationFile::read`] says of each.
+    pub fn relations(&self, config: &GraphConfig) -> Result<Vec<Relations>, RecommenderError> {
+        let ids = &self.dataset.items.ids;
+        config.relations.iter().map(|file| Ok(file.read(ids)?)).collect()
+    }
+
+    /// [`Self::graph`] with the relations that [`Self::relations`] read for the same configuration.
     ///
     /// # Errors
     /// A weight that is negative or not finite.
-    pub fn graph(&self, config: &GraphConfig) -> Result<Graph, GraphError> {
+    pub fn graph_with(&self, config: &GraphConfig, relations: &[Relations]) -> Result<Graph, RecommenderError> {
         let items = &self.dataset.items;
-        let mut builder = GraphBuilder::new(self.dataset.users.len(), items.len())?;
+        let users = self.dataset.users.len();
+        let mut builder = GraphBuilder::new(users, items.len())?;
         let met = |user| self.histories.engaged_items(user, true).into_iter().map(move |item| (user, item));
-        builder.interactions((0..self.dataset.users.len() as u32).flat_map(met))?;
+        builder.interactions((0..users as u32).flat_map(met))?;
         if config.attributes != 0.0 {
             for (name, column) in [("category", &items.category), ("provider", &items.provider)] {
                 let values = column.iter().flat_map(|column| (0u32..).zip(column));
@@ -64,7 +113,20 @@ impl Corpus {
                 )?;
             }
         }
-        builder.build()
+        for (file, relations) in config.relations.iter().zip(relations) {
+            match &relations.pairs {
+                Related::Items(pairs) => builder.relate(&file.name, file.weight, pairs.iter().copied())?,
+                Related::Attributes(names) => {
+                    builder.share(&file.name, file.weight, names.iter().map(|(item, name)| (*item, name.as_str())))?;
+                }
+            }
+        }
+        if config.co_engaged > 0 {
+            let engaged = (0..users as u32).map(|user| self.histories.engaged_items(user, true)).collect();
+            let pairs = Interactions::new(engaged, items.len()).map(|log| companions(&log, config.co_engaged))?;
+            builder.relate(CO_ENGAGED, config.co_engaged_weight, pairs)?;
+        }
+        Ok(builder.build()?)
     }
 }
 

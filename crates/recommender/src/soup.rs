@@ -11,6 +11,11 @@ impl Recommender {
     /// # Errors
     /// When a model has other parameters: another architecture, encoder or data set. Nothing has changed then.
     pub fn soup(&mut self, others: &[&Self]) -> Result<(), RecommenderError> {
+        let checksums =
+            |model: &Self| model.given().iter().map(|given| given.checksum().to_owned()).collect::<Vec<_>>();
+        if others.iter().any(|other| checksums(other) != checksums(self)) {
+            return Err(RecommenderError::Unlike { name: "model.vectors".into() });
+        }
         let own = self.parameters().all();
         let mut means = Vec::with_capacity(own.len());
         let each = others.iter().map(|other| other.parameters().all()).collect::<Vec<_>>();

@@ -15,11 +15,11 @@ use paretune_features::ModelFiles;
 use paretune_objectives::{Objective, Objectives, Scaler};
 use serde::{Deserialize, Serialize};
 
-use crate::{Inputs, ItemVectors, Recommender, RecommenderConfig, RecommenderError};
+use crate::{Combine, GivenVectors, Inputs, Recommender, RecommenderConfig, RecommenderError};
 
 /// Towers and id table.
 const TENSORS: &str = "recommender.safetensors";
-/// Which items training met, of a model that knows them by text and id.
+/// Which items training met, of a model that knows them by id and by something else.
 const MET: &str = "items.met";
 /// Sizes, objectives, scalers.
 const DESCRIPTION: &str = "recommender.json";
@@ -33,6 +33,26 @@ struct Description {
     /// Of a model with conditioning, the preference it answers for where none is asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     preference: Option<Vec<f64>>,
+    /// Vectors that were made elsewhere: they stay where they are, and others are not taken for them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    vectors: Vec<Reference>,
+    /// How they and what else items are known by became one.
+    #[serde(default, skip_serializing_if = "Combine::is_sum")]
+    fusion: Combine,
+}
+
+/// Vectors that the model needs beside itself.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Reference {
+    name: String,
+    width: usize,
+    checksum: String,
+}
+
+impl Reference {
+    fn of(given: &GivenVectors) -> Self {
+        Self { name: given.name().to_owned(), width: given.width(), checksum: given.checksum().to_owned() }
+    }
 }
 
 /// Number of the layout this version writes.
@@ -50,7 +70,7 @@ impl Recommender {
         }
         let mut tensors: BTreeMap<String, Tensor> =
             self.own_parameters().into_iter().map(|(name, var)| (name, var.as_tensor().clone())).collect();
-        if let ItemVectors::Hybrid { met, .. } = &self.vectors {
+        if let Some(met) = self.vectors.met() {
             let met: Vec<u8> = met.iter().map(|met| u8::from(*met)).collect();
             tensors.insert(MET.to_owned(), Tensor::new(met, &Device::Cpu)?);
         }
@@ -64,6 +84,8 @@ impl Recommender {
             objectives: self.objectives().as_slice().to_vec(),
             scalers: self.towers.scalers().to_vec(),
             preference: self.preference().map(<[f64]>::to_vec),
+            vectors: self.items.given().iter().map(Reference::of).collect(),
+            fusion: self.items.combine(),
         };
         let path = dir.join(DESCRIPTION);
         let text = serde_json::to_string_pretty(&description)
@@ -72,10 +94,11 @@ impl Recommender {
     }
 
     /// Loads a model saved by [`Recommender::save`] around item vectors that are loaded already (for text: the encoder in the same
-    /// folder; for ids: a table of the right size, whose values are replaced) and, where it had one, the graph it was trained on.
+    /// folder; for ids: a table of the right size, whose values are replaced), the very vectors made elsewhere that it was trained
+    /// with, and, where it had one, the graph it was trained on.
     ///
     /// # Errors
-    /// A folder without a saved model, a truncated file, tensors of another shape.
+    /// A folder without a saved model, a truncated file, tensors of another shape, vectors that are not those of the training.
     pub fn load(dir: &Path, inputs: impl Into<Inputs>, device: &Device) -> Result<Self, RecommenderError> {
         let path = dir.join(DESCRIPTION);
         let text = fs::read_to_string(&path).map_err(|source| RecommenderError::Io { path: path.clone(), source })?;
@@ -84,6 +107,8 @@ impl Recommender {
         if description.format != FORMAT {
             return Err(bad(format!("has format {}, this version reads {FORMAT}", description.format)));
         }
+        let inputs = inputs.into();
+        check_vectors(&description, &inputs).map_err(bad)?;
         let objectives = Objectives::new(description.objectives)?;
         let mut model = Self::new(description.config, inputs, &objectives, 0, device)?;
         model.towers.set_scalers(description.scalers)?;
@@ -104,7 +129,7 @@ impl Recommender {
             }
             var.set(value)?;
         }
-        if let ItemVectors::Hybrid { met, .. } = &mut model.vectors {
+        if let Some(met) = model.vectors.met_mut() {
             let value = tensors.get(MET).ok_or_else(|| bad(format!("has no tensor `{MET}`")))?;
             let value = value.to_vec1::<u8>().map_err(|error| bad(format!("`{MET}`: {error}")))?;
             if value.len() != met.len() {
@@ -119,6 +144,35 @@ impl Recommender {
     fn own_parameters(&self) -> Vec<(String, candle_core::Var)> {
         let parameters = self.parameters();
         parameters.shared.into_iter().chain(parameters.towers).collect()
+    }
+}
+
+/// Whether the inputs bring the vectors that the model was trained with.
+fn check_vectors(description: &Description, inputs: &Inputs) -> Result<(), String> {
+    let found: Vec<Reference> = inputs.given.iter().map(Reference::of).collect();
+    let names = |all: &[Reference]| match all {
+        [] => "no vectors made elsewhere".to_owned(),
+        all => all.iter().map(|one| format!("`{}`", one.name)).collect::<Vec<_>>().join(", "),
+    };
+    if !found.iter().map(|one| &one.name).eq(description.vectors.iter().map(|one| &one.name)) {
+        let (needed, found) = (names(&description.vectors), names(&found));
+        return Err(format!("is of a model with {needed} (model.vectors), and it was given {found}"));
+    }
+    let changed = description.vectors.iter().zip(&found).find(|(needed, found)| needed != found);
+    if let Some((needed, found)) = changed {
+        return Err(format!(
+            "is of a model whose vectors `{}` were others ({} wide, checksum {}) than those that it was given ({} wide, checksum {}): \
+             its scores would mean nothing; bring back the file that it was trained with",
+            needed.name, needed.width, needed.checksum, found.width, found.checksum
+        ));
+    }
+    match description.fusion == inputs.combine {
+        true => Ok(()),
+        false => Err(format!(
+            "is of a model with model.fusion = \"{}\", and \"{}\" was asked for",
+            description.fusion.name(),
+            inputs.combine.name()
+        )),
     }
 }
 

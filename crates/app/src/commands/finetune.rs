@@ -101,7 +101,7 @@ fn train(args: &cli::Finetune, run: &RunDir, config: RunConfig, started: Instant
                     Some(GradientCut::Shared) | None => job.config.balance.method.to_string(),
                 },
             ),
-            ("Items known by", job.config.model.items.name().to_owned()),
+            ("Items known by", job.config.model.known_by()),
             ("User model", job.config.model.user.kind.name().to_owned()),
             ("Conditioning", job.config.model.conditioning.name().to_owned()),
             ("Steps", outcome.steps.to_string()),

@@ -13,6 +13,7 @@ use super::{Job, check_template, choose_negatives, corpus_config, model_files, n
 use crate::{
     config::{Baseline, RunConfig},
     failure::wrong_input,
+    given::Given,
     run_dir::RunDir,
 };
 
@@ -49,7 +50,8 @@ pub(super) fn prepare(mut config: RunConfig, run: &RunDir, device: candle_core::
     ));
     choose_negatives(&mut config, &corpus, &mut notes);
     note_cut_texts(&config, &corpus, &mut notes);
-    Ok(Job { config, corpus, stream: Some(stream), objectives, files, cleaning: None, notes, device })
+    let given = Given::read(&config.model, &corpus, &device, run, &mut notes)?;
+    Ok(Job { config, corpus, stream: Some(stream), objectives, files, cleaning: None, notes, given, device })
 }
 
 /// Says now and then how far the dealing is.

@@ -4,6 +4,7 @@
 
 mod column;
 mod file;
+mod relation;
 mod short;
 #[cfg(test)]
 mod tests;
@@ -16,6 +17,7 @@ use serde::Deserialize;
 
 pub(crate) use column::{FeedbackSpec, NumberSpec, TextSpec, TimeSpec, TimeUnit};
 pub(crate) use file::{FileSpec, Format, Header};
+pub use relation::{RawFile, RelationFile, RelationTo};
 
 use crate::DataError;
 use crate::store::{EVENT_COLUMNS, ITEM_COLUMNS};

@@ -8,6 +8,7 @@ mod jsonl;
 mod lines;
 mod parquet;
 mod quarantine;
+mod relations;
 mod report;
 mod rows;
 #[cfg(test)]
@@ -19,6 +20,7 @@ mod users;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+pub use relations::{Related, Relations};
 pub use report::{CleaningReport, DropReason, FeedbackSummary, FileReport};
 pub use texts::{TextChunk, TextTable};
 

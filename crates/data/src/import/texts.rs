@@ -227,7 +227,7 @@ impl TextTable {
 }
 
 /// What to do about a fault.
-fn explained(fault: &Fault) -> String {
+pub(super) fn explained(fault: &Fault) -> String {
     let detail = &fault.detail;
     match fault.reason {
         DropReason::Undecodable => "the bytes are no UTF-8; convert the file".to_owned(),

@@ -4,6 +4,7 @@
 //! part knows what it was computed from, so that a job that was cut off is simply started again.
 
 mod array;
+mod given;
 mod part;
 mod table;
 #[cfg(test)]
@@ -16,6 +17,7 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
+pub use self::given::{VectorFile, VectorTable};
 use self::part::{Key, Part};
 use crate::atomic::{Replacement, sync_folder};
 use crate::{DataError, TextChunk};

@@ -1,3 +1,7 @@
+use std::cmp::Reverse;
+
+use rayon::prelude::*;
+
 use super::Interactions;
 
 /// How many users two items share: the Gram matrix `XᵀX` of the interactions, row by row, without ever holding all of it.
@@ -45,4 +49,23 @@ impl<'a> Cooccurrence<'a> {
         }
         row
     }
+}
+
+/// `(item, other)` for the `most` others that share the most users with each item; of equals, the rarer one, then the one that comes
+/// first. Items that share no user have none.
+pub(crate) fn companions(interactions: &Interactions, most: usize) -> Vec<(u32, u32)> {
+    let shared = Cooccurrence::new(interactions);
+    let of_item = |counter: &mut Counter, item: u32| {
+        let mut others: Vec<(u32, u32)> = shared.row(item as usize, counter).to_vec();
+        others.retain(|(other, _)| *other != item);
+        let order = |(other, users): &(u32, u32)| (Reverse(*users), shared.users_of(*other as usize), *other);
+        if others.len() > most {
+            others.select_nth_unstable_by_key(most, order);
+            others.truncate(most);
+        }
+        others.sort_unstable_by_key(order);
+        others.into_iter().map(|(other, _)| (item, other)).collect::<Vec<_>>()
+    };
+    let items = 0..interactions.items() as u32;
+    items.into_par_iter().map_init(|| shared.counter(), of_item).flatten_iter().collect()
 }

@@ -12,6 +12,7 @@ mod mf;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use cooccurrence::companions;
 pub use ease::{Ease, EaseConfig};
 pub use error::ClassicError;
 pub use interactions::Interactions;

@@ -8,7 +8,8 @@ use paretune_encoder::{Encoder, LoadOptions};
 use paretune_features::ModelFiles;
 use paretune_objectives::{Kind, Objective, Objectives};
 use paretune_recommender::{
-    BatchBuilder, Corpus, Encode, ItemSource, ItemVectors, Reading, Recommender, RecommenderConfig, UserKind, Viewer,
+    BatchBuilder, Combine, Corpus, Encode, ItemSource, ItemVectors, Reading, Recommender, RecommenderConfig, UserKind,
+    Viewer,
 };
 
 use crate::world::{self, assert_near, values};
@@ -183,8 +184,11 @@ fn names_are_those_of_the_configuration() {
     for kind in UserKind::ALL {
         assert_eq!(serde_json::to_value(kind).unwrap(), kind.name());
     }
-    for source in [ItemSource::Text, ItemSource::Ids, ItemSource::Hybrid] {
+    for source in [ItemSource::Text, ItemSource::Ids, ItemSource::Hybrid, ItemSource::Vectors] {
         assert_eq!(serde_json::to_value(source).unwrap(), source.name());
+    }
+    for combine in [Combine::Sum, Combine::Gate] {
+        assert_eq!(serde_json::to_value(combine).unwrap(), combine.name());
     }
 }
 

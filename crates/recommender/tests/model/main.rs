@@ -5,10 +5,12 @@
 mod clock;
 mod conditioning;
 mod files;
+mod given;
 mod gradients;
 mod kinds;
 mod lookup;
 mod reference;
+mod relations;
 mod repeats;
 mod search;
 mod users;

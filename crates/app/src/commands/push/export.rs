@@ -28,10 +28,11 @@ const RECOMMENDER: &str = "recommender";
 pub(super) fn write(args: &cli::Push, repo: &RepoName, run: &RunDir, folder: &Path) -> anyhow::Result<Vec<String>> {
     let config = stored_config(run)?;
     let measured = measured(run)?;
-    if config.model.items == ItemSource::Ids {
+    if matches!(config.model.items, ItemSource::Ids | ItemSource::Vectors) {
         return Err(wrong_input(format!(
-            "{} has a table of items and no text encoder (model.items = \"ids\"): there is nothing to upload",
-            run.path().display()
+            "{} has a table of items and no text encoder (model.items = \"{}\"): there is nothing to upload",
+            run.path().display(),
+            config.model.items.name()
         )));
     }
     let source = ModelFiles::local(run.join("model"))?;
@@ -138,6 +139,13 @@ fn public(config: &RunConfig) -> RunConfig {
         && config.model.source != embedded::MODEL
     {
         public.model.source = last_part(&path);
+    }
+    for file in &mut public.model.vectors {
+        file.file = last_part(&file.file).into();
+        file.ids = file.ids.as_ref().map(|path| last_part(path).into());
+    }
+    for relation in public.model.graph.iter_mut().flat_map(|graph| &mut graph.relations) {
+        relation.file = relation.file.at(last_part(relation.file.path()).into());
     }
     public
 }
