@@ -142,8 +142,7 @@ impl ItemModel {
             _ => None,
         };
         if let Some(table) = vectors.table() {
-            let rows = table.forward(items)?;
-            let rows = if let Some(project) = &self.ids { project.forward(&rows)? } else { rows };
+            let rows = self.rows(table, items)?;
             sum = Some(match sum {
                 Some(text) => (text + rows.broadcast_mul(&self.shown(vectors, items, dropout, &rows)?)?)?,
                 None => rows,
@@ -151,6 +150,24 @@ impl ItemModel {
         }
         // Text or a table: one of them there is.
         sum.ok_or(RecommenderError::NeedsText)
+    }
+
+    /// What texts `[n, width]` of items say and what their ids do, `[n, dim]` each; ids that training hides are
+    /// shown here. `None` of items that are not known by both.
+    pub(crate) fn sides(
+        &self,
+        vectors: &ItemVectors,
+        items: &[u32],
+        texts: Option<&Tensor>,
+    ) -> Result<Option<[Tensor; 2]>, RecommenderError> {
+        let (Some(project), Some(texts), Some(table)) = (&self.text, texts, vectors.table()) else { return Ok(None) };
+        Ok(Some([project.forward(texts)?, self.rows(table, items)?]))
+    }
+
+    /// `W p`.
+    fn rows(&self, table: &Embedding, items: &[u32]) -> Result<Tensor, RecommenderError> {
+        let rows = table.forward(items)?;
+        Ok(if let Some(project) = &self.ids { project.forward(&rows)? } else { rows })
     }
 
     /// `[n, dim]` vectors of items that have no id yet, by their texts `[n, width]`.
