@@ -10,7 +10,7 @@ use anyhow::Context;
 use paretune_data::{SplitStrategy, leaks::LeakThresholds};
 use paretune_encoder::{Arithmetic, DeviceChoice};
 use paretune_objectives::{Conditioning, Objective};
-use paretune_recommender::{GraphConfig, ItemSource, RankingLoss, UserConfig};
+use paretune_recommender::{AlignConfig, ContrastConfig, GraphConfig, ItemSource, RankingLoss, UserConfig};
 use paretune_train::{BalanceConfig, TrainingConfig};
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
@@ -125,6 +125,12 @@ pub(crate) struct ModelConfig {
     pub(crate) history: usize,
     /// Never touch the network.
     pub(crate) offline: bool,
+    /// Training adds the contrast of two changed versions of each history to the loss of the first ranking; absent = it does not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) contrast: Option<ContrastConfig>,
+    /// Training adds the alignment of texts and ids, with `items = "hybrid"`, to the loss of the first ranking; absent = it does not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) align: Option<AlignConfig>,
 }
 
 impl Default for ModelConfig {
@@ -154,6 +160,8 @@ impl Default for ModelConfig {
             conditioning: Conditioning::None,
             history: 20,
             offline: false,
+            contrast: None,
+            align: None,
         }
     }
 }
