@@ -82,6 +82,7 @@ fn main() -> Fallible<()> {
         history: 4,
         reading: UserKind::Mean.reading(),
         template: "{title}".into(),
+        search: false,
     };
     let corpus = Corpus::new(dataset, split, &TextTokenizer::load(&files, Some(24))?, config)?;
     let encoder = Encoder::load(&files, &LoadOptions::default())?;
@@ -94,6 +95,8 @@ fn main() -> Fallible<()> {
         items: texts,
         hide_ids: 0.0,
         ranking: RankingLoss::InBatch(Scoring { temperature: 0.05, cosine: true }),
+        repeats: true,
+        search: false,
         tower: 64,
         dropout: 0.0,
         item_features: corpus.item_width(),
