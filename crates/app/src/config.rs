@@ -10,7 +10,7 @@ use anyhow::Context;
 use paretune_data::{SplitStrategy, VectorFile, leaks::LeakThresholds};
 use paretune_encoder::{Arithmetic, DeviceChoice};
 use paretune_objectives::{Conditioning, Objective};
-use paretune_recommender::{Combine, GraphConfig, ItemSource, RankingLoss, UserConfig};
+use paretune_recommender::{AlignConfig, Combine, ContrastConfig, GraphConfig, ItemSource, RankingLoss, UserConfig};
 use paretune_train::{BalanceConfig, TrainingConfig};
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
@@ -155,6 +155,12 @@ pub(crate) struct ModelConfig {
     /// Vectors of items that were made elsewhere, such as of images.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) vectors: Vec<VectorFile>,
+    /// Training adds the contrast of two changed versions of each history to the loss of the first ranking; absent = it does not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) contrast: Option<ContrastConfig>,
+    /// Training adds the alignment of texts and ids, with `items = "hybrid"`, to the loss of the first ranking; absent = it does not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) align: Option<AlignConfig>,
 }
 
 impl ModelConfig {
@@ -198,6 +204,8 @@ impl Default for ModelConfig {
             offline: false,
             fusion: Combine::Sum,
             vectors: Vec::new(),
+            contrast: None,
+            align: None,
         }
     }
 }

@@ -8,7 +8,7 @@ use paretune_eval::report::{Cell, Table};
 use paretune_features::{FetchOptions, ModelFiles, ModelSource, Template, TextTokenizer};
 use paretune_objectives::{Conditioning, Objective, Objectives};
 use paretune_recommender::{
-    Combine, Corpus, CorpusConfig, Inputs, ItemSource, ItemVectors, Recommender, RecommenderConfig,
+    Auxiliary, Combine, Corpus, CorpusConfig, Inputs, ItemSource, ItemVectors, Recommender, RecommenderConfig,
 };
 use paretune_train::Stream;
 
@@ -172,7 +172,9 @@ impl Job {
         let mut recommender =
             Recommender::new(sizes, self.inputs(vectors, variant), &self.objectives, self.config.seed, &self.device)?;
         recommender.fit(&self.train_labels())?;
-        Ok(recommender)
+        // A baseline of another kind of items has nothing to align.
+        let align = model.align.filter(|_| variant.items == model.items);
+        Ok(recommender.with_auxiliary(Auxiliary { contrast: model.contrast, align })?)
     }
 
     /// Saves a trained model; an adapter of its text encoder is merged into the weights there, and is saved by itself as well.

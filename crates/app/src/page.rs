@@ -18,8 +18,8 @@ pub(crate) fn curves(events: &[TrainEvent]) -> Vec<Chart> {
     let mut metrics: BTreeMap<&str, Vec<(f64, f64)>> = BTreeMap::new();
     for event in events {
         match event {
-            TrainEvent::Step { step, losses: values, .. } => {
-                for (name, value) in values {
+            TrainEvent::Step { step, losses: values, added, .. } => {
+                for (name, value) in values.iter().chain(added) {
                     losses.entry(name).or_default().push((*step as f64, *value));
                 }
             }

@@ -64,6 +64,31 @@ fn ranking_losses_and_baselines_without_gradients_are_chosen_by_name() {
     refused("--set model.ranking.name=bpr --set model.ranking.temperature=0", &["model.ranking.temperature = 0"]);
 }
 
+#[test]
+fn contrast_alignment_and_chunks_are_settings_of_a_run() {
+    let scratch = Scratch::with_data();
+    scratch.write("mixed.toml", MIXED);
+    let finetune = |settings: &str| {
+        scratch.run(&format!("finetune --dataset data --config mixed.toml --baselines none {settings} {QUICK}"))
+    };
+    finetune(
+        "--name both --user sasrec --items hybrid --set model.contrast.augmentations.mask=0.5 --set model.align.weight=0.2 \
+         --set training.chunk=8",
+    )
+    .ok();
+    let log = scratch.text("runs/both/metrics.jsonl");
+    let steps: Vec<&str> = log.lines().filter(|line| line.contains("\"event\":\"step\"")).collect();
+    assert!(
+        !steps.is_empty() && steps.iter().all(|step| step.contains("\"contrast\":") && step.contains("\"align\":"))
+    );
+    scratch.run("recommend --run runs/both --history item-00007,item-00021 --top 3").ok();
+    let contrast = "--set model.contrast.weight=0.1";
+    finetune(&format!("--user factors {contrast}")).wrong(&["model.contrast needs", "model.user.kind = \"factors\""]);
+    finetune(&format!("--objectives satisfaction {contrast}")).wrong(&["model.contrast needs", "kind \"ranking\""]);
+    finetune("--items ids --set model.align.weight=0.1").wrong(&["model.align needs", "model.items = \"ids\""]);
+    finetune("--set model.contrast.augmentations.crop=0").wrong(&["model.contrast.augmentations.crop = 0"]);
+}
+
 /// A column that is the label, and one that counts what is still to come, among those that models read.
 #[test]
 fn columns_that_know_the_answer_are_refused() {

@@ -108,3 +108,88 @@ impl Encoder {
         })
     }
 }
+
+/// A batch of texts that goes through the encoder chunk by chunk (gradient caching, Gao et al. 2021): [`Encoder::in_chunks`].
+///
+/// What [`backward_in_chunks`] does in one call, in two: for whoever makes more of the vectors in between than one loss.
+#[derive(Debug)]
+pub struct Chunks<'a> {
+    encoder: &'a Encoder,
+    /// The number of each chunk's first token, and its tokens.
+    parts: Vec<(usize, Packed)>,
+    pass: Pass,
+}
+
+impl Encoder {
+    /// Cuts a batch into chunks of `texts` texts (at least 1), of which one at a time has its graph in memory. Vectors, dropout and gradients
+    /// are those of [`encode`](Self::encode).
+    ///
+    /// ```
+    /// use candle_core::Device;
+    /// use paretune_encoder::{BertConfig, Encoder, Pooling};
+    /// use paretune_features::Packed;
+    ///
+    /// let encoder = Encoder::random(BertConfig::tiny(), Pooling::Mean, 42, &Device::Cpu)?;
+    /// let packed = Packed::from_sequences([&[1, 17, 4, 2][..], &[1, 9, 2], &[1, 8, 2], &[1, 30, 31, 2]]);
+    /// let chunks = encoder.in_chunks(&packed, 3, Some(7))?;
+    /// let vectors = chunks.vectors()?; // without a graph
+    /// let gradient = (&vectors * 2.0)?; // of the sum of their squares
+    /// let found = chunks.backward(&gradient)?;
+    /// assert!(found.get(&encoder.parameters()[3].1).is_some());
+    /// # Ok::<(), paretune_encoder::EncoderError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Those of [`hidden_states`](Self::hidden_states).
+    pub fn in_chunks(&self, packed: &Packed, texts: usize, dropout: Option<u64>) -> Result<Chunks<'_>, EncoderError> {
+        tokens::check(packed, self.config())?;
+        let texts = texts.max(1);
+        let mut parts = Vec::with_capacity(packed.len().div_ceil(texts));
+        for first in (0..packed.len()).step_by(texts) {
+            let own = first..packed.len().min(first + texts);
+            let part = Packed::from_sequences(own.map(|at| tokens::sequence(packed, at)));
+            parts.push((packed.offsets[first] as usize, part));
+        }
+        Ok(Chunks { encoder: self, parts, pass: self.training_pass(dropout) })
+    }
+}
+
+impl Chunks<'_> {
+    /// The vectors of all texts `[texts, hidden]`, without a graph.
+    ///
+    /// # Errors
+    /// When the device is out of memory.
+    pub fn vectors(&self) -> Result<Tensor, EncoderError> {
+        let vectors = self.parts.iter().map(|part| Ok(self.encode(part, false)?.detach()));
+        let vectors = vectors.collect::<Result<Vec<_>, EncoderError>>()?;
+        match vectors.is_empty() {
+            true => self.encoder.pooled(&Packed::default(), self.pass),
+            false => Ok(Tensor::cat(&vectors, 0)?),
+        }
+    }
+
+    /// From `gradient` `[texts, hidden]`, that of some loss at the vectors, to the gradients of the encoder's parameters: each chunk is
+    /// computed again, with its graph.
+    ///
+    /// # Errors
+    /// A gradient of another shape, and those of Candle's backward pass.
+    pub fn backward(&self, gradient: &Tensor) -> Result<Gradients, EncoderError> {
+        let texts: usize = self.parts.iter().map(|(_, part)| part.len()).sum();
+        if gradient.dims() != [texts, self.encoder.hidden_size()] {
+            let (lhs, rhs) = (gradient.shape().clone(), (texts, self.encoder.hidden_size()).into());
+            return Err(candle_core::Error::ShapeMismatchBinaryOp { lhs, rhs, op: "backward in chunks" }.into());
+        }
+        let mut sum = backward_from(&[])?;
+        let mut first = 0;
+        for part in &self.parts {
+            let own = gradient.narrow(0, first, part.1.len())?.contiguous()?;
+            sum.add(backward_from(&[(&self.encode(part, true)?, &own)])?)?;
+            first += part.1.len();
+        }
+        Ok(sum)
+    }
+
+    fn encode(&self, (first_token, part): &(usize, Packed), track: bool) -> Result<Tensor, EncoderError> {
+        self.encoder.pooled(part, Pass { track: track && self.pass.track, first_token: *first_token, ..self.pass })
+    }
+}

@@ -72,7 +72,7 @@ pub use embedding::Embedding;
 pub use encoder::Encoder;
 pub use error::EncoderError;
 pub use family::{BertConfig, ModelConfig};
-pub use gradient_cache::backward_in_chunks;
+pub use gradient_cache::{Chunks, backward_in_chunks};
 pub use graph::{Gradients, RowGradient, backward, backward_from};
 pub use kernels::activation::gelu;
 pub use kernels::contrast::{Contrast, ContrastLoss, Exempt, Rivals};

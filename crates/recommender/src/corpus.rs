@@ -188,6 +188,11 @@ impl Corpus {
         2 * self.config.feedback.len() + 2
     }
 
+    /// Which of them is the place.
+    pub(crate) fn place_column(&self) -> usize {
+        2 * self.config.feedback.len() + 1
+    }
+
     /// Number of values that describe the user and the context of a request.
     pub fn user_width(&self) -> usize {
         self.behaviour.user_names().len() + self.behaviour.context_names().len()

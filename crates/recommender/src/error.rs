@@ -61,6 +61,16 @@ pub enum RecommenderError {
     /// Users are to be nodes of a graph, and there is none.
     #[error("user.kind = \"graph\" needs a graph: set model.graph, for example `graph = {{ layers = 2 }}`")]
     NeedsGraph,
+    /// A loss that is added in training has nothing to work on.
+    #[error("model.{table} needs {needs}, and here is {found}; leave [model.{table}] out, or change that")]
+    Auxiliary {
+        /// Its table in the configuration.
+        table: &'static str,
+        /// What it works on.
+        needs: &'static str,
+        /// What there is instead.
+        found: String,
+    },
     /// The graph could not be built or used.
     #[error(transparent)]
     Graph(#[from] crate::GraphError),

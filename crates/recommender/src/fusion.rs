@@ -175,6 +175,14 @@ impl Fusion {
         Ok(gates::fuse(&through(0)?, &through(1)?, by_row(&present).into())?)
     }
 
+    /// What one modality says `[n, dim]`, before the gates: `P_m v_m + b_m`; the values themselves of the identity.
+    pub(crate) fn project(&self, modality: usize, values: &Tensor) -> Result<Tensor, FusionError> {
+        Ok(match self.layers.get(modality) {
+            Some([project, _]) => project.forward(values)?,
+            None => values.clone(),
+        })
+    }
+
     /// The parameters by name: `PREFIX.M.project.bias`, `….weight`, `PREFIX.M.gate.bias`, `….weight` for each modality `M`.
     pub fn parameters(&self, prefix: &str) -> Vec<(String, Var)> {
         let each = self.layers.iter().enumerate();

@@ -284,6 +284,27 @@ impl ItemModel {
         Ok(fusion.forward(&modalities, hide)?)
     }
 
+    /// What texts `[n, width]` of items say and what their ids do, `[n, dim]` each; ids that training hides are
+    /// shown here. `None` of items that are not known by both.
+    pub(crate) fn sides(
+        &self,
+        vectors: &ItemVectors,
+        items: &[u32],
+        texts: Option<&Tensor>,
+    ) -> Result<Option<[Tensor; 2]>, RecommenderError> {
+        let (Some(texts), Some(table)) = (texts, vectors.table()) else { return Ok(None) };
+        let rows = table.forward(items)?;
+        Ok(match &self.layers {
+            Layers::Sum { text: Some(project), ids, .. } => {
+                let rows = if let Some(project) = ids { project.forward(&rows)? } else { rows };
+                Some([project.forward(texts)?, rows])
+            }
+            Layers::Sum { text: None, .. } => None,
+            // Text comes first, then the id.
+            Layers::Gate(fusion) => Some([fusion.project(0, texts)?, fusion.project(1, &rows)?]),
+        })
+    }
+
     /// `[n, dim]` vectors of items that have nothing but their texts `[n, width]`.
     pub(crate) fn new_items(&self, texts: &Tensor) -> Result<Tensor, RecommenderError> {
         match &self.layers {

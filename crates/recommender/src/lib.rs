@@ -83,6 +83,7 @@
 //! # }
 //! ```
 
+mod auxiliary;
 mod batch;
 mod classic;
 mod corpus;
@@ -103,6 +104,7 @@ mod store;
 mod summary;
 mod users;
 
+pub use auxiliary::{AlignConfig, Auxiliary, AuxiliaryLoss, ContrastConfig};
 pub use batch::{Batch, BatchBuilder, Encode, Pool, Searched, Sequences, Viewer};
 pub use classic::{ClassicError, Ease, EaseConfig, Interactions, ItemKnn, ItemKnnConfig, Mf, MfConfig, Scorer};
 pub use corpus::{Corpus, CorpusConfig, Reading};

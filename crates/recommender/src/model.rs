@@ -12,7 +12,7 @@ use crate::propagation::{Inputs, Propagation};
 use crate::ranking::RankingLoss;
 use crate::search::Search;
 use crate::users::{self, UserConfig, UserKind, UserModel, Widths};
-use crate::{Batch, ItemVectors, RecommenderError};
+use crate::{Auxiliary, AuxiliaryLoss, Batch, ItemVectors, RecommenderError};
 
 /// Sizes of everything above the item vectors.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -68,6 +68,10 @@ pub struct Shared {
     pub users: Tensor,
     /// `[distinct items of the batch, dim]`: what rankings compare users with. Absent where no objective is one.
     pub candidates: Option<Tensor>,
+    /// `[2 V, dim]`: the first views of `V` histories, then the second ones. Absent without contrast.
+    pub views: Option<Tensor>,
+    /// `[2 n, dim]`: what the texts of `n` items say, then what their ids do. Absent without alignment.
+    pub aligned: Option<Tensor>,
 }
 
 /// Trainable parameters by their part in the model, each in a fixed order.
@@ -105,6 +109,8 @@ pub struct Recommender {
     pub(crate) towers: TaskTowers,
     /// What moves the outputs of the item and the user tower with the preference.
     pub(crate) modulations: Option<[Modulation; 2]>,
+    /// What training adds to the loss of a ranking.
+    pub(crate) auxiliary: Auxiliary,
     pub(crate) device: Device,
 }
 
@@ -179,6 +185,7 @@ impl Recommender {
             user_model,
             towers,
             modulations,
+            auxiliary: Auxiliary::default(),
             device: device.clone(),
         })
     }
@@ -308,6 +315,7 @@ impl Recommender {
     }
 
     /// The loss of every objective, unweighted, in order: of task towers over their samples ([`Outputs::losses`]), of rankings over lists.
+    /// That of the first ranking includes what training adds ([`Recommender::with_auxiliary`]).
     ///
     /// # Errors
     /// When shapes do not fit, or a label is none that its objective can mean.
@@ -317,6 +325,19 @@ impl Recommender {
         batch: &Batch,
         dropout: Option<u64>,
     ) -> Result<Vec<TaskLoss>, RecommenderError> {
+        Ok(self.losses_with_auxiliary(shared, batch, dropout)?.0)
+    }
+
+    /// As [`Self::losses`], with the losses that were added to that of the first ranking.
+    ///
+    /// # Errors
+    /// Those of [`Self::losses`].
+    pub fn losses_with_auxiliary(
+        &self,
+        shared: &Shared,
+        batch: &Batch,
+        dropout: Option<u64>,
+    ) -> Result<(Vec<TaskLoss>, Vec<AuxiliaryLoss>), RecommenderError> {
         let labels = self.labels(batch)?;
         // Rankings need no outputs of single samples.
         let towers = match self.has_towers() {
@@ -327,7 +348,10 @@ impl Recommender {
             (Some(losses), kind) if kind != Kind::Ranking => Ok(losses[k].clone()),
             _ => self.ranking_loss(shared, batch, &batch.labels[k]),
         };
-        self.objectives().iter().enumerate().map(loss).collect()
+        let mut losses =
+            self.objectives().iter().enumerate().map(loss).collect::<Result<Vec<_>, RecommenderError>>()?;
+        let added = self.add_auxiliary(shared, &mut losses)?;
+        Ok((losses, added))
     }
 
     /// `[u; i; u∘i; position]` through the task towers, and the scores of rankings beside them.

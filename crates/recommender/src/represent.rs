@@ -1,5 +1,7 @@
 //! From a batch to what all objectives share.
 
+use std::borrow::Cow;
+
 use candle_core::Tensor;
 use paretune_features::Packed;
 
@@ -43,7 +45,22 @@ impl Recommender {
         dropout: Option<u64>,
         cut: &mut dyn FnMut(Tensor) -> candle_core::Result<Tensor>,
     ) -> Result<Shared, RecommenderError> {
-        self.condition(self.trunk_with(batch, known, dropout, cut)?, batch)
+        let fresh = self.read(batch, dropout, cut)?;
+        self.condition(self.trunk_from(batch, known, fresh.as_ref(), dropout)?, batch)
+    }
+
+    /// As [`Self::represent`], with the vectors `[n, width]` of the batch's [`texts`](Self::texts) by whoever has read them.
+    ///
+    /// # Errors
+    /// When shapes do not fit.
+    pub fn represent_texts(
+        &self,
+        batch: &Batch,
+        known: &Tensor,
+        vectors: &Tensor,
+        dropout: Option<u64>,
+    ) -> Result<Shared, RecommenderError> {
+        self.condition(self.trunk_from(batch, known, Some(vectors), dropout)?, batch)
     }
 
     /// The part of [`Self::represent`] that is the same for every preference: whoever asks for several of them needs it once.
@@ -51,17 +68,59 @@ impl Recommender {
     /// # Errors
     /// When shapes do not fit.
     pub fn trunk(&self, batch: &Batch, known: &Tensor, dropout: Option<u64>) -> Result<Shared, RecommenderError> {
-        self.trunk_with(batch, known, dropout, &mut Ok)
+        let fresh = self.read(batch, dropout, &mut Ok)?;
+        self.trunk_from(batch, known, fresh.as_ref(), dropout)
     }
 
-    fn trunk_with(
+    /// The texts of a batch that the encoder is to read: those of its encoded items, then its distinct queries.
+    pub fn texts<'a>(&self, batch: &'a Batch) -> Cow<'a, Packed> {
+        match (self.encoder().is_some(), self.queries(batch)) {
+            (true, 0) if batch.encoded > 0 => Cow::Borrowed(&batch.packed),
+            (true, queries) if queries > 0 => {
+                let items = batch.packed.sequences().take(batch.encoded);
+                Cow::Owned(Packed::from_sequences(items.chain(batch.searched.packed.sequences())))
+            }
+            _ => Cow::Owned(Packed::default()),
+        }
+    }
+
+    /// How many distinct queries of a batch are read.
+    fn queries(&self, batch: &Batch) -> usize {
+        if self.search.is_some() { batch.searched.packed.len() } else { 0 }
+    }
+
+    /// Sends the texts of a batch through the encoder, all at once; `None` where there are none.
+    fn read(
+        &self,
+        batch: &Batch,
+        dropout: Option<u64>,
+        cut: &mut dyn FnMut(Tensor) -> candle_core::Result<Tensor>,
+    ) -> Result<Option<Tensor>, RecommenderError> {
+        let texts = self.texts(batch);
+        let Some(encoder) = self.encoder().filter(|_| !texts.is_empty()) else { return Ok(None) };
+        let vectors = encoder.encode_with(&texts, dropout, &mut *cut)?;
+        Ok(Some(cut(vectors)?))
+    }
+
+    /// The vectors of a batch's texts by what they are of.
+    fn divide(&self, batch: &Batch, vectors: Option<&Tensor>) -> Result<Read, RecommenderError> {
+        let Some(vectors) = vectors else { return Ok(Read { items: None, queries: None }) };
+        let queries = self.queries(batch);
+        if queries == 0 {
+            return Ok(Read { items: Some(vectors.clone()), queries: None });
+        }
+        let items = (batch.encoded > 0).then(|| vectors.narrow(0, 0, batch.encoded)).transpose()?;
+        Ok(Read { items, queries: Some(vectors.narrow(0, batch.encoded, queries)?) })
+    }
+
+    fn trunk_from(
         &self,
         batch: &Batch,
         known: &Tensor,
+        fresh: Option<&Tensor>,
         dropout: Option<u64>,
-        cut: &mut dyn FnMut(Tensor) -> candle_core::Result<Tensor>,
     ) -> Result<Shared, RecommenderError> {
-        let read = self.read(batch, dropout, cut)?;
+        let read = self.divide(batch, fresh)?;
         let (vectors, nodes) = self.items_of(batch, known, read.items.as_ref(), dropout)?;
         let items = match self.has_towers() {
             true => {
@@ -73,36 +132,16 @@ impl Recommender {
         };
         let users = self.users_of(batch, &vectors, nodes.as_ref(), dropout)?;
         let users = self.searching(users, &read, batch)?;
-        Ok(Shared { items, users, candidates: self.ranks().then_some(vectors) })
-    }
-
-    /// Sends the texts of a batch through the encoder, all at once.
-    fn read(
-        &self,
-        batch: &Batch,
-        dropout: Option<u64>,
-        cut: &mut dyn FnMut(Tensor) -> candle_core::Result<Tensor>,
-    ) -> Result<Read, RecommenderError> {
-        let queries = if self.search.is_some() { batch.searched.packed.len() } else { 0 };
-        let Some(encoder) = self.encoder().filter(|_| batch.encoded + queries > 0) else {
-            return Ok(Read { items: None, queries: None });
-        };
-        let both;
-        let packed = match queries {
-            0 => &batch.packed,
-            _ => {
-                let items = batch.packed.sequences().take(batch.encoded);
-                both = Packed::from_sequences(items.chain(batch.searched.packed.sequences()));
-                &both
+        let views = self.views_of(batch, &vectors, dropout)?;
+        let aligned = match self.items_to_align(batch) {
+            Some(items) => {
+                let texts = self.texts_of(&items, batch, known, read.items.as_ref())?;
+                let sides = self.items.sides(&self.vectors, &items, texts.as_ref())?;
+                sides.map(|sides| Tensor::cat(&sides, 0)).transpose()?
             }
+            None => None,
         };
-        let vectors = encoder.encode_with(packed, dropout, &mut *cut)?;
-        let vectors = cut(vectors)?;
-        if queries == 0 {
-            return Ok(Read { items: Some(vectors), queries: None });
-        }
-        let items = (batch.encoded > 0).then(|| vectors.narrow(0, 0, batch.encoded)).transpose()?;
-        Ok(Read { items, queries: Some(vectors.narrow(0, batch.encoded, queries)?) })
+        Ok(Shared { items, users, candidates: self.ranks().then_some(vectors), views, aligned })
     }
 
     /// Users and what they search for.
@@ -113,8 +152,36 @@ impl Recommender {
         }
     }
 
-    /// Vectors `[n, dim]` of the batch's distinct items: encoded (`fresh`), or looked up in `known`; with a graph, after propagation, with the
-    /// nodes.
+    /// What the encoder says of `items` `[n, width]`: in this batch, as far as it was asked, or looked up in `known`. `None` without an encoder.
+    fn texts_of(
+        &self,
+        items: &[u32],
+        batch: &Batch,
+        known: &Tensor,
+        fresh: Option<&Tensor>,
+    ) -> Result<Option<Tensor>, RecommenderError> {
+        if self.encoder().is_none() {
+            return Ok(None);
+        }
+        let rows_of = |table: &Tensor, rows: &[u32]| table.index_select(&Tensor::new(rows, &self.device)?, 0);
+        let Some(fresh) = fresh else { return Ok(Some(rows_of(known, items)?)) };
+        let encoded = &batch.items[..batch.encoded];
+        if items == encoded {
+            return Ok(Some(fresh.clone()));
+        }
+        let read: Vec<Option<u32>> =
+            items.iter().map(|item| encoded.binary_search(item).ok().map(|at| at as u32)).collect();
+        if let Some(rows) = read.iter().copied().collect::<Option<Vec<u32>>>() {
+            return Ok(Some(rows_of(fresh, &rows)?));
+        }
+        // Rows of the encoded items, then of the catalogue.
+        let both = Tensor::cat(&[fresh, known], 0)?;
+        let rows = items.iter().zip(read).map(|(item, read)| read.unwrap_or(batch.encoded as u32 + item));
+        Ok(Some(rows_of(&both, &rows.collect::<Vec<u32>>())?))
+    }
+
+    /// Vectors `[n, dim]` of the batch's distinct items: those that were read, `fresh`, or looked up in `known`; with a graph, after propagation, with
+    /// the nodes.
     fn items_of(
         &self,
         batch: &Batch,
@@ -122,25 +189,7 @@ impl Recommender {
         fresh: Option<&Tensor>,
         dropout: Option<u64>,
     ) -> Result<(Tensor, Option<Nodes>), RecommenderError> {
-        let texts = |items: &[u32]| -> Result<Option<Tensor>, RecommenderError> {
-            if self.encoder().is_none() {
-                return Ok(None);
-            }
-            let looked_up = || known.index_select(&Tensor::new(items, &self.device)?, 0);
-            let Some(fresh) = fresh else { return Ok(Some(looked_up()?)) };
-            if items.len() == batch.encoded && items == &batch.items[..batch.encoded] {
-                return Ok(Some(fresh.clone()));
-            }
-            // Rows of the encoded items, then of the catalogue.
-            let both = Tensor::cat(&[fresh, known], 0)?;
-            let encoded = &batch.items[..batch.encoded];
-            let row = |item: &u32| match encoded.binary_search(item) {
-                Ok(at) => at as u32,
-                Err(_) => batch.encoded as u32 + item,
-            };
-            let rows: Vec<u32> = items.iter().map(row).collect();
-            Ok(Some(both.index_select(&Tensor::new(rows, &self.device)?, 0)?))
-        };
+        let texts = |items: &[u32]| self.texts_of(items, batch, known, fresh);
         let Some(propagation) = &self.propagation else {
             let vectors = self.items.forward(&self.vectors, &batch.items, texts(&batch.items)?.as_ref(), dropout)?;
             return Ok((vectors, None));
@@ -167,7 +216,7 @@ impl Recommender {
             (Some([items, users]), Some(shares)) => Shared {
                 items: trunk.items.map(|trunk| items.forward(&trunk, &shares)).transpose()?,
                 users: users.forward(&trunk.users, &shares)?,
-                candidates: trunk.candidates,
+                ..trunk
             },
             _ => trunk,
         })
@@ -186,7 +235,7 @@ impl Recommender {
                 &all_looked_up
             }
         };
-        let read = self.read(batch, None, &mut Ok)?;
+        let read = self.divide(batch, self.read(batch, None, &mut Ok)?.as_ref())?;
         let (items, nodes) = self.items_of(batch, known, None, None)?;
         let users = self.users_of(batch, &items, nodes.as_ref(), None)?;
         self.searching(users, &read, batch)

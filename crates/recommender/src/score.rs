@@ -113,7 +113,13 @@ impl Recommender {
         known: &Tensor,
     ) -> Result<Vec<Vec<Vec<f32>>>, RecommenderError> {
         let candidates = self.ranks().then(|| catalogue.candidates.clone());
-        let trunk = Shared { items: catalogue.items.clone(), users: self.users(batch, known)?, candidates };
+        let trunk = Shared {
+            items: catalogue.items.clone(),
+            users: self.users(batch, known)?,
+            candidates,
+            views: None,
+            aligned: None,
+        };
         let shared = self.condition(trunk, batch)?;
         let (items, users) = (shared.items.map(|items| items.detach()), shared.users.detach());
         let scores = shared.candidates.map(|candidates| self.against(&users, &candidates, batch)).transpose()?;
@@ -138,7 +144,8 @@ impl Recommender {
     /// # Errors
     /// When shapes do not fit, or the batch's preference is not one for this model.
     pub fn retrieve(&self, catalogue: &Catalogue, batch: &Batch, known: &Tensor) -> Result<Tensor, RecommenderError> {
-        let trunk = Shared { items: None, users: self.users(batch, known)?, candidates: None };
+        let trunk =
+            Shared { items: None, users: self.users(batch, known)?, candidates: None, views: None, aligned: None };
         let users = self.condition(trunk, batch)?.users.detach();
         self.against(&users, &catalogue.candidates, batch)
     }

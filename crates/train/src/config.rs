@@ -84,6 +84,9 @@ pub struct TrainingConfig {
     pub dirichlet: f64,
     /// Steps between two checkpoints; 0 = at validations only.
     pub checkpoint_every: usize,
+    /// Texts whose graph is in memory at a time: the others of a batch are encoded again for the backward pass, with the same gradients
+    /// (gradient caching). 0 = all at once.
+    pub chunk: usize,
 }
 
 impl Default for TrainingConfig {
@@ -119,6 +122,7 @@ impl Default for TrainingConfig {
             monitor: BTreeMap::new(),
             dirichlet: 1.0,
             checkpoint_every: 0,
+            chunk: 0,
         }
     }
 }

@@ -21,8 +21,11 @@ pub enum TrainEvent {
         step: usize,
         /// Steps in all.
         steps: usize,
-        /// Loss of each objective; absent where no label was observed.
+        /// Loss of each objective, with what is added to it; absent where no label was observed.
         losses: BTreeMap<String, f64>,
+        /// What was added to the loss of the first ranking (`contrast`, `align`), without its weight.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        added: BTreeMap<String, f64>,
         /// Weight of each objective.
         weights: BTreeMap<String, f64>,
         /// Norm of the gradient before clipping.

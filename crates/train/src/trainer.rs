@@ -281,6 +281,7 @@ impl<'a> Trainer<'a> {
                     step: self.state.step,
                     steps: end,
                     losses: named(&result.losses),
+                    added: result.added.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect(),
                     weights: named(&result.weights),
                     gradient_norm: norm,
                     learning_rate: self.config.learning_rate * multiplier,
@@ -319,15 +320,15 @@ impl<'a> Trainer<'a> {
     }
 
     fn gradients(&mut self, batch: &Batch, known: &Tensor) -> Result<step::StepGradients, TrainError> {
-        let dropout = self.dropout();
+        let options = self.options();
         let (model, parameters) = (self.model, &self.parameters);
-        let found = step::balanced_gradients(model, parameters, batch, known, &mut self.balancer, dropout)
+        let found = step::balanced_gradients(model, parameters, batch, known, &mut self.balancer, options)
             .map_err(|error| self.explain(error, batch))?;
         let Some(sam) = self.config.sam else { return Ok(found) };
         // The same batch, dropout and weights: at the peak, too, it is the gradient of one function.
         let (weights, balancer) = (&found.weights, &self.balancer);
         let peak = sam.at_peak(&parameters.all(), &found.gradients, || {
-            step::gradients_with_weights(model, parameters, batch, known, weights, balancer, dropout)
+            step::gradients_with_weights(model, parameters, batch, known, weights, balancer, options)
         });
         let gradients = peak.map_err(|error| self.explain(error, batch))?;
         Ok(step::StepGradients { gradients, ..found })
@@ -338,14 +339,15 @@ impl<'a> Trainer<'a> {
         if !self.balancer.listens() {
             return Ok(());
         }
-        let losses = step::losses(self.model, batch, known, self.dropout());
+        let losses = step::losses(self.model, batch, known, self.options());
         let losses = losses.map_err(|error| self.explain(error, batch))?;
         self.balancer.after_step(&losses)
     }
 
-    /// The seed of this step's dropout.
-    fn dropout(&self) -> u64 {
-        self.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(self.state.step as u64)
+    /// The seed of this step's dropout, and how many texts it takes at a time.
+    fn options(&self) -> step::StepOptions {
+        let dropout = self.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(self.state.step as u64);
+        step::StepOptions { dropout, chunk: self.config.chunk }
     }
 
     /// Says which batch it was that gave something that is not finite.

@@ -31,7 +31,7 @@ pub(super) fn prepare(mut config: RunConfig, run: &RunDir, device: candle_core::
     let files = model_files(&config.model, run)?;
     let tokenizer = match config.model.items {
         // Nobody reads their texts.
-        ItemSource::Ids => None,
+        ItemSource::Ids | ItemSource::Vectors => None,
         ItemSource::Text | ItemSource::Hybrid => Some(TextTokenizer::load(&files, Some(config.model.max_length))?),
     };
     let reads = corpus_config(&config, &objectives);

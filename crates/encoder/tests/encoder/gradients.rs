@@ -1,7 +1,7 @@
 //! The ways to gradients: Candle's backward pass, this crate's, and the one in parts.
 
 use candle_core::{CpuStorage, CustomOp1, DType, Device, Layout, Shape, Tensor, Var};
-use paretune_encoder::{Arithmetic, Encoder, Gradients, LoadOptions, Trainable, backward};
+use paretune_encoder::{Arithmetic, CacheOptions, Encoder, Gradients, LoadOptions, Trainable, backward};
 use paretune_features::Packed;
 
 use super::{batch, loss, numbers, packed, tiny_files};
@@ -187,6 +187,43 @@ fn a_batch_in_parts_has_the_gradients_of_the_whole() {
             }
         }
     }
+}
+
+#[test]
+fn chunks_have_the_vectors_and_the_gradients_of_the_whole() {
+    let sequences: Vec<Vec<u32>> =
+        (0..11u32).map(|i| (0..3 + i * 5 % 17).map(|j| (i * 7 + j * 11) % 60).collect()).collect();
+    let whole = packed(&sequences);
+    for (trainable, cache) in [
+        (Trainable::All, None),
+        (Trainable::LastLayers(1), None),
+        (Trainable::LastLayers(1), Some(CacheOptions::default())),
+    ] {
+        let encoder = tiny(&LoadOptions { trainable, cache, ..LoadOptions::default() });
+        let vectors = encoder.encode(&whole, Some(6)).unwrap();
+        let weights = vectors.detach().affine(0.7, 0.1).unwrap();
+        let expected = backward(&(&vectors * &weights).unwrap().sum_all().unwrap()).unwrap();
+        for texts in [0, 1, 4, 11, 100] {
+            let chunks = encoder.in_chunks(&whole, texts, Some(6)).unwrap();
+            let found = chunks.vectors().unwrap();
+            assert!(!found.track_op(), "vectors without a graph");
+            assert_near("vectors", &numbers(&found), &numbers(&vectors), 1e-6);
+            let found = chunks.backward(&weights).unwrap();
+            for (name, var) in encoder.parameters() {
+                assert_eq!(found.rows(&var).is_some(), expected.rows(&var).is_some(), "{name}");
+                let what = format!("{name}, {texts} texts");
+                assert_near(&what, &densified(&found, &var), &densified(&expected, &var), 1e-5);
+            }
+            let refused = chunks.backward(&weights.narrow(0, 0, 10).unwrap()).unwrap_err().to_string();
+            assert!(refused.contains("[10, ") && refused.contains("[11, "), "{refused}");
+        }
+    }
+    let encoder = tiny(&LoadOptions::default());
+    let nothing = encoder.in_chunks(&Packed::default(), 4, None).unwrap();
+    let vectors = nothing.vectors().unwrap();
+    assert_eq!(vectors.dims(), [0, encoder.hidden_size()]);
+    assert!(encoder.parameters().iter().all(|(_, var)| nothing.backward(&vectors).unwrap().get(var).is_none()));
+    assert!(encoder.in_chunks(&packed(&[vec![60]]), 4, None).is_err(), "a token that the vocabulary does not have");
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! From tables to batches.
 
+mod views;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
@@ -7,7 +9,7 @@ use paretune_data::NewItem;
 use paretune_features::Packed;
 
 use super::{Batch, Encode, Pool, Searched, Sequences, Viewer};
-use crate::{Corpus, Reading};
+use crate::{Augmentations, Corpus, Reading};
 
 /// A past event: an item and what is said of it.
 type Event = (u32, Vec<f32>);
@@ -32,6 +34,8 @@ pub struct BatchBuilder<'a> {
     pool: Vec<u32>,
     searched: Searched,
     labels: Vec<Vec<f32>>,
+    /// How histories are changed for contrast, if they are, and by which seed.
+    augment: Option<(Augmentations, u64)>,
 }
 
 impl<'a> BatchBuilder<'a> {
@@ -53,6 +57,7 @@ impl<'a> BatchBuilder<'a> {
             pool: Vec::new(),
             searched: Searched::default(),
             labels: vec![Vec::new(); labels],
+            augment: None,
         }
     }
 
@@ -235,6 +240,7 @@ impl<'a> BatchBuilder<'a> {
         histories.asked = asked.collect();
         histories.hidden = self.hidden.iter().map(|&hidden| row(hidden)).collect();
         Batch {
+            views: self.augmented(&slots),
             packed: self.texts(&items[..read.len()]),
             encoded: read.len(),
             slots: slots_of(&self.shown),

@@ -53,9 +53,24 @@ impl Augmentations {
     /// [`RankingError::Setting`].
     pub fn check(&self) -> Result<(), RankingError> {
         let settings = [
-            ("crop", self.crop, self.crop > 0.0 && self.crop <= 1.0, "it is the share kept: above 0, at most 1"),
-            ("mask", self.mask, (0.0..1.0).contains(&self.mask), "it is the share hidden: at least 0, below 1"),
-            ("reorder", self.reorder, (0.0..=1.0).contains(&self.reorder), "it is the share shuffled: between 0 and 1"),
+            (
+                "model.contrast.augmentations.crop",
+                self.crop,
+                self.crop > 0.0 && self.crop <= 1.0,
+                "it is the share kept: above 0, at most 1",
+            ),
+            (
+                "model.contrast.augmentations.mask",
+                self.mask,
+                (0.0..1.0).contains(&self.mask),
+                "it is the share hidden: at least 0, below 1",
+            ),
+            (
+                "model.contrast.augmentations.reorder",
+                self.reorder,
+                (0.0..=1.0).contains(&self.reorder),
+                "it is the share shuffled: between 0 and 1",
+            ),
         ];
         match settings.into_iter().find(|(_, _, fits, _)| !fits) {
             Some((setting, value, _, rule)) => Err(RankingError::Setting { setting, value, rule }),

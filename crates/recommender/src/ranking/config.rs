@@ -199,7 +199,7 @@ impl RankingLoss {
 }
 
 /// Says whether logits can be divided by `temperature`, in single precision too.
-pub(super) fn check_temperature(setting: &'static str, temperature: f64) -> Result<(), RankingError> {
+pub(crate) fn check_temperature(setting: &'static str, temperature: f64) -> Result<(), RankingError> {
     if (1e-6..=1e6).contains(&temperature) {
         return Ok(());
     }

@@ -27,6 +27,7 @@ mod views;
 
 pub use augment::{Augmentation, Augmentations};
 pub use batch::{Negatives, RankingBatch};
+pub(crate) use config::check_temperature;
 pub use config::{Calibrated, Listwise, Needs, RankingLoss, Scoring};
 pub use error::RankingError;
 pub use views::{align, info_nce};

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)] // A test that cannot go on may stop.
 
+mod auxiliary;
 mod clock;
 mod conditioning;
 mod files;

@@ -96,6 +96,7 @@ impl Cases {
             pool: Pool::default(),
             labels: Vec::new(),
             preference: None,
+            views: Sequences::default(),
         }
     }
 }

@@ -7,7 +7,7 @@ mod shared;
 use std::ops::ControlFlow;
 
 use paretune_objectives::{Kind, Objectives};
-use paretune_recommender::{Batch, BatchBuilder, Corpus, Encode, Needs, Recommender};
+use paretune_recommender::{Augmentations, Batch, BatchBuilder, Corpus, Encode, Needs, Recommender};
 use rand::{
     RngExt, SeedableRng,
     seq::{IndexedRandom, SliceRandom},
@@ -64,6 +64,8 @@ pub struct Plan<'a> {
     epochs: usize,
     max_steps: usize,
     seed: u64,
+    /// How histories are changed for contrast, if the model is trained so.
+    views: Option<Augmentations>,
 }
 
 /// Where an objective's labels come from and what a sampled negative gets.
@@ -135,14 +137,17 @@ impl<'a> Plan<'a> {
             epochs: config.epochs,
             max_steps: config.max_steps,
             seed,
+            views: None,
         })
     }
 
-    /// As `model` needs it: with the negatives of its rankings, and without reading texts where its encoder is frozen, so that looking up gives
-    /// the same. Where all objectives are rankings that share their negatives, no others are drawn.
+    /// As `model` needs it: with the negatives of its rankings, with changed histories where it contrasts them, and without reading texts
+    /// where its encoder is frozen, so that looking up gives the same. Where all objectives are rankings that share their
+    /// negatives, no others are drawn.
     #[must_use]
     pub fn for_model(mut self, model: &Recommender, config: &TrainingConfig) -> Self {
         self.reads = !model.parameters().backbone.is_empty();
+        self.views = model.auxiliary().contrast.map(|contrast| contrast.augmentations);
         if model.objectives().iter().all(|objective| objective.kind != Kind::Ranking) {
             return self;
         }
@@ -204,6 +209,10 @@ impl<'a> Plan<'a> {
         let reads = self.reads && step.is_multiple_of(self.encode_every);
         if let Some(shared) = &self.shared {
             shared.draw(&self.candidates, reads, &mut builder, &mut rng);
+        }
+        if let Some(augmentations) = self.views {
+            // Drawn apart, so that the rest of a batch is what it is without them.
+            builder.views(augmentations, self.seed.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(step as u64));
         }
         let mut batch = builder.build(if reads { self.encode } else { Encode::Nothing });
         if let Some(shared) = &self.shared {

@@ -5,15 +5,16 @@ use paretune_encoder::backward;
 use paretune_optim::{Gradients, OptimError};
 use paretune_recommender::{Batch, Parameters, Recommender};
 
+use super::cuts::AtLeaves;
 use super::measured::Measured;
-use super::{DType, Graph, forward};
+use super::{DType, Forward, Graph, StepOptions, forward};
 use crate::differentiate::named;
 use crate::{Balancer, GradientCut, TrainError};
 
 /// What [`balanced_gradients`](super::balanced_gradients) would say if the method answered with these weights: the method is not asked, and
 /// what it remembers stays. Two cheap passes and one through the backbone, however many objectives there are.
 ///
-/// `known` are the vectors that histories look up, `dropout` the seed of this step.
+/// `known` are the vectors that histories look up, `options` the seed of this step's dropout, or more.
 ///
 /// # Errors
 /// Not one weight for each objective, a loss that is not finite, or shapes that do not fit.
@@ -24,7 +25,7 @@ pub fn gradients_with_weights(
     known: &Tensor,
     weights: &[f64],
     balancer: &Balancer,
-    dropout: u64,
+    options: impl Into<StepOptions>,
 ) -> Result<Gradients, TrainError> {
     let names: Vec<&str> = model.objectives().names().collect();
     if weights.len() != names.len() {
@@ -32,7 +33,7 @@ pub fn gradients_with_weights(
     }
     // Cut at the shared representation wherever the method compares gradients: what goes down from there is one gradient.
     let cut = balancer.cut().map(|_| GradientCut::Shared);
-    let (losses, cuts) = forward(model, batch, known, cut, dropout)?;
+    let Forward { losses, cuts, .. } = forward(model, batch, known, cut, options.into())?;
     Measured::new(&names, &losses)?;
     let below = [parameters.backbone.as_slice(), &parameters.shared].concat();
     let graph = Graph { names: &names, losses: &losses, cuts: &cuts, towers: &parameters.towers, below: &below };
@@ -43,9 +44,12 @@ impl Graph<'_> {
     /// The gradient under given weights: one pass, or, where the towers must not be weighed, two to the last cut and one from there on down.
     pub(super) fn with_weights(&self, weights: &[f64], balancer: &Balancer) -> Result<Gradients, TrainError> {
         let found = backward(&self.weighted(weights)?)?;
-        if self.cuts.levels() == 0 {
+        if self.cuts.is_whole() {
             let mut gradients = named(&found, self.towers)?;
             gradients.extend(named(&found, self.below)?);
+            let mut leaves = AtLeaves::new();
+            self.cuts.collect(&found, self.cuts.levels(), &mut leaves)?;
+            self.descend_from(leaves, &mut gradients)?;
             return Ok(gradients);
         }
         // Task towers learn from their own losses, unweighted.

@@ -1,5 +1,7 @@
 //! Where a graph is cut.
 
+use std::fmt;
+
 use candle_core::{Tensor, Var};
 use paretune_encoder::{Gradients, backward_from};
 
@@ -22,20 +24,39 @@ use crate::TrainError;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Default)]
-pub struct Cuts {
-    levels: Vec<Vec<Cut>>,
+pub struct Cuts<'a> {
+    levels: Vec<Vec<Cut<'a>>>,
 }
 
 #[derive(Debug)]
-struct Cut {
-    value: Tensor,
+struct Cut<'a> {
+    below: Below<'a>,
     leaf: Var,
+}
+
+/// What lies below a cut.
+enum Below<'a> {
+    /// The graph of this value.
+    Graph(Tensor),
+    /// Nothing that was kept: from a gradient at the leaf to those of what lies below, computed again.
+    Again(Box<Again<'a>>),
+}
+
+type Again<'a> = dyn Fn(&Tensor) -> Result<Gradients, TrainError> + 'a;
+
+impl fmt::Debug for Below<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Graph(value) => f.debug_tuple("Graph").field(value).finish(),
+            Self::Again(_) => f.write_str("Again"),
+        }
+    }
 }
 
 /// The gradient of one loss at every leaf, level by level; `None` where it does not depend on the leaf.
 pub(super) type AtLeaves = Vec<Vec<Option<Tensor>>>;
 
-impl Cuts {
+impl<'a> Cuts<'a> {
     /// Cuts above `values` and answers with their leaves. Values that depend on no parameter pass as they are.
     ///
     /// # Errors
@@ -56,11 +77,30 @@ impl Cuts {
             if value.track_op() {
                 let leaf = Var::from_tensor(&value.detach())?;
                 let value = std::mem::replace(value, leaf.as_tensor().clone());
-                level.push(Cut { value, leaf });
+                level.push(Cut { below: Below::Graph(value), leaf });
             }
         }
         self.levels.push(level);
         Ok(leaves)
+    }
+
+    /// Cuts above `value`, whose graph was not kept: `again` is given the gradient at the leaf and answers with those of what lies below. Has the
+    /// level to itself.
+    pub(super) fn above(
+        &mut self,
+        value: &Tensor,
+        again: impl Fn(&Tensor) -> Result<Gradients, TrainError> + 'a,
+    ) -> candle_core::Result<Tensor> {
+        let leaf = Var::from_tensor(&value.detach())?;
+        let top = leaf.as_tensor().clone();
+        self.levels.push(vec![Cut { below: Below::Again(Box::new(again)), leaf }]);
+        Ok(top)
+    }
+
+    /// Whether losses reach all parameters without a cut, but for what is computed again.
+    pub(super) fn is_whole(&self) -> bool {
+        let again = |cut: &Cut<'_>| matches!(cut.below, Below::Again(_));
+        self.levels.iter().all(|level| !level.is_empty() && level.iter().all(again))
     }
 
     /// What a loss's backward pass left at the leaves, which must be those of the last level.
@@ -97,8 +137,14 @@ impl Cuts {
     /// From the leaves of `level` through the piece below them.
     pub(super) fn descend(&self, level: usize, gradients: &[Option<Tensor>]) -> Result<Gradients, TrainError> {
         let cuts = self.levels.get(level).map_or(&[][..], Vec::as_slice);
-        let roots: Vec<(&Tensor, &Tensor)> =
-            cuts.iter().zip(gradients).filter_map(|(cut, gradient)| Some((&cut.value, gradient.as_ref()?))).collect();
+        let mut roots: Vec<(&Tensor, &Tensor)> = Vec::new();
+        for (cut, gradient) in cuts.iter().zip(gradients) {
+            match (&cut.below, gradient) {
+                (_, None) => {}
+                (Below::Graph(value), Some(gradient)) => roots.push((value, gradient)),
+                (Below::Again(again), Some(gradient)) => return again(gradient),
+            }
+        }
         Ok(backward_from(&roots)?)
     }
 }

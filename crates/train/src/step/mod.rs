@@ -16,11 +16,15 @@
 //! all objectives go down side by side: the parameters' gradients that are kept for the Gramian never hold more values than one gradient of the
 //! whole model, whatever `K`.
 //!
+//! With [`StepOptions::chunk`] the texts of a batch are encoded chunk by chunk without keeping a graph, and their vectors are a cut below all
+//! others: the gradient that arrives there goes down through one chunk at a time, computed again (gradient caching, Gao et al. 2021).
+//!
 //! [`balanced_gradients`] does it for a [`Recommender`], [`Graph::balance`] for any graph of Candle.
 
 mod again;
 mod cuts;
 mod measured;
+mod options;
 mod row;
 mod stacked;
 mod streamed;
@@ -29,7 +33,7 @@ use candle_core::{DType, Device, Tensor, Var};
 use paretune_encoder::backward;
 use paretune_objectives::TaskLoss;
 use paretune_optim::{Gradients, accumulate};
-use paretune_recommender::{Batch, Parameters, Recommender, Shared};
+use paretune_recommender::{AuxiliaryLoss, Batch, Parameters, Recommender, Shared};
 
 use crate::balance::Asks;
 use crate::differentiate::{gradient, named};
@@ -42,6 +46,7 @@ use streamed::Stream;
 
 pub use again::gradients_with_weights;
 pub use cuts::Cuts;
+pub use options::StepOptions;
 
 /// What one batch says.
 pub struct StepGradients {
@@ -51,6 +56,8 @@ pub struct StepGradients {
     pub losses: Vec<f64>,
     /// Weight each objective got; empty where the method's direction is no weighted sum (GradDrop).
     pub weights: Vec<f64>,
+    /// What was added to the loss of the first ranking, by name and without its weight.
+    pub added: Vec<(&'static str, f64)>,
 }
 
 /// A batch's losses and what they depend on.
@@ -61,7 +68,7 @@ pub struct Graph<'a> {
     pub losses: &'a [TaskLoss],
     /// Where it is cut: at the shared representation (the last level), and below it for [`GradientCut::Full`]. Nowhere for a method that looks
     /// at losses alone.
-    pub cuts: &'a Cuts,
+    pub cuts: &'a Cuts<'a>,
     /// What lies above the shared representation: each objective's own.
     pub towers: &'a [(String, Var)],
     /// What lies below it: what all objectives share.
@@ -70,7 +77,7 @@ pub struct Graph<'a> {
 
 /// Computes the balanced gradient of one batch.
 ///
-/// `known` are the vectors that histories look up, `dropout` the seed of this step.
+/// `known` are the vectors that histories look up, `options` the seed of this step's dropout, or more.
 ///
 /// # Errors
 /// When shapes do not fit, or a gradient is not finite.
@@ -80,43 +87,65 @@ pub fn balanced_gradients(
     batch: &Batch,
     known: &Tensor,
     balancer: &mut Balancer,
-    dropout: u64,
+    options: impl Into<StepOptions>,
 ) -> Result<StepGradients, TrainError> {
     let names: Vec<&str> = model.objectives().names().collect();
-    let (losses, cuts) = forward(model, batch, known, balancer.cut(), dropout)?;
+    let Forward { losses, added, cuts } = forward(model, batch, known, balancer.cut(), options.into())?;
     let below = [parameters.backbone.as_slice(), &parameters.shared].concat();
     let graph = Graph { names: &names, losses: &losses, cuts: &cuts, towers: &parameters.towers, below: &below };
-    graph.balance(balancer)
+    let added = added.iter().map(|added| Ok((added.name, f64::from(added.loss.to_scalar::<f32>()?))));
+    let added = added.collect::<Result<Vec<_>, TrainError>>()?;
+    Ok(StepGradients { added, ..graph.balance(balancer)? })
 }
 
 /// The losses of a batch as numbers, with the dropout of a step.
-pub(crate) fn losses(model: &Recommender, batch: &Batch, known: &Tensor, dropout: u64) -> Result<Vec<f64>, TrainError> {
-    let names: Vec<&str> = model.objectives().names().collect();
-    let (losses, _) = forward(model, batch, known, None, dropout)?;
-    Ok(Measured::new(&names, &losses)?.losses().to_vec())
-}
-
-fn forward(
+pub(crate) fn losses(
     model: &Recommender,
     batch: &Batch,
     known: &Tensor,
+    options: StepOptions,
+) -> Result<Vec<f64>, TrainError> {
+    let names: Vec<&str> = model.objectives().names().collect();
+    let losses = forward(model, batch, known, None, options)?.losses;
+    Ok(Measured::new(&names, &losses)?.losses().to_vec())
+}
+
+/// The losses of a batch, and where their graph is cut.
+struct Forward<'a> {
+    losses: Vec<TaskLoss>,
+    added: Vec<AuxiliaryLoss>,
+    cuts: Cuts<'a>,
+}
+
+fn forward<'a>(
+    model: &'a Recommender,
+    batch: &Batch,
+    known: &Tensor,
     cut: Option<GradientCut>,
-    dropout: u64,
-) -> Result<(Vec<TaskLoss>, Cuts), TrainError> {
+    options: StepOptions,
+) -> Result<Forward<'a>, TrainError> {
+    let dropout = Some(options.dropout);
     let mut cuts = Cuts::default();
-    let mut shared = match cut {
-        Some(GradientCut::Full) => model.represent_with(batch, known, Some(dropout), &mut |x| {
+    let mut shared = match (options.chunks(model, batch)?, cut) {
+        (Some(chunks), _) => {
+            let texts = chunks.vectors()?;
+            let texts = cuts.above(&texts, move |gradient| Ok(chunks.backward(gradient)?))?;
+            model.represent_texts(batch, known, &texts, dropout)?
+        }
+        (None, Some(GradientCut::Full)) => model.represent_with(batch, known, dropout, &mut |x| {
             let [leaf] = cuts.at([x])?;
             Ok(leaf)
         })?,
-        Some(GradientCut::Shared) | None => model.represent(batch, known, Some(dropout))?,
+        (None, Some(GradientCut::Shared) | None) => model.represent(batch, known, dropout)?,
     };
     if cut.is_some() {
-        let [items, users, candidates] = cuts.at_those([shared.items, Some(shared.users), shared.candidates])?;
+        let values = [shared.items, Some(shared.users), shared.candidates, shared.views, shared.aligned];
+        let [items, users, candidates, views, aligned] = cuts.at_those(values)?;
         let users = users.expect("what was handed over");
-        shared = Shared { items, users, candidates };
+        shared = Shared { items, users, candidates, views, aligned };
     }
-    Ok((model.losses(&shared, batch, Some(dropout))?, cuts))
+    let (losses, added) = model.losses_with_auxiliary(&shared, batch, dropout)?;
+    Ok(Forward { losses, added, cuts })
 }
 
 impl Graph<'_> {
@@ -131,7 +160,7 @@ impl Graph<'_> {
             Asks::Losses => self.by_losses(&measured, balancer)?,
             Asks::Gramian | Asks::Rows => self.by_gradients(&measured, balancer)?,
         };
-        Ok(StepGradients { gradients, losses: measured.reported(), weights })
+        Ok(StepGradients { gradients, losses: measured.reported(), weights, added: Vec::new() })
     }
 
     /// Weights from losses alone: one backward pass from `Σ w_k L_k`.
@@ -228,12 +257,20 @@ impl Graph<'_> {
     fn descend(&self, top: Row) -> Result<Gradients, TrainError> {
         let mut gradients = Gradients::new();
         let mut leaves = AtLeaves::new();
+        if let Some(last) = self.cuts.levels().checked_sub(1) {
+            let top = top.iter().map(|part| part.as_ref().map(|part| part.dense()).transpose());
+            leaves.resize_with(last, Vec::new);
+            leaves.push(top.collect::<Result<_, _>>()?);
+        }
+        self.descend_from(leaves, &mut gradients)?;
+        Ok(gradients)
+    }
+
+    /// From gradients at the leaves to those of everything below them, which are added to `gradients`.
+    fn descend_from(&self, mut leaves: AtLeaves, gradients: &mut Gradients) -> Result<(), TrainError> {
         for level in (0..self.cuts.levels()).rev() {
-            let here = match level + 1 == self.cuts.levels() {
-                true => top.iter().map(|part| part.as_ref().map(|part| part.dense()).transpose()).collect(),
-                false => Ok(leaves.get(level).cloned().unwrap_or_default()),
-            };
-            let found = self.cuts.descend(level, &here?)?;
+            let here = leaves.get(level).cloned().unwrap_or_default();
+            let found = self.cuts.descend(level, &here)?;
             self.cuts.collect(&found, level, &mut leaves)?;
             for (name, var) in self.below {
                 if let Some(own) = gradient(&found, var)? {
@@ -245,7 +282,7 @@ impl Graph<'_> {
                 }
             }
         }
-        Ok(gradients)
+        Ok(())
     }
 
     fn device(&self) -> Device {

@@ -30,7 +30,7 @@ type Part = Vec<Slice>;
 
 /// Goes down from the last level for every objective.
 pub(super) struct Stream<'a> {
-    cuts: &'a Cuts,
+    cuts: &'a Cuts<'a>,
     parameters: &'a [(String, Var)],
     /// Values that may be held at once, over all objectives.
     budget: usize,
@@ -42,7 +42,7 @@ pub(super) struct Stream<'a> {
 
 impl<'a> Stream<'a> {
     /// With room for one gradient of all `parameters`.
-    pub(super) fn new(cuts: &'a Cuts, parameters: &'a [(String, Var)]) -> Self {
+    pub(super) fn new(cuts: &'a Cuts<'a>, parameters: &'a [(String, Var)]) -> Self {
         let budget = parameters.iter().map(|(_, var)| var.elem_count()).sum();
         Self { cuts, parameters, budget, met: BTreeSet::new(), held: 0 }
     }
@@ -178,7 +178,7 @@ mod tests {
     use super::*;
 
     /// Two pieces, three losses; the second piece is larger than its share of the budget.
-    fn graph(parameters: &[(String, Var)]) -> (Cuts, Vec<Tensor>) {
+    fn graph(parameters: &[(String, Var)]) -> (Cuts<'static>, Vec<Tensor>) {
         let [a, b] = [0, 1].map(|k| parameters[k].1.as_tensor());
         let mut cuts = Cuts::default();
         let x = Tensor::new(&[[1f32, -2.0, 0.5], [0.3, 0.7, -1.0]], &Device::Cpu).unwrap();
@@ -200,7 +200,7 @@ mod tests {
         vec![("a".into(), var(3, 4, 0.1)), ("b".into(), var(4, 2, 0.9))]
     }
 
-    fn leaves(cuts: &Cuts, losses: &[Tensor]) -> Vec<AtLeaves> {
+    fn leaves(cuts: &Cuts<'_>, losses: &[Tensor]) -> Vec<AtLeaves> {
         let one = |loss: &Tensor| {
             let mut row = AtLeaves::new();
             cuts.collect(&paretune_encoder::backward(loss).unwrap(), cuts.levels(), &mut row).unwrap();

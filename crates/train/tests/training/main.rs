@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)] // A test that cannot go on may stop.
 #![allow(clippy::result_large_err)] // Tests pass errors on only to look at them.
 
+mod auxiliary;
 mod clicks;
 mod conditioning;
 mod devices;
