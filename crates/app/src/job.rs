@@ -2,14 +2,16 @@
 
 use std::{collections::BTreeSet, fs, path::Path, str::FromStr};
 
-use paretune_data::{CleaningReport, Dataset, ImportOptions, Part, Split, import, leaks};
+use paretune_data::{CleaningReport, Dataset, ImportOptions, Part, Split, import, keep_share, leaks};
 use paretune_encoder::{CacheOptions, Encoder, LoadOptions, Trainable, device_name};
 use paretune_eval::report::{Cell, Table};
 use paretune_features::{FetchOptions, ModelFiles, ModelSource, Template, TextTokenizer};
 use paretune_objectives::{Conditioning, Objective, Objectives};
 use paretune_recommender::{
-    Corpus, CorpusConfig, Inputs, ItemSource, ItemVectors, Recommender, RecommenderConfig, RecommenderError,
+    Corpus, CorpusConfig, Inputs, ItemSource, ItemVectors, Recommender, RecommenderConfig, RecommenderError, Start,
+    Taken,
 };
+use paretune_train::evaluation::Candidates;
 
 use crate::{
     config::{ModelConfig, RunConfig},
@@ -60,7 +62,7 @@ impl Job {
         // Before hours of import: a device that is not there shows at once.
         let device = config.model.device.open()?;
         let kept = run.join("data");
-        let (dataset, cleaning) = if kept.join("events.parquet").is_file() {
+        let (mut dataset, cleaning) = if kept.join("events.parquet").is_file() {
             let cleaning = fs::read_to_string(run.join(CLEANING)).ok();
             (Dataset::read(&kept)?, cleaning.and_then(|text| serde_json::from_str(&text).ok()))
         } else {
@@ -80,6 +82,7 @@ impl Job {
         let tokenizer = TextTokenizer::load(&files, Some(config.model.max_length))?;
         let mut split = Split::new(&dataset, &config.data.split)?;
         refuse_leaks(&config, &dataset, &split, &objectives, &mut notes)?;
+        keep_share(&mut dataset, &mut split, config.data.train_share, config.seed)?;
         if refit {
             split = split.without_validation();
         }
@@ -124,6 +127,11 @@ impl Job {
 
     /// A model before training: pretrained item vectors, fresh towers, scales and base rates from the training rows.
     pub(crate) fn new_model(&self, variant: Variant) -> anyhow::Result<Recommender> {
+        Ok(self.begin(variant)?.0)
+    }
+
+    /// As [`Self::new_model`], and what it took from the run that it begins with.
+    pub(crate) fn begin(&self, variant: Variant) -> anyhow::Result<(Recommender, Option<Taken>)> {
         let model = &self.config.model;
         let items = self.corpus.dataset.items.len();
         let vectors = match variant.items {
@@ -163,7 +171,11 @@ impl Job {
         let mut recommender =
             Recommender::new(sizes, self.inputs(vectors)?, &self.objectives, self.config.seed, &self.device)?;
         recommender.fit(&self.train_labels())?;
-        Ok(recommender)
+        recommender.name_features(self.corpus.feature_names());
+        // Ids of other data mean nothing here.
+        let start = model.start.as_ref().filter(|_| variant.items != ItemSource::Ids);
+        let taken = start.map(|run| Start::read(&run.join("model"))?.take(&mut recommender)).transpose()?;
+        Ok((recommender, taken))
     }
 
     /// Saves a trained model; an adapter of its text encoder is merged into the weights there, and is saved by itself as well.
@@ -213,13 +225,17 @@ impl Job {
         Ok(Recommender::load(&folder, self.inputs(vectors)?, &self.device)?)
     }
 
-    /// Item vectors with the graph that the configuration asks for.
+    /// Item vectors with the graph and the prior that the configuration asks for.
     fn inputs(&self, vectors: ItemVectors) -> anyhow::Result<Inputs> {
-        Ok(match &self.config.model.graph {
+        let inputs: Inputs = match &self.config.model.graph {
             Some(graph) => {
                 Inputs::with_graph(vectors, self.corpus.graph(graph).map_err(RecommenderError::from)?, graph.clone())
             }
             None => vectors.into(),
+        };
+        Ok(match self.config.model.popularity {
+            true => inputs.with_popularity(self.corpus.engagements()),
+            false => inputs,
         })
     }
 
@@ -396,8 +412,13 @@ fn choose_negatives(config: &mut RunConfig, corpus: &Corpus, notes: &mut Vec<Str
     if corpus.only_positives() {
         notes.push(format!(
             "The log holds only positives for `{engaged}`: for each of them {negatives} items that the user did not engage with were \
-             sampled uniformly, in training from the items somebody engaged with, in evaluation from the whole catalogue. AUC and \
-             log loss are against those."
+             sampled uniformly, in training from the items somebody engaged with, in evaluation from {}. AUC and log loss are against \
+             those.",
+            match config.candidates(Part::Test) {
+                Candidates::All => "the whole catalogue",
+                Candidates::Seen => "the items that training met",
+                Candidates::Unseen => "the items of the part that training never met",
+            }
         ));
     } else if negatives > 0 {
         notes.push(format!(

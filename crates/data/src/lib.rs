@@ -69,6 +69,7 @@ mod small_log;
 mod split;
 mod store;
 mod table;
+mod thin;
 mod transform;
 mod vectors;
 
@@ -82,5 +83,6 @@ pub use import::{
 pub use negatives::{NegativeSampler, NegativeSampling};
 pub use split::{Part, Split, SplitStrategy};
 pub use table::{Dataset, Events, Items, UserColumn, Users};
+pub use thin::keep_share;
 pub use transform::{CategoryTable, FeatureKind, FeatureSpec, Levels, Moment, NewRow, Normalise, Side, Transforms};
 pub use vectors::{VectorFormat, VectorParts};

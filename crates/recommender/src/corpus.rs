@@ -94,6 +94,19 @@ impl Corpus {
         column.is_some_and(|column| column.iter().all(|value| *value > 0.0 || value.is_nan()))
     }
 
+    /// How often each item was engaged with in training.
+    pub fn engagements(&self) -> Vec<u32> {
+        let events = &self.dataset.events;
+        let mut counts = vec![0; self.dataset.items.len()];
+        let column = events.feedback.get(&self.config.engaged);
+        for row in self.split.rows(Part::Train) {
+            if column.is_some_and(|column| column[row as usize] > 0.0) {
+                counts[events.item[row as usize] as usize] += 1;
+            }
+        }
+        counts
+    }
+
     /// Whether each item occurs in a training row.
     pub fn met_in_training(&self) -> Vec<bool> {
         let mut met = vec![false; self.dataset.items.len()];

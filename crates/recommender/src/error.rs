@@ -61,6 +61,11 @@ pub enum RecommenderError {
     /// Users are to be nodes of a graph, and there is none.
     #[error("user.kind = \"graph\" needs a graph: set model.graph, for example `graph = {{ layers = 2 }}`")]
     NeedsGraph,
+    /// A prior of rankings, and no ranking.
+    #[error(
+        "model.popularity adds to the scores of rankings, and no objective is one: set an objective's kind to \"ranking\", or leave it out"
+    )]
+    NeedsRanking,
     /// The graph could not be built or used.
     #[error(transparent)]
     Graph(#[from] crate::GraphError),
@@ -77,6 +82,16 @@ pub enum RecommenderError {
     /// New items cannot be scored by a model that knows ids only.
     #[error("this model knows items by id only and cannot score a new one; train with items = \"text\"")]
     NeedsText,
+    /// A model that reads no texts has nothing to say of other items, and one that reads none can take nothing.
+    #[error(
+        "{path}: only a model that reads texts can start from another one that does (items = \"text\" or \"hybrid\"): ids mean other \
+         items elsewhere",
+        path = path.display()
+    )]
+    NoStart {
+        /// The saved model.
+        path: PathBuf,
+    },
     /// An item or user that is not in the tables.
     #[error("no {kind} `{id}` in this data set; it has {known} of them, for example {examples}")]
     Unknown {

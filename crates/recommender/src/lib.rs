@@ -89,12 +89,14 @@ mod fusion;
 mod graph;
 mod item;
 mod model;
+mod prior;
 mod propagation;
 mod ranking;
 mod represent;
 mod retrieval;
 mod score;
 mod soup;
+mod start;
 mod store;
 mod users;
 
@@ -115,4 +117,5 @@ pub use ranking::{
     Scoring, align, info_nce,
 };
 pub use score::Catalogue;
+pub use start::{FeatureNames, Fresh, Start, Taken, TakenColumns};
 pub use users::{UserConfig, UserKind};

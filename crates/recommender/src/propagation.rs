@@ -23,22 +23,31 @@ impl Default for GraphConfig {
     }
 }
 
-/// What a model is made around: what items are known by, and a graph over users and items where vectors are to be propagated.
+/// What a model is made around: what items are known by, a graph over users and items where vectors are to be propagated, and how often
+/// items are engaged with where rankings are to begin from there.
 pub struct Inputs {
     pub(crate) vectors: ItemVectors,
     pub(crate) graph: Option<(Graph, GraphConfig)>,
+    pub(crate) popularity: Option<Vec<u32>>,
 }
 
 impl Inputs {
     /// With a graph.
     pub fn with_graph(vectors: ItemVectors, graph: Graph, config: GraphConfig) -> Self {
-        Self { vectors, graph: Some((graph, config)) }
+        Self { vectors, graph: Some((graph, config)), popularity: None }
+    }
+
+    /// With a prior of rankings, `w ln(1 + n)` of an item that was engaged with `n` times in training ([`Corpus::engagements`]); `w` is
+    /// learned. Somebody of whom nothing is known is then ranked for by popularity.
+    #[must_use]
+    pub fn with_popularity(self, counts: Vec<u32>) -> Self {
+        Self { popularity: Some(counts), ..self }
     }
 }
 
 impl From<ItemVectors> for Inputs {
     fn from(vectors: ItemVectors) -> Self {
-        Self { vectors, graph: None }
+        Self { vectors, graph: None, popularity: None }
     }
 }
 

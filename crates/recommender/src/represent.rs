@@ -62,7 +62,8 @@ impl Recommender {
             false => None,
         };
         let users = self.users_of(batch, &vectors, nodes.as_ref(), dropout)?;
-        Ok(Shared { items, users, candidates: self.ranks().then_some(vectors) })
+        let candidates = self.ranks().then(|| self.with_prior(vectors, &batch.items)).transpose()?;
+        Ok(Shared { items, users, candidates })
     }
 
     /// Vectors `[n, dim]` of the batch's distinct items: encoded, or looked up in `known`; with a graph, after propagation, with the nodes.
