@@ -268,6 +268,13 @@ impl RunConfig {
             .try_into()
             .map_err(|error| wrong_input(format!("the configuration does not fit: {error}")))?;
         config.choose(job)?;
+        if let (Some(run), ItemSource::Ids) = (&config.model.start, config.model.items) {
+            return Err(wrong_input(format!(
+                "--start {} with items = \"ids\": only a model that reads texts can start from another run; set items to \"text\" or \
+                 \"hybrid\"",
+                run.display()
+            )));
+        }
         if config.evaluation.top.is_empty() || config.evaluation.top.contains(&0) {
             let top = &config.evaluation.top;
             return Err(wrong_input(format!(

@@ -8,6 +8,8 @@ mod files;
 mod gradients;
 mod kinds;
 mod lookup;
+mod prior;
 mod repeats;
+mod start;
 mod users;
 mod world;

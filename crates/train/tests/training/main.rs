@@ -3,11 +3,13 @@
 #![allow(clippy::unwrap_used)] // A test that cannot go on may stop.
 #![allow(clippy::result_large_err)] // Tests pass errors on only to look at them.
 
+mod candidates;
 mod clicks;
 mod conditioning;
 mod devices;
 mod distill;
 mod evaluation;
+mod hidden_users;
 mod kinds;
 mod negatives;
 mod optimizers;

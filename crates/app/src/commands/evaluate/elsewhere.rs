@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use paretune_objectives::Objective;
-use paretune_recommender::{Recommender, Start};
+use paretune_recommender::{ItemSource, Recommender, Start};
 
 use crate::{
     cli,
@@ -33,6 +33,10 @@ pub(super) fn prepare(
     };
     let mut config = RunConfig::resolve(&asked)?;
     config.refit = false;
+    // Nothing is known of ids there.
+    if config.model.items == ItemSource::Hybrid {
+        config.model.items = ItemSource::Text;
+    }
     let own = args.settings.iter().any(|setting| setting.starts_with("objectives"));
     if !own {
         config.objectives = objectives(&theirs, &config)?;
