@@ -29,7 +29,7 @@ pub(crate) enum Command {
     Finetune(Box<Finetune>),
     /// Turn raw files into clean tables, by a descriptor.
     Import(Import),
-    /// Measure a run's model again on its test part.
+    /// Measure a run's model again on its test part, or on another data set without training.
     Evaluate(Evaluate),
     /// Rank by several runs' models together: by the average of their weights, of their scores, of their ranks.
     Ensemble(Ensemble),
@@ -77,6 +77,10 @@ pub(crate) struct Job {
     /// `sentence-transformers/all-MiniLM-L6-v2[@revision]`.
     #[arg(long, value_name = "SOURCE")]
     pub(crate) model: Option<String>,
+    /// Begin with what another run's model has learned, on its data or on other data: its text encoder, and of what stands above it
+    /// whatever fits. Settings of the model are that run's, unless they are given.
+    #[arg(long, value_name = "RUN", conflicts_with = "model", value_hint = ValueHint::DirPath)]
+    pub(crate) start: Option<PathBuf>,
     /// What items are known by: `text` (the default), `ids`, `hybrid`, which is both, or `vectors`, those of [[model.vectors]] alone.
     #[arg(long, value_name = "WHAT")]
     pub(crate) items: Option<String>,
@@ -132,7 +136,7 @@ pub(crate) struct Job {
     /// Seed of everything random.
     #[arg(long, value_name = "N")]
     pub(crate) seed: Option<u64>,
-    /// Baselines to train and measure: any of `untrained`, `popularity`, `item-mean`, `item-knn`, `ease`, `mf`, `single-objective`, `ids`.
+    /// Baselines to train and measure: any of `untrained`, `popularity`, `item-mean`, `item-knn`, `ease`, `mf`, `random`, `single-objective`, `ids`.
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     pub(crate) baselines: Option<Vec<String>>,
     /// Any other setting, for example `training.batch=256` or `data.split.test=0.2`. Can be repeated.
@@ -257,11 +261,22 @@ pub(crate) struct RunArgs {
     pub(crate) json: bool,
 }
 
-/// Measure a run's model again on its test part.
+/// Measure a run's model again on its test part, or on other data, without training.
 #[derive(Debug, Args)]
 pub(crate) struct Evaluate {
     #[command(flatten)]
     pub(crate) run: RunArgs,
+    /// Another data set that the model has not seen: a known one, a descriptor file, or a folder of canonical tables. Only a model that reads
+    /// texts can be asked.
+    #[arg(long, value_name = "NAME|FILE|DIR")]
+    pub(crate) dataset: Option<String>,
+    /// Folder with the raw files of that data set.
+    #[arg(long, value_name = "DIR", requires = "dataset", value_hint = ValueHint::DirPath)]
+    pub(crate) from: Option<PathBuf>,
+    /// A setting of the evaluation, for example `evaluation.candidates=all` or `data.split.given=3`; with --dataset any of data and
+    /// evaluation. Can be repeated.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub(crate) settings: Vec<String>,
     /// The balance to ask a model trained with --conditioning for, for example `click=0.3,conversion=0.7`; the run's own weights by
     /// default.
     #[arg(long, value_name = "NAME=W", value_delimiter = ',', value_parser = weight)]

@@ -1,5 +1,7 @@
 //! The configuration of a run: what the data set suggests, what the user's file says, what the flags say, in that order.
 
+mod start;
+
 use std::{
     collections::BTreeMap,
     fs,
@@ -7,11 +9,11 @@ use std::{
 };
 
 use anyhow::Context;
-use paretune_data::{SplitStrategy, VectorFile, leaks::LeakThresholds};
+use paretune_data::{Part, SplitStrategy, VectorFile, leaks::LeakThresholds};
 use paretune_encoder::{Arithmetic, DeviceChoice};
 use paretune_objectives::{Conditioning, Objective};
 use paretune_recommender::{AlignConfig, Combine, ContrastConfig, GraphConfig, ItemSource, RankingLoss, UserConfig};
-use paretune_train::{BalanceConfig, TrainingConfig};
+use paretune_train::{BalanceConfig, TrainingConfig, evaluation::Candidates};
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
@@ -51,6 +53,14 @@ fn one() -> u64 {
     1
 }
 
+fn all() -> f64 {
+    1.0
+}
+
+fn is_all(share: &f64) -> bool {
+    *share == 1.0
+}
+
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct DataConfig {
@@ -65,6 +75,9 @@ pub(crate) struct DataConfig {
     pub(crate) engaged: String,
     /// How an item's fields become its text.
     pub(crate) template: String,
+    /// Share of the rows of training and validation that are kept, by whole requests and by chance: how it would be with a shorter log.
+    #[serde(default = "all", skip_serializing_if = "is_all")]
+    pub(crate) train_share: f64,
     /// Stop when more than this share of the raw rows is bad.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) max_bad_share: Option<f64>,
@@ -100,6 +113,9 @@ fn is_sample(users: &usize) -> bool {
 pub(crate) struct ModelConfig {
     /// `builtin`, a directory, or a Hub model.
     pub(crate) source: String,
+    /// The run whose model this one begins with; `source` is its text encoder then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) start: Option<PathBuf>,
     /// What an item's vector is made from: `text`, `ids`, `hybrid` (both), or `vectors` alone.
     pub(crate) items: ItemSource,
     /// Share of the items whose id training hides where something else is known of them: new items have none.
@@ -115,6 +131,9 @@ pub(crate) struct ModelConfig {
     pub(crate) repeats: bool,
     /// Whether what users search for (the events' column `query`) is part of a request.
     pub(crate) search: bool,
+    /// Whether rankings add `w ln(1 + n)` to the score of an item that training engaged with `n` times, `w` learned.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) popularity: bool,
     /// Where the model lies: `auto`, `cpu`, `cuda:0`, `metal:0` or another number.
     pub(crate) device: DeviceChoice,
     /// Train the last layers only; absent = all.
@@ -179,6 +198,7 @@ impl Default for ModelConfig {
     fn default() -> Self {
         Self {
             source: "builtin".into(),
+            start: None,
             items: ItemSource::Text,
             hide_ids: 0.1,
             user: UserConfig::default(),
@@ -186,6 +206,7 @@ impl Default for ModelConfig {
             ranking: RankingLoss::default(),
             repeats: true,
             search: false,
+            popularity: false,
             device: DeviceChoice::Auto,
             train_layers: None,
             tune: Tune::Full,
@@ -223,6 +244,10 @@ pub(crate) struct EvaluationConfig {
     pub(crate) rows: usize,
     /// What the full ranking ranks by; the first objective by default.
     pub(crate) rank_by: BTreeMap<String, f64>,
+    /// The items that are ranked and that negatives are drawn from: `all`, `seen` in training, or `unseen`; absent = `unseen` for a split
+    /// by items, `all` for the others.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) candidates: Option<Candidates>,
 }
 
 impl Default for EvaluationConfig {
@@ -234,6 +259,7 @@ impl Default for EvaluationConfig {
             users: 1000,
             rows: 100_000,
             rank_by: BTreeMap::new(),
+            candidates: None,
         }
     }
 }
@@ -254,6 +280,8 @@ pub(crate) enum Baseline {
     Ease,
     /// Matrix factorization by alternating least squares (Hu et al. 2008); ranks only.
     Mf,
+    /// A ranking by chance.
+    Random,
     /// For each objective a model trained on it alone.
     SingleObjective,
     /// The same model with an id table in place of the text encoder.
@@ -293,13 +321,23 @@ impl RunConfig {
         // One bound can be set without the other.
         let leaks = Value::try_from(LeakThresholds::default()).context("the default thresholds are a table")?;
         merged.entry("leaks").or_insert(leaks);
+        let start = start::settings(&file, &flags)?;
+        merge(&mut merged, start.beneath);
         merge(&mut merged, file);
         merge(&mut merged, flags);
+        merge(&mut merged, start.above);
         suggest_learning_rate(&mut merged);
         let mut config: Self = Value::Table(merged)
             .try_into()
             .map_err(|error| wrong_input(format!("the configuration does not fit: {error}")))?;
         config.choose(job)?;
+        if let (Some(run), ItemSource::Ids) = (&config.model.start, config.model.items) {
+            return Err(wrong_input(format!(
+                "--start {} with items = \"ids\": only a model that reads texts can start from another run; set items to \"text\" or \
+                 \"hybrid\"",
+                run.display()
+            )));
+        }
         if config.evaluation.top.is_empty() || config.evaluation.top.contains(&0) {
             let top = &config.evaluation.top;
             return Err(wrong_input(format!(
@@ -333,6 +371,32 @@ impl RunConfig {
             }
         }
         Ok(())
+    }
+
+    /// The same with other settings of how it is measured: what trained the model stays.
+    pub(crate) fn measured_with(self, settings: &[String]) -> anyhow::Result<Self> {
+        if settings.is_empty() {
+            return Ok(self);
+        }
+        let Value::Table(mut table) = Value::try_from(&self).context("a configuration is a table")? else {
+            return Ok(self);
+        };
+        for setting in settings {
+            let (path, value) = parse_setting(setting)?;
+            if !path.starts_with("evaluation.") && path != "data.split.given" {
+                return Err(wrong_input(format!(
+                    "--set {setting}: of a finished run only evaluation.* and data.split.given can be set; {path} is what it was \
+                     trained with"
+                )));
+            }
+            put(&mut table, path, value);
+        }
+        Value::Table(table).try_into().map_err(|error| wrong_input(format!("the configuration does not fit: {error}")))
+    }
+
+    /// The items that an evaluation of this part holds against each other.
+    pub(crate) fn candidates(&self, part: Part) -> Candidates {
+        self.evaluation.candidates.unwrap_or_else(|| Candidates::usual(&self.data.split, part))
     }
 
     /// Weights of the objectives for the full ranking.
@@ -404,6 +468,7 @@ fn flags(job: &cli::Job, dataset: &str) -> anyhow::Result<Table> {
     set("data.from", job.from.as_ref().map(|path| path.display().to_string().into()));
     set("data.stream", job.stream.then_some(true.into()));
     set("model.source", job.model.clone().map(Value::from));
+    set("model.start", job.start.as_ref().map(|path| path.display().to_string().into()));
     set("model.offline", job.offline.then_some(true.into()));
     set("model.device", job.device.map(|device| device.to_string().into()));
     set("model.train_layers", job.train_layers.map(|n| (n as i64).into()));
@@ -427,17 +492,19 @@ fn flags(job: &cli::Job, dataset: &str) -> anyhow::Result<Table> {
     set("refit", job.refit.then_some(true.into()));
     set("seed", job.seed.map(|n| (n as i64).into()));
     for setting in &job.settings {
-        let (path, value) = setting
-            .split_once('=')
-            .ok_or_else(|| wrong_input(format!("--set {setting}: expected KEY=VALUE, as in training.batch=256")))?;
-        // A bare word is a string; everything else is TOML.
-        let value = toml::from_str::<Table>(&format!("v = {value}"))
-            .ok()
-            .and_then(|mut table| table.remove("v"))
-            .unwrap_or_else(|| Value::from(value));
-        put(&mut table, path.trim(), value);
+        let (path, value) = parse_setting(setting)?;
+        put(&mut table, path, value);
     }
     Ok(table)
+}
+
+/// `KEY=VALUE`. A bare word is a string; everything else is TOML.
+fn parse_setting(setting: &str) -> anyhow::Result<(&str, Value)> {
+    let (path, value) = setting
+        .split_once('=')
+        .ok_or_else(|| wrong_input(format!("--set {setting}: expected KEY=VALUE, as in training.batch=256")))?;
+    let parsed = toml::from_str::<Table>(&format!("v = {value}")).ok().and_then(|mut table| table.remove("v"));
+    Ok((path.trim(), parsed.unwrap_or_else(|| Value::from(value))))
 }
 
 /// Sets `a.b.c` in nested tables.

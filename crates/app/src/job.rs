@@ -2,15 +2,16 @@
 
 use std::{collections::BTreeSet, fs, path::Path, str::FromStr, sync::Arc};
 
-use paretune_data::{CleaningReport, Dataset, ImportOptions, Part, Split, import, leaks};
+use paretune_data::{CleaningReport, Dataset, ImportOptions, Part, Split, import, keep_share, leaks};
 use paretune_encoder::{CacheOptions, Encoder, LoadOptions, Trainable, device_name};
 use paretune_eval::report::{Cell, Table};
 use paretune_features::{FetchOptions, ModelFiles, ModelSource, Template, TextTokenizer};
 use paretune_objectives::{Conditioning, Objective, Objectives};
 use paretune_recommender::{
-    Auxiliary, Combine, Corpus, CorpusConfig, Inputs, ItemSource, ItemVectors, Recommender, RecommenderConfig,
+    Auxiliary, Combine, Corpus, CorpusConfig, Inputs, ItemSource, ItemVectors, Recommender, RecommenderConfig, Start,
+    Taken,
 };
-use paretune_train::Stream;
+use paretune_train::{Stream, evaluation::Candidates};
 
 use crate::{
     config::{ModelConfig, RunConfig},
@@ -73,7 +74,7 @@ impl Job {
             return streaming::prepare(config, run, device);
         }
         let kept = run.join("data");
-        let (dataset, cleaning) = if kept.join("events.parquet").is_file() {
+        let (mut dataset, cleaning) = if kept.join("events.parquet").is_file() {
             let cleaning = fs::read_to_string(run.join(CLEANING)).ok();
             (Dataset::read(&kept)?, cleaning.and_then(|text| serde_json::from_str(&text).ok()))
         } else {
@@ -93,6 +94,7 @@ impl Job {
         let tokenizer = TextTokenizer::load(&files, Some(config.model.max_length))?;
         let mut split = Split::new(&dataset, &config.data.split)?;
         refuse_leaks(&config, &dataset, &split, &objectives, &mut notes)?;
+        keep_share(&mut dataset, &mut split, config.data.train_share, config.seed)?;
         if refit {
             split = split.without_validation();
         }
@@ -132,6 +134,11 @@ impl Job {
 
     /// A model before training: pretrained item vectors, fresh towers, scales and base rates from the training rows.
     pub(crate) fn new_model(&self, variant: Variant) -> anyhow::Result<Recommender> {
+        Ok(self.begin(variant)?.0)
+    }
+
+    /// As [`Self::new_model`], and what it took from the run that it begins with.
+    pub(crate) fn begin(&self, variant: Variant) -> anyhow::Result<(Recommender, Option<Taken>)> {
         let model = &self.config.model;
         let vectors = match variant.items {
             ItemSource::Ids => self.with_ids(variant, self.config.seed)?,
@@ -174,7 +181,12 @@ impl Job {
         recommender.fit(&self.train_labels())?;
         // A baseline of another kind of items has nothing to align.
         let align = model.align.filter(|_| variant.items == model.items);
-        Ok(recommender.with_auxiliary(Auxiliary { contrast: model.contrast, align })?)
+        let mut recommender = recommender.with_auxiliary(Auxiliary { contrast: model.contrast, align })?;
+        recommender.name_features(self.corpus.feature_names());
+        // Ids of other data mean nothing here.
+        let start = model.start.as_ref().filter(|_| variant.items != ItemSource::Ids);
+        let taken = start.map(|run| Start::read(&run.join("model"))?.take(&mut recommender)).transpose()?;
+        Ok((recommender, taken))
     }
 
     /// Saves a trained model; an adapter of its text encoder is merged into the weights there, and is saved by itself as well.
@@ -223,12 +235,15 @@ impl Job {
         Ok(Recommender::load(&folder, self.inputs(vectors, self.variant()), &self.device)?)
     }
 
-    /// Item vectors with those made elsewhere and the graph, as the configuration asks for them.
+    /// Item vectors with those made elsewhere, the graph and the prior, as the configuration asks for them.
     fn inputs(&self, vectors: ItemVectors, variant: Variant) -> Inputs {
-        let inputs = match &self.given.graph {
+        let mut inputs = match &self.given.graph {
             Some((graph, config)) => Inputs::with_graph(vectors, graph.clone(), config.clone()),
             None => vectors.into(),
         };
+        if self.config.model.popularity {
+            inputs = inputs.with_popularity(self.corpus.summary().engagement().to_vec());
+        }
         let own = self.variant();
         // A baseline of ids alone has nothing to weigh them against.
         let combine = match (variant.items, variant.given) == (own.items, own.given) {
@@ -451,8 +466,13 @@ fn choose_negatives(config: &mut RunConfig, corpus: &Corpus, notes: &mut Vec<Str
     if corpus.only_positives() {
         notes.push(format!(
             "The log holds only positives for `{engaged}`: for each of them {negatives} items that the user did not engage with were \
-             sampled uniformly, in training from the items somebody engaged with, in evaluation from the whole catalogue. AUC and \
-             log loss are against those."
+             sampled uniformly, in training from the items somebody engaged with, in evaluation from {}. AUC and log loss are against \
+             those.",
+            match config.candidates(Part::Test) {
+                Candidates::All => "the whole catalogue",
+                Candidates::Seen => "the items that training met",
+                Candidates::Unseen => "the items of the part that training never met",
+            }
         ));
     } else if negatives > 0 {
         notes.push(format!(

@@ -10,7 +10,9 @@ use paretune_objectives::Conditioning;
 use paretune_recommender::{
     Ease, EaseConfig, Interactions, ItemKnn, ItemKnnConfig, ItemSource, Mf, MfConfig, Recommender, Scorer,
 };
-use paretune_train::evaluation::{Metrics, Ranked, Ranking, Rows, baselines, predict, primary_metric, value_metrics};
+use paretune_train::evaluation::{
+    Candidates, Metrics, Ranked, Ranking, Rows, baselines, predict, primary_metric, value_metrics,
+};
 use serde::Serialize;
 
 use crate::{
@@ -24,8 +26,8 @@ use crate::{
 const FIT_ROWS: usize = 500_000;
 
 /// Order in which methods stand in tables.
-pub(crate) const METHODS: [&str; 9] =
-    ["model", "untrained", "popularity", "item_mean", "item_knn", "ease", "mf", "single_objective", "ids"];
+pub(crate) const METHODS: [&str; 10] =
+    ["model", "untrained", "popularity", "item_mean", "item_knn", "ease", "mf", "single_objective", "ids", "random"];
 
 /// The test part, and what has been measured on it so far.
 pub(crate) struct Bench<'a> {
@@ -42,7 +44,9 @@ pub(crate) struct Bench<'a> {
 impl<'a> Bench<'a> {
     pub(crate) fn new(job: &'a Job) -> anyhow::Result<Self> {
         let config = &job.config;
-        let rows = Rows::new(
+        let candidates = config.candidates(Part::Test);
+        let rows = Rows::among(
+            candidates,
             &job.corpus,
             &job.objectives,
             Part::Test,
@@ -50,7 +54,8 @@ impl<'a> Bench<'a> {
             config.evaluation.rows,
             config.seed,
         )?;
-        let ranking = Ranking::new(&job.corpus, Part::Test, config.evaluation.users, &config.evaluation.top);
+        let ranking =
+            Ranking::among(candidates, &job.corpus, Part::Test, config.evaluation.users, &config.evaluation.top);
         Ok(Self { job, rows, ranking, vectors: Vec::new(), points: Vec::new(), metrics: Metrics::default() })
     }
 
@@ -144,9 +149,15 @@ impl<'a> Bench<'a> {
             self.metrics.add(method, &job.objectives, &self.rows, &predictions);
         }
         self.classic()?;
-        if self.wants(Baseline::Popularity) {
-            let ranked = self.ranking.fixed(&baselines::popularity_scores(corpus), &self.vectors)?;
+        // Among items that nobody has met there is no popularity.
+        let scores = baselines::popularity_scores(corpus);
+        if self.wants(Baseline::Popularity) && self.ranking.tells_apart(&scores) {
+            let ranked = self.ranking.fixed(&scores, &self.vectors)?;
             self.ranked("popularity", ranked);
+        }
+        if self.wants(Baseline::Random) {
+            let ranked = self.ranking.random(job.config.seed, &self.vectors)?;
+            self.ranked("random", ranked);
         }
         Ok(())
     }
@@ -262,7 +273,11 @@ fn tables(metrics: &Metrics, job: &Job) -> Vec<Table> {
     for (title, note, table) in [
         ("Ranking what was shown", "Each test request's own items, ranked again.", &metrics.shown),
         (
-            "Ranking the whole catalogue",
+            match job.config.candidates(Part::Test) {
+                Candidates::All => "Ranking the whole catalogue",
+                Candidates::Seen => "Ranking the items that training met",
+                Candidates::Unseen => "Ranking the items unseen in training",
+            },
             if impressions {
                 "Logged engagement lies where the logging system showed items; popularity is what it followed."
             } else {

@@ -97,6 +97,11 @@ impl RunDir {
         Ok(Self { path: resolved, begun: None })
     }
 
+    /// A folder for what is not kept.
+    pub(crate) fn scratch(path: &Path) -> Self {
+        Self { path: path.to_owned(), begun: None }
+    }
+
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }

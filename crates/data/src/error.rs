@@ -237,6 +237,13 @@ pub enum DataError {
         test: f64,
     },
 
+    /// A share of the training rows that is none.
+    #[error("the share of training rows is {share}; it must be above 0 and at most 1")]
+    Share {
+        /// What was asked for.
+        share: f64,
+    },
+
     /// A split that needs times was asked of data without.
     #[error(
         "split: strategy \"{strategy}\" needs event times, but data set \"{dataset}\" has none; map a timestamp column, or use \

@@ -73,6 +73,7 @@ mod small_log;
 mod split;
 mod store;
 mod table;
+mod thin;
 mod transform;
 mod vectors;
 
@@ -89,5 +90,6 @@ pub use searches::Searches;
 pub use shards::{Log, ShardSplit, Shards, UserSample};
 pub use split::{Part, Split, SplitStrategy};
 pub use table::{Dataset, Events, Items, UserColumn, Users};
+pub use thin::keep_share;
 pub use transform::{CategoryTable, FeatureKind, FeatureSpec, Levels, Moment, NewRow, Normalise, Side, Transforms};
 pub use vectors::{VectorFile, VectorFormat, VectorParts, VectorTable};

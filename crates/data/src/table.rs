@@ -156,14 +156,19 @@ impl Events {
         if order.iter().enumerate().all(|(new, old)| new == *old) {
             return;
         }
-        reorder(&mut self.user, &order);
-        reorder(&mut self.item, &order);
-        self.timestamp.iter_mut().for_each(|column| reorder(column, &order));
-        self.request.iter_mut().for_each(|column| reorder(column, &order));
-        self.position.iter_mut().for_each(|column| reorder(column, &order));
-        self.propensity.iter_mut().for_each(|column| reorder(column, &order));
-        self.query.iter_mut().for_each(|column| reorder(column, &order));
-        self.feedback.values_mut().for_each(|column| reorder(column, &order));
+        self.take(&order);
+    }
+
+    /// Leaves these rows, in this order.
+    pub(crate) fn take(&mut self, order: &[usize]) {
+        reorder(&mut self.user, order);
+        reorder(&mut self.item, order);
+        self.timestamp.iter_mut().for_each(|column| reorder(column, order));
+        self.request.iter_mut().for_each(|column| reorder(column, order));
+        self.position.iter_mut().for_each(|column| reorder(column, order));
+        self.propensity.iter_mut().for_each(|column| reorder(column, order));
+        self.query.iter_mut().for_each(|column| reorder(column, order));
+        self.feedback.values_mut().for_each(|column| reorder(column, order));
     }
 }
 

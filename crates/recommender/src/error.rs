@@ -71,6 +71,11 @@ pub enum RecommenderError {
         /// What there is instead.
         found: String,
     },
+    /// A prior of rankings, and no ranking.
+    #[error(
+        "model.popularity adds to the scores of rankings, and no objective is one: set an objective's kind to \"ranking\", or leave it out"
+    )]
+    NeedsRanking,
     /// The graph could not be built or used.
     #[error(transparent)]
     Graph(#[from] crate::GraphError),
@@ -113,6 +118,16 @@ pub enum RecommenderError {
     /// Queries are texts, and there is nothing that reads them.
     #[error("model.search needs a text encoder; train with items = \"text\" or \"hybrid\"")]
     NeedsEncoder,
+    /// A model that reads no texts has nothing to say of other items, and one that reads none can take nothing.
+    #[error(
+        "{path}: only a model that reads texts can start from another one that does (items = \"text\" or \"hybrid\"): ids mean other \
+         items elsewhere",
+        path = path.display()
+    )]
+    NoStart {
+        /// The saved model.
+        path: PathBuf,
+    },
     /// An item or user that is not in the tables.
     #[error("no {kind} `{id}` in this data set; it has {known} of them, for example {examples}")]
     Unknown {

@@ -93,6 +93,7 @@ mod given;
 mod graph;
 mod item;
 mod model;
+mod prior;
 mod propagation;
 mod ranking;
 mod represent;
@@ -100,6 +101,7 @@ mod retrieval;
 mod score;
 mod search;
 mod soup;
+mod start;
 mod store;
 mod summary;
 mod users;
@@ -123,5 +125,6 @@ pub use ranking::{
     Scoring, align, info_nce,
 };
 pub use score::Catalogue;
+pub use start::{FeatureNames, Fresh, Start, Taken, TakenColumns};
 pub use summary::{Summary, Totals};
 pub use users::{UserConfig, UserKind};

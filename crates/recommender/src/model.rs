@@ -8,11 +8,12 @@ use paretune_objectives::{
 use serde::{Deserialize, Serialize};
 
 use crate::item::{ItemModel, ItemTower};
+use crate::prior::Prior;
 use crate::propagation::{Inputs, Propagation};
 use crate::ranking::RankingLoss;
 use crate::search::Search;
 use crate::users::{self, UserConfig, UserKind, UserModel, Widths};
-use crate::{Auxiliary, AuxiliaryLoss, Batch, ItemVectors, RecommenderError};
+use crate::{Auxiliary, AuxiliaryLoss, Batch, FeatureNames, ItemVectors, RecommenderError};
 
 /// Sizes of everything above the item vectors.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -66,7 +67,7 @@ pub struct Shared {
     pub items: Option<Tensor>,
     /// `[requests, dim]`.
     pub users: Tensor,
-    /// `[distinct items of the batch, dim]`: what rankings compare users with. Absent where no objective is one.
+    /// `[distinct items of the batch, dim]`, with a prior one column more: what rankings compare users with. Absent where no objective is one.
     pub candidates: Option<Tensor>,
     /// `[2 V, dim]`: the first views of `V` histories, then the second ones. Absent without contrast.
     pub views: Option<Tensor>,
@@ -104,6 +105,8 @@ pub struct Recommender {
     pub(crate) propagation: Option<Propagation>,
     /// From a query's text to the space of users.
     pub(crate) search: Option<Search>,
+    /// What rankings add for popularity.
+    pub(crate) prior: Option<Prior>,
     /// Absent where users are nodes of the graph.
     pub(crate) user_model: Option<Box<dyn UserModel>>,
     pub(crate) towers: TaskTowers,
@@ -111,6 +114,8 @@ pub struct Recommender {
     pub(crate) modulations: Option<[Modulation; 2]>,
     /// What training adds to the loss of a ranking.
     pub(crate) auxiliary: Auxiliary,
+    /// What its features are called, where that was said.
+    pub(crate) features: FeatureNames,
     pub(crate) device: Device,
 }
 
@@ -138,11 +143,21 @@ impl Recommender {
             let (field, rule) = ("hide_ids", "must be a share, from 0 to 1");
             return Err(RecommenderError::Setting { field, value: config.hide_ids, rule });
         }
-        let Inputs { vectors, given, combine, graph } = inputs.into();
+        let Inputs { vectors, given, combine, graph, popularity } = inputs.into();
         let propagation = graph.map(|graph| Propagation::new(graph, config.dim, seed.wrapping_add(500), device));
         let propagation = propagation.transpose()?;
         if config.user.kind == UserKind::Graph && propagation.is_none() {
             return Err(RecommenderError::NeedsGraph);
+        }
+        let prior = popularity.map(|counts| match counts.len() == config.items {
+            true => Prior::new(counts, device),
+            false => {
+                let problem = format!("items, but popularity was counted for {}", counts.len());
+                Err(RecommenderError::Shape { field: "items", value: config.items, problem })
+            }
+        });
+        if prior.is_some() && !objectives.iter().any(|objective| objective.kind == Kind::Ranking) {
+            return Err(RecommenderError::NeedsRanking);
         }
         let (beside, sizes) = ((given, combine), (config.items, config.dim));
         let items = ItemModel::new(&vectors, beside, sizes, config.hide_ids, seed.wrapping_add(100), device)?;
@@ -181,13 +196,21 @@ impl Recommender {
             items,
             item_tower,
             propagation,
+            prior: prior.transpose()?,
             search,
             user_model,
             towers,
             modulations,
             auxiliary: Auxiliary::default(),
+            features: FeatureNames::default(),
             device: device.clone(),
         })
+    }
+
+    /// Says what the columns of features mean ([`Corpus::feature_names`](crate::Corpus::feature_names)). It goes into the model's file, so
+    /// that a model for other data can [begin](crate::Start) with what they have in common.
+    pub fn name_features(&mut self, names: FeatureNames) {
+        self.features = names;
     }
 
     /// The sizes it was built with.
@@ -267,6 +290,7 @@ impl Recommender {
         }
         shared.extend(self.propagation.iter().flat_map(|propagation| propagation.parameters("graph")));
         shared.extend(self.search.iter().flat_map(Search::parameters));
+        shared.extend(self.prior.iter().flat_map(Prior::parameters));
         shared.extend(self.user_model.iter().flat_map(|users| users.parameters()));
         shared.extend(self.modulations.iter().flatten().flat_map(Modulation::parameters));
         let backbone = self.encoder().map_or_else(Vec::new, paretune_encoder::Encoder::parameters);

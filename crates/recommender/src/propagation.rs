@@ -45,7 +45,8 @@ impl Default for GraphConfig {
     }
 }
 
-/// What a model is made around: what items are known by, and a graph over users and items where vectors are to be propagated.
+/// What a model is made around: what items are known by, a graph over users and items where vectors are to be propagated, and how often
+/// items are engaged with where rankings are to begin from there.
 pub struct Inputs {
     pub(crate) vectors: ItemVectors,
     /// Beside them, vectors that were made elsewhere.
@@ -53,6 +54,7 @@ pub struct Inputs {
     /// How all of that becomes one vector.
     pub(crate) combine: Combine,
     pub(crate) graph: Option<(Graph, GraphConfig)>,
+    pub(crate) popularity: Option<Vec<u32>>,
 }
 
 impl Inputs {
@@ -66,11 +68,18 @@ impl Inputs {
     pub fn with_vectors(self, given: Vec<GivenVectors>, combine: Combine) -> Self {
         Self { given, combine, ..self }
     }
+
+    /// With a prior of rankings, `w ln(1 + n)` of an item that was engaged with `n` times in training
+    /// ([`Summary::engagement`](crate::Summary::engagement)); `w` is learned. Somebody of whom nothing is known is then ranked for by popularity.
+    #[must_use]
+    pub fn with_popularity(self, counts: Vec<u32>) -> Self {
+        Self { popularity: Some(counts), ..self }
+    }
 }
 
 impl From<ItemVectors> for Inputs {
     fn from(vectors: ItemVectors) -> Self {
-        Self { vectors, given: Vec::new(), combine: Combine::Sum, graph: None }
+        Self { vectors, given: Vec::new(), combine: Combine::Sum, graph: None, popularity: None }
     }
 }
 

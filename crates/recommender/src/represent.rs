@@ -141,7 +141,8 @@ impl Recommender {
             }
             None => None,
         };
-        Ok(Shared { items, users, candidates: self.ranks().then_some(vectors), views, aligned })
+        let candidates = self.ranks().then(|| self.with_prior(vectors, &batch.items)).transpose()?;
+        Ok(Shared { items, users, candidates, views, aligned })
     }
 
     /// Users and what they search for.

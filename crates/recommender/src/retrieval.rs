@@ -10,13 +10,13 @@ use crate::{Batch, Recommender, RecommenderError, Shared};
 impl Recommender {
     /// Scores `[B]` of pairs, both `[B, dim]`: `⟨u, v⟩ / τ`, of vectors of length one where the loss compares angles.
     pub(crate) fn pairs(&self, users: &Tensor, items: &Tensor) -> Result<Tensor, RecommenderError> {
-        let (users, items) = (self.compared(users)?, self.compared(items)?);
+        let (users, items) = (self.compared_users(users)?, self.compared_items(items)?);
         Ok(((users * items)?.sum(1)? / self.config.ranking.scoring().temperature)?)
     }
 
     /// Scores `[U, N]` of a batch's users and the whole catalogue. What a user has met comes last where nobody meets an item twice.
     pub(crate) fn against(&self, users: &Tensor, items: &Tensor, batch: &Batch) -> Result<Tensor, RecommenderError> {
-        let (users, items) = (self.compared(users)?, self.compared(items)?);
+        let (users, items) = (self.compared_users(users)?, self.compared_items(items)?);
         let scores = (users.matmul(&items.t()?)? / self.config.ranking.scoring().temperature)?;
         if self.config.repeats || batch.histories.is_empty() {
             return Ok(scores);
@@ -33,6 +33,34 @@ impl Recommender {
             }
         }
         Ok(Tensor::from_vec(values, (rows, width), &self.device)?)
+    }
+
+    /// Users `[n, dim]` as they are multiplied with items; with a prior one column more.
+    fn compared_users(&self, users: &Tensor) -> Result<Tensor, RecommenderError> {
+        let users = self.compared(users)?;
+        if self.prior.is_none() {
+            return Ok(users);
+        }
+        let temperature = self.config.ranking.scoring().temperature as f32;
+        let column = Tensor::full(temperature, (users.dim(0)?, 1), &self.device)?.to_dtype(users.dtype())?;
+        Ok(Tensor::cat(&[&users, &column], 1)?)
+    }
+
+    /// Items `[n, dim]`, or `[n, dim + 1]` with a prior, which no scaling to unit length reaches.
+    fn compared_items(&self, items: &Tensor) -> Result<Tensor, RecommenderError> {
+        if self.prior.is_none() {
+            return self.compared(items);
+        }
+        let vectors = self.compared(&items.narrow(1, 0, self.config.dim)?.contiguous()?)?;
+        Ok(Tensor::cat(&[&vectors, &items.narrow(1, self.config.dim, 1)?], 1)?)
+    }
+
+    /// What rankings compare users with: vectors `[n, dim]` of these items, with the prior as one more column where there is one.
+    pub(crate) fn with_prior(&self, vectors: Tensor, items: &[u32]) -> Result<Tensor, RecommenderError> {
+        match &self.prior {
+            Some(prior) => prior.beside(&vectors, items),
+            None => Ok(vectors),
+        }
     }
 
     fn compared(&self, rows: &Tensor) -> Result<Tensor, RecommenderError> {
@@ -68,9 +96,15 @@ impl Recommender {
             }
             starts.push(met.len());
         }
+        let users = shared.users.index_select(&Tensor::new(requests, &self.device)?, 0)?;
+        // Columns of a prior must stay out of what is scaled to unit length.
+        let (users, candidates, loss) = match self.prior {
+            Some(_) => (self.compared_users(&users)?, self.compared_items(candidates)?, loss.of_products()),
+            None => (users, candidates.clone(), loss),
+        };
         let loss = loss.loss(&RankingBatch {
-            users: &shared.users.index_select(&Tensor::new(requests, &self.device)?, 0)?,
-            candidates,
+            users: &users,
+            candidates: &candidates,
             ids: &batch.items,
             positives: &positives,
             negatives,

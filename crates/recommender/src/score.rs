@@ -5,13 +5,14 @@ use paretune_data::NewItem;
 use paretune_features::Tokenized;
 use rayon::prelude::*;
 
+use crate::prior::Prior;
 use crate::{Batch, Corpus, Recommender, RecommenderError, Shared};
 
 /// Every item as the item tower sees it at one moment.
 pub struct Catalogue {
     /// `[items, dim]` with their features, before a preference moves them; absent where all objectives are rankings.
     items: Option<Tensor>,
-    /// `[items, dim]`: what rankings compare users with.
+    /// `[items, dim]`, with a prior one column more: what rankings compare users with.
     candidates: Tensor,
     /// `[items, width]`, before the tower: what histories look up and what diversity is measured on.
     vectors: Tensor,
@@ -62,7 +63,8 @@ impl Recommender {
             all.iter().for_each(|&item| corpus.behaviour.item(item, clock, &mut features));
             features
         };
-        self.with_features(candidates, vectors, features)
+        let compared = self.with_prior(candidates.clone(), &all)?;
+        self.with_features(candidates, compared, vectors, features)
     }
 
     /// Items nobody has seen, by their tokens alone.
@@ -81,12 +83,17 @@ impl Recommender {
             (0..tokens.len()).for_each(|_| corpus.behaviour.new_item(&NewItem::default(), &mut features));
             features
         };
-        self.with_features(candidates, &vectors, features)
+        let compared = match &self.prior {
+            Some(_) => Prior::beside_new(&candidates)?,
+            None => candidates.clone(),
+        };
+        self.with_features(candidates, compared, &vectors, features)
     }
 
     fn with_features(
         &self,
         candidates: Tensor,
+        compared: Tensor,
         vectors: &Tensor,
         features: impl FnOnce() -> Vec<f32>,
     ) -> Result<Catalogue, RecommenderError> {
@@ -97,7 +104,7 @@ impl Recommender {
             }
             false => None,
         };
-        Ok(Catalogue { items, candidates: candidates.detach(), vectors: vectors.clone() })
+        Ok(Catalogue { items, candidates: compared.detach(), vectors: vectors.clone() })
     }
 
     /// Predictions of every objective for every item of the catalogue and every request of the batch:

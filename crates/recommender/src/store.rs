@@ -15,21 +15,27 @@ use paretune_features::ModelFiles;
 use paretune_objectives::{Objective, Objectives, Scaler};
 use serde::{Deserialize, Serialize};
 
-use crate::{Combine, GivenVectors, Inputs, Recommender, RecommenderConfig, RecommenderError};
+use crate::prior::Prior;
+use crate::{Combine, FeatureNames, GivenVectors, Inputs, Recommender, RecommenderConfig, RecommenderError};
 
 /// Towers and id table.
 const TENSORS: &str = "recommender.safetensors";
 /// Which items training met, of a model that knows them by id and by something else.
 const MET: &str = "items.met";
+/// How often items were engaged with, of a model with a prior of rankings.
+const COUNTS: &str = "items.counts";
 /// Sizes, objectives, scalers.
 const DESCRIPTION: &str = "recommender.json";
 
 #[derive(Debug, Serialize, Deserialize)]
-struct Description {
+pub(crate) struct Description {
     format: u32,
-    config: RecommenderConfig,
-    objectives: Vec<Objective>,
-    scalers: Vec<Scaler>,
+    pub(crate) config: RecommenderConfig,
+    pub(crate) objectives: Vec<Objective>,
+    pub(crate) scalers: Vec<Scaler>,
+    /// What the columns of features mean; absent in models that were saved before it was written down.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) features: Option<FeatureNames>,
     /// Of a model with conditioning, the preference it answers for where none is asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     preference: Option<Vec<f64>>,
@@ -74,6 +80,9 @@ impl Recommender {
             let met: Vec<u8> = met.iter().map(|met| u8::from(*met)).collect();
             tensors.insert(MET.to_owned(), Tensor::new(met, &Device::Cpu)?);
         }
+        if let Some(prior) = &self.prior {
+            tensors.insert(COUNTS.to_owned(), Tensor::new(prior.counts(), &Device::Cpu)?);
+        }
         let bytes = safetensors::serialize(&tensors, None);
         write_whole(&dir.join(TENSORS), |beside| {
             bytes.map_err(io::Error::other).and_then(|bytes| fs::write(beside, bytes))
@@ -83,6 +92,7 @@ impl Recommender {
             config: self.config.clone(),
             objectives: self.objectives().as_slice().to_vec(),
             scalers: self.towers.scalers().to_vec(),
+            features: (self.features != FeatureNames::default()).then(|| self.features.clone()),
             preference: self.preference().map(<[f64]>::to_vec),
             vectors: self.items.given().iter().map(Reference::of).collect(),
             fusion: self.items.combine(),
@@ -100,27 +110,28 @@ impl Recommender {
     /// # Errors
     /// A folder without a saved model, a truncated file, tensors of another shape, vectors that are not those of the training.
     pub fn load(dir: &Path, inputs: impl Into<Inputs>, device: &Device) -> Result<Self, RecommenderError> {
-        let path = dir.join(DESCRIPTION);
-        let text = fs::read_to_string(&path).map_err(|source| RecommenderError::Io { path: path.clone(), source })?;
-        let bad = |problem: String| RecommenderError::BadFile { path: path.clone(), problem };
-        let description: Description = serde_json::from_str(&text).map_err(|error| bad(error.to_string()))?;
-        if description.format != FORMAT {
-            return Err(bad(format!("has format {}, this version reads {FORMAT}", description.format)));
-        }
+        let description = read_description(dir)?;
         let inputs = inputs.into();
-        check_vectors(&description, &inputs).map_err(bad)?;
+        let path = dir.join(DESCRIPTION);
+        check_vectors(&description, &inputs).map_err(|problem| RecommenderError::BadFile { path, problem })?;
         let objectives = Objectives::new(description.objectives)?;
         let mut model = Self::new(description.config, inputs, &objectives, 0, device)?;
         model.towers.set_scalers(description.scalers)?;
+        model.features = description.features.unwrap_or_default();
         if let Some(preference) = &description.preference {
             model.prefer(preference)?;
         }
         let path = dir.join(TENSORS);
         let bad = |problem: String| RecommenderError::BadFile { path: path.clone(), problem };
-        let tensors: BTreeMap<String, Tensor> = candle_core::safetensors::load(&path, device)
-            .map_err(|error| bad(error.to_string()))?
-            .into_iter()
-            .collect();
+        let tensors = read_tensors(dir, device)?;
+        if model.prior.is_some() {
+            let counts = tensors.get(COUNTS).ok_or_else(|| bad(format!("has no tensor `{COUNTS}`")))?;
+            let counts = counts.to_vec1::<u32>().map_err(|error| bad(format!("`{COUNTS}`: {error}")))?;
+            if counts.len() != model.config.items {
+                return Err(bad(format!("`{COUNTS}` knows {} items, expected {}", counts.len(), model.config.items)));
+            }
+            model.prior = Some(Prior::new(counts, device)?);
+        }
         for (name, var) in model.own_parameters() {
             let value = tensors.get(&name).ok_or_else(|| bad(format!("has no tensor `{name}`")))?;
             if (value.shape(), value.dtype()) != (var.shape(), var.dtype()) {
@@ -141,7 +152,7 @@ impl Recommender {
     }
 
     /// What the encoder's own files do not hold.
-    fn own_parameters(&self) -> Vec<(String, candle_core::Var)> {
+    pub(crate) fn own_parameters(&self) -> Vec<(String, candle_core::Var)> {
         let parameters = self.parameters();
         parameters.shared.into_iter().chain(parameters.towers).collect()
     }
@@ -174,6 +185,26 @@ fn check_vectors(description: &Description, inputs: &Inputs) -> Result<(), Strin
             inputs.combine.name()
         )),
     }
+}
+
+/// What a saved model says of itself.
+pub(crate) fn read_description(dir: &Path) -> Result<Description, RecommenderError> {
+    let path = dir.join(DESCRIPTION);
+    let text = fs::read_to_string(&path).map_err(|source| RecommenderError::Io { path: path.clone(), source })?;
+    let bad = |problem: String| RecommenderError::BadFile { path: path.clone(), problem };
+    let description: Description = serde_json::from_str(&text).map_err(|error| bad(error.to_string()))?;
+    if description.format != FORMAT {
+        return Err(bad(format!("has format {}, this version reads {FORMAT}", description.format)));
+    }
+    Ok(description)
+}
+
+/// Its tensors above the text encoder.
+pub(crate) fn read_tensors(dir: &Path, device: &Device) -> Result<BTreeMap<String, Tensor>, RecommenderError> {
+    let path = dir.join(TENSORS);
+    let tensors = candle_core::safetensors::load(&path, device);
+    let bad = |error: candle_core::Error| RecommenderError::BadFile { path, problem: error.to_string() };
+    Ok(tensors.map_err(bad)?.into_iter().collect())
 }
 
 /// Lets `write` write a file beside `path`, syncs it and puts it in place.

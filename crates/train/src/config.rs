@@ -62,6 +62,9 @@ pub struct TrainingConfig {
     /// Share of the samples whose item's past (counts, rates, recency) is hidden, so that the model learns to judge an item by its
     /// text alone: it will meet items without a past.
     pub hide_past: f64,
+    /// Share of the requests whose user's past (history, counts, own columns) is hidden, so that the model learns what to answer
+    /// somebody of whom it knows nothing. The first event of a user alone teaches what people do first.
+    pub hide_users: f64,
     /// How histories meet the encoder.
     pub history: HistoryMode,
     /// One of so many steps sends items through the text encoder; the others look all vectors up and train what is above it. 1 reads
@@ -113,6 +116,7 @@ impl Default for TrainingConfig {
             negative_power: 0.0,
             cloze: 0.2,
             hide_past: 0.1,
+            hide_users: 0.0,
             history: HistoryMode::Cached,
             encode_every: 1,
             refresh_every: 100,
@@ -176,6 +180,10 @@ impl TrainingConfig {
         if !(self.cloze > 0.0 && self.cloze <= 1.0) {
             let (field, value) = ("cloze", self.cloze.to_string());
             return Err(TrainError::BadConfig { field, value, problem: "must be a share, above 0 and at most 1" });
+        }
+        if !(0.0..=1.0).contains(&self.hide_users) {
+            let (field, value) = ("hide_users", self.hide_users.to_string());
+            return Err(TrainError::BadConfig { field, value, problem: "must be a share, from 0 to 1" });
         }
         if !(self.negative_power >= 0.0 && self.negative_power.is_finite()) {
             let (field, value) = ("negative_power", self.negative_power.to_string());

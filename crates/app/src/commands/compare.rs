@@ -104,7 +104,16 @@ fn compare(
     }
     let first = job.config.seed;
     let negatives = job.evaluation_negatives();
-    let rows = Rows::new(&job.corpus, &job.objectives, Part::Test, negatives, job.config.evaluation.rows, first)?;
+    let candidates = job.config.candidates(Part::Test);
+    let rows = Rows::among(
+        candidates,
+        &job.corpus,
+        &job.objectives,
+        Part::Test,
+        negatives,
+        job.config.evaluation.rows,
+        first,
+    )?;
     let all = methods.len() * seeds;
     let mut done = read(run)?;
     done.retain(|training| {

@@ -48,7 +48,13 @@ pub(super) fn run(args: &cli::Ensemble) -> anyhow::Result<()> {
     let first = &members[0];
     members.iter().try_for_each(|member| check(first, member))?;
     let evaluation = &first.job.config.evaluation;
-    let ranking = Ranking::new(&first.job.corpus, Part::Test, evaluation.users, &evaluation.top);
+    let ranking = Ranking::among(
+        first.job.config.candidates(Part::Test),
+        &first.job.corpus,
+        Part::Test,
+        evaluation.users,
+        &evaluation.top,
+    );
     let mut columns: Vec<(String, Ranked)> = Vec::new();
     let weights = first.job.config.rank_weights();
     let rank = |models: &[(&Recommender, &Corpus, &Tensor)], how| -> anyhow::Result<Ranked> {

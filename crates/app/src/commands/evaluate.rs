@@ -1,6 +1,10 @@
-//! `evaluate`: a run's model on its test part, measured again.
+//! `evaluate`: a run's model on its test part, measured again, or on another data set, without training.
+
+mod elsewhere;
 
 use std::time::Instant;
+
+use paretune_recommender::Recommender;
 
 use crate::{
     cli,
@@ -15,14 +19,30 @@ use super::finetune::{here, stored_config};
 pub(super) fn run(args: &cli::Evaluate) -> anyhow::Result<()> {
     let started = Instant::now();
     let run = RunDir::existing(&args.run.run)?;
-    let mut config = stored_config(&run)?;
+    if let Some(dataset) = &args.dataset {
+        let scratch = tempfile::tempdir()?;
+        let (job, model) = elsewhere::prepare(args, dataset, &run, scratch.path())?;
+        let bench = Bench::new(&job)?;
+        return measure(args, &job, model, bench, started);
+    }
+    let mut config = stored_config(&run)?.measured_with(&args.settings)?;
     config.model.device = here(config.model.device, args.run.device);
     // What would have to be trained again is in the run's own report.
     config.evaluation.baselines.retain(|baseline| !matches!(baseline, Baseline::SingleObjective | Baseline::Ids));
     let job = Job::finished(config, &run)?;
     let mut bench = Bench::new(&job)?;
     bench.untrained(&job.new_model(job.variant())?)?;
-    let mut model = job.saved_model(&run)?;
+    let model = job.saved_model(&run)?;
+    measure(args, &job, model, bench, started)
+}
+
+fn measure(
+    args: &cli::Evaluate,
+    job: &Job,
+    mut model: Recommender,
+    mut bench: Bench<'_>,
+    started: Instant,
+) -> anyhow::Result<()> {
     if !args.weights.is_empty() {
         job.ask(&mut model, &job.asked_weights(&args.weights)?)?;
     }
@@ -45,6 +65,9 @@ pub(super) fn run(args: &cli::Evaluate) -> anyhow::Result<()> {
         return Ok(());
     }
     println!("{}", job.describe());
+    if args.dataset.is_some() {
+        job.notes.iter().for_each(|note| println!("note: {note}"));
+    }
     if let Some(shares) = model.preference() {
         let named: Vec<String> =
             job.objectives.names().zip(shares).map(|(n, share)| format!("{n} {share:.2}")).collect();

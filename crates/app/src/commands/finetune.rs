@@ -20,6 +20,8 @@ use crate::{
     tuning,
 };
 
+/// File of the run that says what it began with.
+const STARTED: &str = "start.json";
 /// Users shown in the report.
 const EXAMPLES: usize = 4;
 
@@ -35,7 +37,7 @@ fn train(args: &cli::Finetune, run: &RunDir, config: RunConfig, started: Instant
         return Ok(());
     }
     let show = if args.output.json { Show::Json } else { Show::People };
-    let job = Job::prepare(config, run)?;
+    let mut job = Job::prepare(config, run)?;
     run.write("config.toml", toml::to_string(&job.config).context("cannot write the configuration")?)?;
     if show == Show::People {
         if let Some(cleaning) = &job.cleaning {
@@ -48,7 +50,15 @@ fn train(args: &cli::Finetune, run: &RunDir, config: RunConfig, started: Instant
 
     // What cannot be measured shows before anything is trained.
     drop(Bench::new(&job)?);
-    let mut untrained = job.new_model(job.variant())?;
+    let (mut untrained, taken) = job.begin(job.variant())?;
+    if let Some(taken) = taken {
+        run.write(STARTED, serde_json::to_string_pretty(&taken)?)?;
+        let lines = taken.describe();
+        if show == Show::People {
+            lines.iter().for_each(|line| println!("note: {line}"));
+        }
+        job.notes.extend(lines);
+    }
     if let (Show::People, Some(said)) = (show, untrained.encoder().and_then(tuning::describe)) {
         println!("{said}");
     }
@@ -59,7 +69,11 @@ fn train(args: &cli::Finetune, run: &RunDir, config: RunConfig, started: Instant
     let (mut model, (outcome, progress)) = fit.run(&job, show)?;
     // Once more on training and validation rows, for as many passes as were best.
     let until = job.config.refit.then_some(outcome.best_epoch);
-    let job = if job.config.refit { Job::finished(job.config, run)? } else { job };
+    if job.config.refit {
+        let Job { config, notes, .. } = job;
+        job = Job::finished(config, run)?;
+        job.notes = notes;
+    }
     if until.is_some() {
         let (log, folder) = (run.join("refit.jsonl"), checkpoints.join("refit"));
         let fit = Fit { log: Some(&log), until, ..Fit::new(job.variant(), &weights, &folder, "once more") };

@@ -149,6 +149,18 @@ impl<'a> BatchBuilder<'a> {
         first..self.clocks.len() as u32
     }
 
+    /// Hides from a request who asks: it sees no event, and its user is described as somebody new, at the same moment. Such requests teach a
+    /// model what to answer where it knows nothing. One that is not there is passed over.
+    pub fn forget_user(&mut self, request: u32) {
+        let request = request as usize;
+        let (Some(read), Some(user)) = (self.reads.get_mut(request), self.users.get_mut(request)) else { return };
+        (read.1, *user) = (0, None);
+        let mut unknown = Vec::new();
+        self.corpus.behaviour.new_user(&mut unknown);
+        let begin = request * self.corpus.user_width();
+        self.user_features[begin..begin + unknown.len()].copy_from_slice(&unknown);
+    }
+
     fn push_request(&mut self, user: Option<u32>, clock: i64, read: (usize, usize)) -> u32 {
         self.users.push(user);
         self.clocks.push(clock);

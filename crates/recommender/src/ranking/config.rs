@@ -178,6 +178,21 @@ impl RankingLoss {
         }
     }
 
+    /// The same loss of vectors that are compared as they are.
+    #[must_use]
+    pub(crate) fn of_products(self) -> Self {
+        let plain = |scoring: Scoring| Scoring { cosine: false, ..scoring };
+        match self {
+            Self::Bpr(scoring) => Self::Bpr(plain(scoring)),
+            Self::Bce(scoring) => Self::Bce(plain(scoring)),
+            Self::Gbce(calibrated) => Self::Gbce(Calibrated { cosine: false, ..calibrated }),
+            Self::Softmax(scoring) => Self::Softmax(plain(scoring)),
+            Self::SampledSoftmax(scoring) => Self::SampledSoftmax(plain(scoring)),
+            Self::InBatch(scoring) => Self::InBatch(plain(scoring)),
+            graded @ (Self::ListNet(_) | Self::ApproxNdcg(_)) => graded,
+        }
+    }
+
     /// Says whether the settings are in range.
     ///
     /// # Errors

@@ -1,15 +1,17 @@
 //! What a model is worth on rows it never learned from, and what simpler answers to the same question are worth.
 //!
 //! [`Rows`] are the rows of one part of the split (with sampled negatives where a data set has only positives); models and
-//! [`baselines`] give predictions for the same rows. [`Ranking`] ranks the whole catalogue for the users of a part.
+//! [`baselines`] give predictions for the same rows. [`Ranking`] ranks the whole catalogue, or other [`Candidates`], for the users of a part.
 
 pub mod baselines;
+mod candidates;
 mod ensemble;
 mod monitor;
 mod ranking;
 mod rows;
 mod scores;
 
+pub use candidates::Candidates;
 pub use ensemble::Ensemble;
 pub use monitor::Monitor;
 pub use ranking::{Ranked, Ranking, utilities};

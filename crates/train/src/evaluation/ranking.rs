@@ -1,4 +1,4 @@
-//! Ranking the whole catalogue for the users of a part, as of the moment before their first event in it.
+//! Ranking the catalogue, or a part of it, for the users of a part, as of the moment before their first event in it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,9 +7,11 @@ use paretune_data::{Part, SplitStrategy};
 use paretune_eval::{BucketRanking, Buckets, ListAccumulator, SplitRanking, top_k};
 use paretune_objectives::{Kind, Objectives};
 use paretune_recommender::{Batch, BatchBuilder, Corpus, Encode, Recommender, Scorer, Viewer};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 
-use super::{Ensemble, rows::engagement};
+use super::{Candidates, Ensemble, rows::engagement};
 use crate::TrainError;
 
 /// Users are scored in groups of this many.
@@ -49,6 +51,8 @@ struct Member<'a> {
 /// are known and left out likewise, as many as the strategy gives.
 pub struct Ranking<'a> {
     corpus: &'a Corpus,
+    /// Items that are ranked, ascending; `None` for the whole catalogue.
+    among: Option<Vec<u32>>,
     cases: Vec<Case>,
     popularity: Vec<f64>,
     /// Engagements in training.
@@ -73,8 +77,15 @@ pub struct Ranked {
 }
 
 impl<'a> Ranking<'a> {
-    /// Chooses at most `limit` users of `part` (evenly spread), to be measured at the cut-offs `ks`.
+    /// Chooses at most `limit` users of `part` (evenly spread), to be measured at the cut-offs `ks`, with the
+    /// [usual](Candidates::usual) candidates of the split.
     pub fn new(corpus: &'a Corpus, part: Part, limit: usize, ks: &[usize]) -> Self {
+        Self::among(Candidates::usual(corpus.split.strategy(), part), corpus, part, limit, ks)
+    }
+
+    /// As [`Self::new`], ranking these candidates alone: other items are neither ranked nor looked for.
+    pub fn among(candidates: Candidates, corpus: &'a Corpus, part: Part, limit: usize, ks: &[usize]) -> Self {
+        let among = (candidates != Candidates::All).then(|| candidates.items(corpus, part));
         let events = &corpus.dataset.events;
         let mask = !matches!(corpus.split.strategy(), SplitStrategy::LeaveLast);
         let engaged = events.feedback.get(&corpus.config.engaged);
@@ -106,7 +117,8 @@ impl<'a> Ranking<'a> {
                     let rows = corpus.histories.before(user, clock, usize::MAX, false);
                     masked.extend(rows.into_iter().map(|row| events.item[row as usize]));
                 }
-                let relevant: Vec<u32> = relevant.difference(&masked).copied().collect();
+                let ranked = |item: &u32| among.as_ref().is_none_or(|items| items.binary_search(item).is_ok());
+                let relevant: Vec<u32> = relevant.difference(&masked).copied().filter(ranked).collect();
                 let past = corpus.histories.before(user, clock, usize::MAX, false).len() as u32;
                 let masked = masked.into_iter().collect();
                 (!relevant.is_empty()).then_some(Case { user, clock, relevant, masked, past })
@@ -117,6 +129,7 @@ impl<'a> Ranking<'a> {
         let mut cases: Vec<Case> = cases.into_iter().step_by(every).collect();
         cases.sort_by_key(|case| (case.clock, case.user));
         Self {
+            among,
             cases,
             popularity: counts.iter().copied().map(f64::from).collect(),
             counts,
@@ -224,7 +237,7 @@ impl<'a> Ranking<'a> {
                     cases.iter_mut().zip(model).for_each(|(case, scores)| case.push(scores));
                 }
                 let k = measured.k;
-                let top = |(case, models): (&Case, Vec<Vec<f32>>)| top_k(&combine(models), k, &case.masked);
+                let top = |(case, models): (&Case, Vec<Vec<f32>>)| self.top(&combine(models), k, case);
                 let tops: Vec<Vec<u32>> = group.par_iter().zip(cases).map(top).collect();
                 group.iter().zip(&tops).try_for_each(|(case, top)| measured.add_top(case, top))?;
             }
@@ -243,7 +256,7 @@ impl<'a> Ranking<'a> {
             let top = |case: &Case| {
                 let rows = self.corpus.histories.before(case.user, case.clock, usize::MAX, false);
                 let history: Vec<u32> = rows.iter().map(|&row| events.item[row as usize]).collect();
-                top_k(&scorer.score(&history), k, &case.masked)
+                self.top(&scorer.score(&history), k, case)
             };
             let tops: Vec<Vec<u32>> = group.par_iter().map(top).collect();
             group.iter().zip(&tops).try_for_each(|(case, top)| measured.add_top(case, top))?;
@@ -261,6 +274,41 @@ impl<'a> Ranking<'a> {
             measured.add(case, scores)?;
         }
         Ok(measured.finish())
+    }
+
+    /// Ranks each user's candidates by chance, the same for the same seed: what knowing nothing is worth.
+    ///
+    /// # Errors
+    /// None that is known.
+    pub fn random(&self, seed: u64, vectors: &[f32]) -> Result<Ranked, TrainError> {
+        let mut measured = self.measure(vectors)?;
+        let items = self.corpus.dataset.items.len();
+        for case in &self.cases {
+            let mut rng = ChaCha8Rng::seed_from_u64(seed ^ 0x7a2d_0d0e);
+            rng.set_stream(u64::from(case.user));
+            let scores: Vec<f32> = (0..items).map(|_| rng.random()).collect();
+            measured.add(case, &scores)?;
+        }
+        Ok(measured.finish())
+    }
+
+    /// Whether `scores` tell any two candidates apart. A ranking by scores that do not is one by the numbers of the items.
+    pub fn tells_apart(&self, scores: &[f32]) -> bool {
+        let score = |item: u32| scores.get(item as usize).copied().unwrap_or(f32::NAN);
+        match &self.among {
+            Some(items) => items.windows(2).any(|pair| score(pair[0]) != score(pair[1])),
+            None => scores.windows(2).any(|pair| pair[0] != pair[1]),
+        }
+    }
+
+    /// The best `k` candidates that are not masked, by scores of the whole catalogue.
+    fn top(&self, scores: &[f32], k: usize, case: &Case) -> Vec<u32> {
+        let Some(items) = &self.among else { return top_k(scores, k, &case.masked) };
+        let place = |item: &u32| items.binary_search(item).ok().map(|place| place as u32);
+        let masked: Vec<u32> = case.masked.iter().filter_map(place).collect();
+        let scores: Vec<f32> =
+            items.iter().map(|&item| scores.get(item as usize).copied().unwrap_or(f32::NAN)).collect();
+        top_k(&scores, k, &masked).into_iter().map(|place| items[place as usize]).collect()
     }
 
     fn measure<'b>(&'b self, vectors: &'b [f32]) -> Result<Measured<'b>, TrainError> {
@@ -299,7 +347,7 @@ struct Measured<'a> {
 
 impl Measured<'_> {
     fn add(&mut self, case: &Case, scores: &[f32]) -> Result<(), TrainError> {
-        self.add_top(case, &top_k(scores, self.k, &case.masked))
+        self.add_top(case, &self.of.top(scores, self.k, case))
     }
 
     fn add_top(&mut self, case: &Case, top: &[u32]) -> Result<(), TrainError> {

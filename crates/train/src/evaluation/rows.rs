@@ -8,6 +8,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 
+use super::Candidates;
 use crate::{TrainError, plan::LabelColumn};
 
 /// Rows of one part of the split: who met what, and what came of it.
@@ -32,12 +33,10 @@ pub struct Rows {
 const REQUESTS: usize = 256;
 
 impl Rows {
-    /// The rows of `part`, at most about `limit` of them (evenly thinned, whole requests), each followed by `negatives` items drawn
-    /// uniformly from the whole catalogue without those the user ever engaged with. Items unseen in training are drawn as well:
-    /// else being unseen would give the positives away.
+    /// The rows of `part` among the [usual](Candidates::usual) candidates of the split: see [`Self::among`].
     ///
     /// # Errors
-    /// A part without rows, an engagement column that does not exist.
+    /// As of [`Self::among`].
     pub fn new(
         corpus: &Corpus,
         objectives: &Objectives,
@@ -46,6 +45,26 @@ impl Rows {
         limit: usize,
         seed: u64,
     ) -> Result<Self, TrainError> {
+        let candidates = Candidates::usual(corpus.split.strategy(), part);
+        Self::among(candidates, corpus, objectives, part, negatives, limit, seed)
+    }
+
+    /// The rows of `part` whose item is a candidate, at most about `limit` of them (evenly thinned, whole requests), each followed by
+    /// `negatives` candidates drawn uniformly without those the user ever engaged with. Where all items are candidates, those unseen in
+    /// training are drawn as well: else being unseen would give the positives away.
+    ///
+    /// # Errors
+    /// A part without such rows, an engagement column that does not exist.
+    pub fn among(
+        candidates: Candidates,
+        corpus: &Corpus,
+        objectives: &Objectives,
+        part: Part,
+        negatives: usize,
+        limit: usize,
+        seed: u64,
+    ) -> Result<Self, TrainError> {
+        let among = candidates.items(corpus, part);
         let columns = LabelColumn::all(objectives);
         let events = &corpus.dataset.events;
         let engaged = engagement(corpus);
@@ -68,7 +87,7 @@ impl Rows {
                 request += 1;
             }
             // The first request always stays.
-            if !(request - 1).is_multiple_of(every) {
+            if !(request - 1).is_multiple_of(every) || among.binary_search(&events.item[row as usize]).is_err() {
                 continue;
             }
             rows.push(
@@ -78,12 +97,18 @@ impl Rows {
                 &engaged,
                 columns.iter().map(|column| column.value(corpus, row)),
             );
-            for item in others(corpus, user, row, negatives, seed) {
+            for item in others(corpus, &among, user, row, negatives, seed) {
                 rows.push(user, item, clock, &engaged, columns.iter().map(|column| column.negative));
             }
         }
         if rows.users.is_empty() {
-            let why = "choose another split or larger shares, or import more data".into();
+            let why = match candidates {
+                Candidates::All => "choose another split or larger shares, or import more data".into(),
+                _ => format!(
+                    "none of its rows is of a candidate: set evaluation.candidates = \"all\" in place of \"{}\"",
+                    candidates.name()
+                ),
+            };
             return Err(TrainError::Empty { part: part.name(), why });
         }
         // Without the first there is no second: an impression that was not clicked did not convert, whatever the log left empty.
@@ -150,9 +175,9 @@ impl Rows {
     }
 }
 
-/// Distinct items of the catalogue that the user never engaged with, drawn for one row.
-fn others(corpus: &Corpus, user: u32, row: u32, n: usize, seed: u64) -> Vec<u32> {
-    let items = corpus.dataset.items.len() as u32;
+/// Distinct candidates that the user never engaged with, drawn for one row.
+fn others(corpus: &Corpus, among: &[u32], user: u32, row: u32, n: usize, seed: u64) -> Vec<u32> {
+    let items = among.len() as u32;
     let mut drawn = Vec::with_capacity(n);
     if n == 0 || items == 0 {
         return drawn;
@@ -161,7 +186,7 @@ fn others(corpus: &Corpus, user: u32, row: u32, n: usize, seed: u64) -> Vec<u32>
     let mut rng = ChaCha8Rng::seed_from_u64(seed ^ 0x0e7a_1000);
     rng.set_stream(u64::from(row));
     for _ in 0..10 * n {
-        let item = rng.random_range(0..items);
+        let item = among[rng.random_range(0..items) as usize];
         if own.binary_search(&item).is_err() && !drawn.contains(&item) {
             drawn.push(item);
             if drawn.len() == n {

@@ -50,6 +50,8 @@ pub struct Plan<'a> {
     negatives: usize,
     pool: usize,
     hide: f64,
+    /// Share of the requests whose user is hidden.
+    hide_users: f64,
     /// Items that can be negatives: those somebody engaged with in training.
     candidates: Vec<u32>,
     /// Negatives that all requests of a batch share, for rankings.
@@ -128,6 +130,7 @@ impl<'a> Plan<'a> {
             cloze: config.cloze,
             encode_every: config.encode_every,
             hide: config.hide_past,
+            hide_users: config.hide_users,
             train,
             negatives: config.negatives,
             encode: match config.history {

@@ -36,6 +36,13 @@ impl Sampler<'_, '_, '_> {
         let mut clocks: Vec<i64> = rest.iter().map(|&row| clock(row)).collect();
         clocks.dedup();
         let requests = self.builder.requests_of(user, &clocks, true);
+        if self.plan.hide_users > 0.0 {
+            for request in requests.clone() {
+                if self.rng.random::<f64>() < self.plan.hide_users {
+                    self.builder.forget_user(request);
+                }
+            }
+        }
         let mut rows = rest.into_iter().peekable();
         for (request, now) in requests.zip(clocks) {
             while let Some(row) = rows.next_if(|row| clock(*row) == now) {

@@ -4,11 +4,13 @@
 #![allow(clippy::result_large_err)] // Tests pass errors on only to look at them.
 
 mod auxiliary;
+mod candidates;
 mod clicks;
 mod conditioning;
 mod devices;
 mod distill;
 mod evaluation;
+mod hidden_users;
 mod kinds;
 mod negatives;
 mod optimizers;

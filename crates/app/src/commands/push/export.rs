@@ -135,6 +135,8 @@ fn public(config: &RunConfig) -> RunConfig {
     if dataset.components().count() > 1 {
         public.data.dataset = last_part(dataset);
     }
+    // What it began with lies on this machine.
+    public.model.start = None;
     if let Ok(ModelSource::Local(path)) = ModelSource::from_str(&config.model.source)
         && config.model.source != embedded::MODEL
     {
