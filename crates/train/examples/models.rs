@@ -32,56 +32,9 @@ use rand_chacha::ChaCha8Rng;
 type Fallible<T> = Result<T, Box<dyn Error>>;
 
 /// What titles are made of.
-const WORDS: [&str; 48] = [
-    "hair",
-    "skin",
-    "cream",
-    "organic",
-    "moisturizing",
-    "shampoo",
-    "lotion",
-    "with",
-    "for",
-    "women",
-    "men",
-    "natural",
-    "oil",
-    "vitamin",
-    "face",
-    "serum",
-    "ounce",
-    "pack",
-    "of",
-    "2",
-    "3",
-    "12",
-    "black",
-    "rose",
-    "gold",
-    "brush",
-    "set",
-    "professional",
-    "nail",
-    "polish",
-    "eye",
-    "shadow",
-    "palette",
-    "lip",
-    "balm",
-    "daily",
-    "cleanser",
-    "sensitive",
-    "repair",
-    "color",
-    "dry",
-    "treatment",
-    "mask",
-    "gel",
-    "perfume",
-    "spray",
-    "travel",
-    "size",
-];
+const WORDS: &str = "hair skin cream organic moisturizing shampoo lotion with for women men natural oil vitamin face serum ounce \
+    pack of 2 3 12 black rose gold brush set professional nail polish eye shadow palette lip balm daily cleanser \
+    sensitive repair color dry treatment mask gel perfume spray travel size";
 
 struct Options {
     kinds: Vec<UserKind>,
@@ -183,11 +136,12 @@ impl Options {
 
     fn titles(&self) -> Vec<Option<String>> {
         let mut random = ChaCha8Rng::seed_from_u64(2);
+        let words: Vec<&str> = WORDS.split(' ').collect();
         let mut title = || match self.texts {
             true => {
                 let count = random.random_range(6..=14);
-                let words: Vec<&str> = (0..count).map(|_| WORDS[random.random_range(0..WORDS.len())]).collect();
-                words.join(" ")
+                let drawn: Vec<&str> = (0..count).map(|_| words[random.random_range(0..words.len())]).collect();
+                drawn.join(" ")
             }
             false => "toy".to_owned(),
         };

@@ -136,7 +136,7 @@ impl Options {
     fn steps(&self, usual: Work) -> anyhow::Result<()> {
         let Work { batch, length, items, .. } = usual;
         let title = format!("{batch} sequences of {length} events, {items} items");
-        let table = self.table(&title, &[MODEL, "ms of a step", "samples/s"]);
+        let table = self.table(&title, &[MODEL, "ms of a step", "samples/s", "ms to make its batch"]);
         for kind in &self.kinds {
             let mut works = vec![(kind.clone(), usual)];
             if self.growing.contains(kind) {
@@ -147,7 +147,8 @@ impl Options {
             }
             for (name, work) in works {
                 let own = self.own(kind, work)?;
-                table.line(&[name, ms(&own), rate(&own)]);
+                let made = format!("{:.1}", own["batch_ms"].as_f64().unwrap_or(f64::NAN));
+                table.line(&[name, ms(&own), rate(&own), made]);
             }
         }
         Ok(())
