@@ -92,6 +92,11 @@ impl Linear {
         self.outputs
     }
 
+    /// Weight `[out, in]` and bias `[out]`, tracked.
+    pub(crate) fn tensors(&self) -> [Tensor; 2] {
+        [self.weight.get(Pass::TRACKED), self.bias.get(Pass::TRACKED)]
+    }
+
     /// `[n, in]` to `[n, out]`.
     ///
     /// # Errors
@@ -141,6 +146,11 @@ impl LayerNorm {
         }
         let scale = Parameter::new(scale.contiguous()?, trainable)?;
         Ok(Self { scale, shift: Parameter::new(shift.contiguous()?, trainable)?, epsilon })
+    }
+
+    /// Scale and shift `[width]`, tracked, and `ε`.
+    pub(crate) fn tensors(&self) -> ([Tensor; 2], f64) {
+        ([self.scale.get(Pass::TRACKED), self.shift.get(Pass::TRACKED)], self.epsilon)
     }
 
     /// `[n, width]` to `[n, width]`.

@@ -10,6 +10,7 @@
 //! - [`LoraConfig`] and [`Ia3Config`] are adapters, which [`Encoder::add_adapter`] puts on it and `peft` reads ([`Encoder::save_adapter`]);
 //! - [`ModelConfig`] says which families there are: BERT and its kin, ModernBERT, GPT-2, Llama and its kin;
 //! - [`SequenceEncoder`] is a network over sequences of any vectors: causal and bidirectional transformers, GRU and LSTM;
+//! - [`Bags`] are sets of rows of a table, pooled by their mean or by attention;
 //! - [`Linear`], [`LayerNorm`], [`gelu`] and [`dropout`] are its parts, for networks on top of it;
 //! - `kernels` (private) holds the fused operations with their hand-written backward passes.
 //!
@@ -75,6 +76,7 @@ pub use family::{BertConfig, ModelConfig};
 pub use gradient_cache::{Chunks, backward_in_chunks};
 pub use graph::{Gradients, RowGradient, backward, backward_from};
 pub use kernels::activation::gelu;
+pub use kernels::bags::{BagAttention, Bags, EntryFeatures};
 pub use kernels::contrast::{Contrast, ContrastLoss, Exempt, Rivals};
 pub use kernels::cross_entropy::cross_entropy;
 pub use kernels::dropout::dropout;

@@ -267,7 +267,8 @@ impl Recommender {
         };
         let histories = &batch.histories;
         let past = Past {
-            items: items.index_select(&Tensor::new(histories.items.as_slice(), &self.device)?, 0)?,
+            items: items.clone(),
+            rows: &histories.items,
             events: self.rows(&histories.events, histories.len(), self.config.event_features)?,
             offsets: &histories.offsets,
             seen: &histories.seen,

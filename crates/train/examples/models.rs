@@ -1,11 +1,13 @@
-//! What a training step of each user model costs, on synthetic histories of items that are known by their ids.
+//! What a training step of each user model costs, on synthetic histories of items that are known by their ids or by their texts.
 //!
 //! usage: cargo run --release -p paretune-train --example models -- [--kinds sasrec,gru,…] [--batch SEQUENCES] [--length EVENTS] [--ragged]
-//! [--items N] [--dim N] [--layers N] [--heads N] [--negatives N] [--threads N] [--runs N]
+//! [--texts] [--features] [--items N] [--dim N] [--layers N] [--heads N] [--negatives N] [--threads N] [--runs N]
 //!
 //! A step is the forward pass over a batch, the softmax of each event's successor against shared negatives, the backward pass, and AdamW. A
 //! sample is one event that is predicted: a batch of 128 sequences of 50 events has 6,400. With `--ragged` sequences are as long as those of a
-//! short log (most of them short, 7 events on average). Prints a line of JSON for each model.
+//! short log (most of them short, 7 events on average). With `--texts` items are what the built-in encoder, which is trained, says of titles of
+//! 6 to 14 words; with `--features` what came of events and when enters beside the items. `graph` is LightGCN with two layers over
+//! the training interactions. Prints a line of JSON for each model.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -14,11 +16,13 @@ use std::time::Instant;
 
 use candle_core::Device;
 use paretune_data::{Dataset, Events, Items, Split, SplitStrategy, Users};
+use paretune_encoder::{Encoder, LoadOptions};
 use paretune_features::{ModelFiles, TextTokenizer};
 use paretune_objectives::{Conditioning, Kind, Objective, Objectives};
 use paretune_optim::{Groups, OptimizerConfig};
 use paretune_recommender::{
-    Batch, Corpus, CorpusConfig, ItemVectors, RankingLoss, Recommender, RecommenderConfig, UserConfig, UserKind,
+    Batch, Corpus, CorpusConfig, GraphConfig, Inputs, ItemVectors, RankingLoss, Recommender, RecommenderConfig,
+    UserConfig, UserKind,
 };
 use paretune_train::step::balanced_gradients;
 use paretune_train::{BalanceConfig, Balancer, Plan, TrainingConfig};
@@ -27,11 +31,18 @@ use rand_chacha::ChaCha8Rng;
 
 type Fallible<T> = Result<T, Box<dyn Error>>;
 
+/// What titles are made of.
+const WORDS: &str = "hair skin cream organic moisturizing shampoo lotion with for women men natural oil vitamin face serum ounce \
+    pack of 2 3 12 black rose gold brush set professional nail polish eye shadow palette lip balm daily cleanser \
+    sensitive repair color dry treatment mask gel perfume spray travel size";
+
 struct Options {
     kinds: Vec<UserKind>,
     batch: usize,
     length: usize,
     ragged: bool,
+    texts: bool,
+    features: bool,
     items: usize,
     dim: usize,
     layers: usize,
@@ -48,6 +59,8 @@ impl Options {
             batch: 128,
             length: 50,
             ragged: false,
+            texts: false,
+            features: false,
             items: 12_101,
             dim: 64,
             layers: 1,
@@ -65,6 +78,8 @@ impl Options {
                     options.kinds = value()?.split(',').map(kind).collect::<Result<_, _>>()?;
                 }
                 "--ragged" => options.ragged = true,
+                "--texts" => options.texts = true,
+                "--features" => options.features = true,
                 "--batch" => options.batch = value()?.parse::<usize>()?.max(1),
                 "--length" => options.length = value()?.parse::<usize>()?.max(2),
                 "--items" => options.items = value()?.parse::<usize>()?.max(2),
@@ -105,7 +120,7 @@ impl Options {
             name: "synthetic".into(),
             items: Items {
                 ids: (0..self.items).map(|item| format!("i{item}")).collect(),
-                text: BTreeMap::from([("title".into(), vec![Some("toy".into()); self.items])]),
+                text: BTreeMap::from([("title".into(), self.titles())]),
                 ..Items::default()
             },
             users: Users { ids: (0..users).map(|user| format!("u{user}")).collect(), ..Users::default() },
@@ -119,9 +134,31 @@ impl Options {
         }
     }
 
+    fn titles(&self) -> Vec<Option<String>> {
+        let mut random = ChaCha8Rng::seed_from_u64(2);
+        let words: Vec<&str> = WORDS.split(' ').collect();
+        let mut title = || match self.texts {
+            true => {
+                let count = random.random_range(6..=14);
+                let drawn: Vec<&str> = (0..count).map(|_| words[random.random_range(0..words.len())]).collect();
+                drawn.join(" ")
+            }
+            false => "toy".to_owned(),
+        };
+        (0..self.items).map(|_| Some(title())).collect()
+    }
+
+    /// The built-in encoder's folder.
+    fn encoder() -> Fallible<ModelFiles> {
+        Ok(ModelFiles::local(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/builtin"))?)
+    }
+
     fn corpus(&self, kind: UserKind) -> Fallible<Corpus> {
-        let tokenizer = Path::new(env!("CARGO_MANIFEST_DIR")).join("../features/fixtures/tiny");
-        let tokenizer = TextTokenizer::load(&ModelFiles::unweighted(tokenizer), Some(16))?;
+        let files = match self.texts {
+            true => Self::encoder()?,
+            false => ModelFiles::unweighted(Path::new(env!("CARGO_MANIFEST_DIR")).join("../features/fixtures/tiny")),
+        };
+        let tokenizer = TextTokenizer::load(&files, Some(64))?;
         let dataset = self.dataset();
         let split = Split::new(&dataset, &SplitStrategy::LeaveLast)?;
         let config = CorpusConfig {
@@ -140,7 +177,7 @@ impl Options {
             kind,
             layers: self.layers,
             heads: self.heads,
-            events: false,
+            events: self.features,
             features: false,
             ..UserConfig::default()
         };
@@ -161,8 +198,18 @@ impl Options {
             event_features: corpus.event_width(),
             conditioning: Conditioning::None,
         };
-        let ids = ItemVectors::ids(self.items, self.dim, 1, &Device::Cpu)?;
-        Ok(Recommender::new(config, ids, objectives, 1, &Device::Cpu)?)
+        let vectors = match self.texts {
+            true => ItemVectors::Text(Box::new(Encoder::load(&Self::encoder()?, &LoadOptions::default())?)),
+            false => ItemVectors::ids(self.items, self.dim, 1, &Device::Cpu)?,
+        };
+        let inputs = match kind {
+            UserKind::Graph => {
+                let graph = GraphConfig::default();
+                Inputs::with_graph(vectors, corpus.graph(&graph)?, graph)
+            }
+            _ => vectors.into(),
+        };
+        Ok(Recommender::new(config, inputs, objectives, 1, &Device::Cpu)?)
     }
 
     fn measure(&self, kind: UserKind) -> Fallible<serde_json::Value> {
@@ -181,7 +228,9 @@ impl Options {
         let plan = plan.for_model(&model, &training);
         let warm = self.runs.div_ceil(3);
         let batches = (0..).flat_map(|epoch| plan.epoch_from(epoch * plan.steps_per_epoch()));
+        let start = Instant::now();
         let batches: Vec<Batch> = batches.take(warm + self.runs).collect();
+        let made = start.elapsed().as_secs_f64() / batches.len() as f64;
         let parameters = model.parameters();
         let mut balancer = Balancer::new(&BalanceConfig::default(), &objectives, &[1.0])?;
         let mut optimizer = OptimizerConfig::default().build(&Groups::default(), parameters.all())?;
@@ -200,10 +249,11 @@ impl Options {
         times.sort_by(f64::total_cmp);
         Ok(serde_json::json!({
             "figure": "step", "peer": "paretune", "model": kind,
-            "ms": (times[times.len() / 2] * 1e6).round() / 1e3,
+            "ms": (times[times.len() / 2] * 1e6).round() / 1e3, "batch_ms": (made * 1e6).round() / 1e3,
             "samples": predicted as f64 / self.runs as f64,
             "samples_per_s": (predicted as f64 / total).round(),
             "batch": self.batch, "length": self.length, "ragged": self.ragged, "items": self.items,
+            "texts": self.texts, "features": self.features,
         }))
     }
 }

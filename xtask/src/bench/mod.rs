@@ -2,6 +2,7 @@
 
 mod backbones;
 mod encoder;
+mod freshness;
 mod models;
 mod optim;
 mod scale;
@@ -19,8 +20,8 @@ use crate::process::{cargo, root};
 /// Which bench, and its own arguments.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// `encoder` (forward, train step, embedding), `backbones` (every family), `models` (every user model), `optim` (what balancing costs),
-    /// `scale` (logs larger than memory) or `tuning` (what adapters cost and save).
+    /// `encoder` (forward, train step, embedding), `backbones` (every family), `models` (every user model), `freshness` (reading texts less
+    /// often), `optim` (what balancing costs), `scale` (logs larger than memory) or `tuning` (what adapters cost and save).
     what: String,
     /// Passed on; `cargo xtask bench encoder --help` lists what `encoder` takes, and so on.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -31,11 +32,12 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     match args.what.as_str() {
         "encoder" => encoder::run(&args.rest),
         "backbones" => backbones::run(&args.rest),
+        "freshness" => freshness::run(&args.rest),
         "models" => models::run(&args.rest),
         "optim" => optim::run(&args.rest),
         "scale" => scale::run(&args.rest),
         "tuning" => tuning::run(&args.rest),
-        other => bail!("no bench `{other}`; there are: encoder, backbones, models, optim, scale, tuning"),
+        other => bail!("no bench `{other}`; there are: encoder, backbones, models, freshness, optim, scale, tuning"),
     }
 }
 

@@ -1,4 +1,5 @@
-//! `cargo xtask bench models`: what a training step of each user model costs, and how it grows; SASRec beside PyTorch's.
+//! `cargo xtask bench models`: what a training step of each user model costs, and how it grows, beside PyTorch's; what fitting the models
+//! without gradients costs.
 
 use std::ffi::OsString;
 use std::process::Command;
@@ -10,13 +11,29 @@ use serde_json::Value;
 use super::{Beside, example, measure, python_has};
 use crate::process::root;
 
-/// Measures training steps of user models, and how they grow with history, catalogue and batch.
+/// What `xtask/peers/models.py` knows.
+const PEERS: [&str; 3] = ["sasrec", "gru", "graph"];
+
+/// Measures training steps of user models, how they grow with history, catalogue and batch, and fits of models without gradients.
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask bench models", no_binary_name = true, max_term_width = 110)]
 struct Options {
-    /// The models; all of them otherwise.
-    #[arg(long, value_delimiter = ',', default_value = "sasrec,bert4rec,gru,lstm,attention,mean,two-tower,factors")]
+    /// The models of the first table.
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "attention,mean,two-tower,gru,lstm,sasrec,bert4rec,graph,factors"
+    )]
     kinds: Vec<String>,
+    /// Those of them that are measured with the built-in text encoder too, which is trained.
+    #[arg(long, value_delimiter = ',', default_value = "sasrec")]
+    texts: Vec<String>,
+    /// Those that are measured with features of events too, and are measured as they grow.
+    #[arg(long, value_delimiter = ',', default_value = "sasrec,attention")]
+    growing: Vec<String>,
+    /// Models without gradients: any of item-knn, ease, mf.
+    #[arg(long, value_delimiter = ',', default_value = "item-knn,ease,mf")]
+    fits: Vec<String>,
     /// Sequences of a batch.
     #[arg(long, default_value_t = 128)]
     batch: usize,
@@ -37,61 +54,63 @@ struct Work {
     length: usize,
     items: usize,
     ragged: bool,
+    texts: bool,
+    features: bool,
 }
+
+/// Columns as wide as their heads, so that lines align while they appear.
+struct Table {
+    widths: Vec<usize>,
+    silent: bool,
+}
+
+impl Table {
+    fn new(title: &str, heads: &[&str], silent: bool) -> Self {
+        let widths: Vec<usize> = heads.iter().map(|head| head.len().max(8)).collect();
+        let table = Self { widths, silent };
+        if !silent {
+            println!("\n{title}\n");
+            table.line(&heads.iter().map(|head| (*head).to_owned()).collect::<Vec<_>>());
+            let rule = table.widths.iter().enumerate().map(|(column, width)| match column {
+                0 => "-".repeat(*width),
+                _ => format!("{}:", "-".repeat(width - 1)),
+            });
+            println!("| {} |", rule.collect::<Vec<_>>().join(" | "));
+        }
+        table
+    }
+
+    fn line(&self, cells: &[String]) {
+        if self.silent {
+            return;
+        }
+        let cells = cells.iter().zip(&self.widths).enumerate().map(|(column, (cell, width))| match column {
+            0 => format!("{cell:<width$}"),
+            _ => format!("{cell:>width$}"),
+        });
+        println!("| {} |", cells.collect::<Vec<_>>().join(" | "));
+    }
+}
+
+/// Fills the first column.
+const MODEL: &str = "model                  ";
 
 pub(super) fn run(args: &[OsString]) -> anyhow::Result<()> {
     let options = Options::try_parse_from(args).unwrap_or_else(|error| error.exit());
-    let peer = !options.beside.alone && python_has(&options.beside.python, &["torch"], "PyTorch is", "sasrec.py");
-    let usual = Work { batch: options.batch, length: options.length, items: options.items, ragged: false };
-    let say = |title: &str, heads: &str| {
-        if !options.beside.json {
-            let line = "| ---: ".repeat(heads.matches('|').count());
-            println!("\n{title}\n\n| {heads} |\n| --- {line}|");
-        }
+    let beside = &options.beside;
+    let peer = !beside.alone && python_has(&beside.python, &["torch"], "PyTorch is", "models.py");
+    let usual = Work {
+        batch: options.batch,
+        length: options.length,
+        items: options.items,
+        ragged: false,
+        texts: false,
+        features: false,
     };
-
-    say(
-        &format!("{} sequences of {} events, {} items", usual.batch, usual.length, usual.items),
-        "model | ms of a step | samples/s",
-    );
-    for kind in &options.kinds {
-        let own = options.own(kind, usual)?;
-        options.line(&[kind, &ms(&own), &rate(&own)]);
-    }
-
-    say(
-        "SASRec beside PyTorch",
-        "sequences | **Paretune** ms | samples/s | PyTorch ms | samples/s | times as many samples",
-    );
-    for ragged in [false, true] {
-        let work = Work { ragged, ..usual };
-        let own = options.own("sasrec", work)?;
-        let name = match ragged {
-            true => "7 events on average",
-            false => "all of full length",
-        };
-        let other = if peer { Some(options.other(work)?) } else { None };
-        let cell = |of: &dyn Fn(&Value) -> String| other.as_ref().map(of).unwrap_or_default();
-        let ratio = |other: &Value| {
-            let rate = |value: &Value| value["samples_per_s"].as_f64().unwrap_or(f64::NAN);
-            format!("{:.1}", rate(&own) / rate(other))
-        };
-        options.line(&[name, &ms(&own), &rate(&own), &cell(&ms), &cell(&rate), &cell(&ratio)]);
-    }
-
-    say("How SASRec grows", "batch | events | items | ms of a step | samples/s");
-    let half = |size: usize| [size.div_ceil(2), size * 2];
-    let growth = [usual]
-        .into_iter()
-        .chain(half(usual.batch).map(|batch| Work { batch, ..usual }))
-        .chain(half(usual.length).map(|length| Work { length, ..usual }))
-        .chain([10, 80].map(|times| Work { items: usual.items * times, ..usual }));
-    for work in growth {
-        let own = options.own("sasrec", work)?;
-        let sizes = [work.batch, work.length, work.items].map(|size| size.to_string());
-        options.line(&[&sizes[0], &sizes[1], &sizes[2], &ms(&own), &rate(&own)]);
-    }
-    Ok(())
+    options.steps(usual)?;
+    options.beside_peer(usual, peer)?;
+    options.growth(usual, peer)?;
+    options.fits()
 }
 
 fn ms(value: &Value) -> String {
@@ -102,26 +121,136 @@ fn rate(value: &Value) -> String {
     format!("{:.0}", value["samples_per_s"].as_f64().unwrap_or(f64::NAN))
 }
 
+/// How many times as many samples a second `own` takes.
+fn times(own: &Value, other: &Value) -> String {
+    let rate = |value: &Value| value["samples_per_s"].as_f64().unwrap_or(f64::NAN);
+    format!("{:.1}", rate(own) / rate(other))
+}
+
 impl Options {
-    fn line(&self, cells: &[&str]) {
-        if !self.beside.json {
-            println!("| {} |", cells.join(" | "));
+    fn table(&self, title: &str, heads: &[&str]) -> Table {
+        Table::new(title, heads, self.beside.json)
+    }
+
+    /// Every model.
+    fn steps(&self, usual: Work) -> anyhow::Result<()> {
+        let Work { batch, length, items, .. } = usual;
+        let title = format!("{batch} sequences of {length} events, {items} items");
+        let table = self.table(&title, &[MODEL, "ms of a step", "samples/s", "ms to make its batch"]);
+        for kind in &self.kinds {
+            let mut works = vec![(kind.clone(), usual)];
+            if self.growing.contains(kind) {
+                works.push((format!("{kind}, features"), Work { features: true, ..usual }));
+            }
+            if self.texts.contains(kind) {
+                works.push((format!("{kind}, texts"), Work { texts: true, ..usual }));
+            }
+            for (name, work) in works {
+                let own = self.own(kind, work)?;
+                let made = format!("{:.1}", own["batch_ms"].as_f64().unwrap_or(f64::NAN));
+                table.line(&[name, ms(&own), rate(&own), made]);
+            }
         }
+        Ok(())
+    }
+
+    /// The models that PyTorch has, for sequences of full length and short ones.
+    fn beside_peer(&self, usual: Work, peer: bool) -> anyhow::Result<()> {
+        let heads =
+            [MODEL, "sequences", "**Paretune** ms", "samples/s", "PyTorch ms", "samples/s", "times as many samples"];
+        let table = self.table("Beside PyTorch", &heads);
+        for kind in PEERS.into_iter().filter(|kind| self.kinds.iter().any(|own| own == kind)) {
+            for (ragged, name) in [(false, "full"), (true, "7 events")] {
+                let work = Work { ragged, ..usual };
+                let own = self.own(kind, work)?;
+                let mut line = vec![kind.to_owned(), name.to_owned(), ms(&own), rate(&own)];
+                if peer {
+                    let other = self.other(kind, work)?;
+                    line.extend([ms(&other), rate(&other), times(&own, &other)]);
+                } else {
+                    line.extend(["", "", ""].map(str::to_owned));
+                }
+                table.line(&line);
+            }
+        }
+        Ok(())
+    }
+
+    /// One size after the other.
+    fn growth(&self, usual: Work, peer: bool) -> anyhow::Result<()> {
+        let heads = [
+            MODEL,
+            "batch",
+            "events",
+            "items",
+            "ms of a step",
+            "samples/s",
+            "PyTorch ms",
+            "samples/s",
+            "times as many samples",
+        ];
+        let table = self.table("How steps grow", &heads);
+        let sizes: Vec<Work> = [usual]
+            .into_iter()
+            .chain([64, 256].map(|batch| Work { batch, ..usual }))
+            .chain([10, 200].map(|length| Work { length, ..usual }))
+            .chain([1_000, 100_000].map(|items| Work { items, ..usual }))
+            .collect();
+        for kind in &self.growing {
+            for &work in &sizes {
+                let own = self.own(kind, work)?;
+                let mut line = vec![kind.clone()];
+                line.extend([work.batch, work.length, work.items].map(|size| size.to_string()));
+                line.extend([ms(&own), rate(&own)]);
+                if peer && PEERS.contains(&kind.as_str()) {
+                    let other = self.other(kind, work)?;
+                    line.extend([ms(&other), rate(&other), times(&own, &other)]);
+                } else {
+                    line.extend(["", "", ""].map(str::to_owned));
+                }
+                table.line(&line);
+            }
+        }
+        Ok(())
+    }
+
+    /// Models without gradients, for a small catalogue and the usual one.
+    fn fits(&self) -> anyhow::Result<()> {
+        if self.fits.is_empty() {
+            return Ok(());
+        }
+        let table = self.table("Fits without gradients", &[MODEL, "items", "interactions", "s"]);
+        for items in [1_000, self.items] {
+            let mut command = example("paretune-recommender", "fits", None);
+            command.args(["--models", &self.fits.join(","), "--items", &items.to_string()]);
+            command.args(["--threads", &self.beside.threads.to_string()]);
+            for line in measure(command, self.beside.json)? {
+                let name = line["model"].as_str().unwrap_or_default().to_owned();
+                let seconds = format!("{:.3}", line["s"].as_f64().unwrap_or(f64::NAN));
+                table.line(&[name, line["items"].to_string(), line["interactions"].to_string(), seconds]);
+            }
+        }
+        Ok(())
     }
 
     fn own(&self, kind: &str, work: Work) -> anyhow::Result<Value> {
         let mut command = example("paretune-train", "models", None);
-        command.args(["--kinds", kind]);
-        self.take(command, work)
+        for (flag, wanted) in [("--texts", work.texts), ("--features", work.features)] {
+            if wanted {
+                command.arg(flag);
+            }
+        }
+        self.take(command, kind, work)
     }
 
-    fn other(&self, work: Work) -> anyhow::Result<Value> {
+    fn other(&self, kind: &str, work: Work) -> anyhow::Result<Value> {
         let mut command = Command::new(&self.beside.python);
-        command.arg(root().join("xtask/peers/sasrec.py"));
-        self.take(command, work)
+        command.arg(root().join("xtask/peers/models.py"));
+        self.take(command, kind, work)
     }
 
-    fn take(&self, mut command: Command, work: Work) -> anyhow::Result<Value> {
+    fn take(&self, mut command: Command, kind: &str, work: Work) -> anyhow::Result<Value> {
+        command.args(["--kinds", kind]);
         let sizes = [("--batch", work.batch), ("--length", work.length), ("--items", work.items)];
         for (name, value) in sizes.into_iter().chain([("--threads", self.beside.threads), ("--runs", self.beside.runs)])
         {

@@ -11,6 +11,7 @@
 
 pub(crate) mod activation;
 pub(crate) mod attention;
+pub(crate) mod bags;
 pub(crate) mod buffers;
 pub(crate) mod contrast;
 pub(crate) mod cross_entropy;

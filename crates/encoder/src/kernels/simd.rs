@@ -54,6 +54,12 @@ pub(crate) fn add(x: &mut [f32], y: &[f32]) {
     x.iter_mut().zip(y).for_each(|(x, y)| *x += y);
 }
 
+/// `xᵢ += factor·yᵢ`, as far as `x` goes.
+#[inline(always)]
+pub(crate) fn add_scaled(x: &mut [f32], y: &[f32], factor: f32) {
+    x.iter_mut().zip(y).for_each(|(x, y)| *x += factor * y);
+}
+
 /// The largest element; `-∞` if there is none.
 #[inline(always)]
 pub(crate) fn max(x: &[f32]) -> f32 {

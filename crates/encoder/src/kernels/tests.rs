@@ -4,6 +4,7 @@
 
 mod activation;
 mod attention;
+mod bags;
 mod buffers;
 mod contrast;
 mod dropout;

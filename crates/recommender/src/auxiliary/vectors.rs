@@ -33,8 +33,11 @@ impl Recommender {
             events = events.broadcast_mul(&Tensor::from_vec(shown, (views.len(), 1), device)?)?;
         }
         let (count, width) = (views.seen.len(), self.config().user_features);
+        // Masked events have vectors of their own: one for each event.
+        let rows: Vec<u32> = (0..views.len() as u32).collect();
         let past = Past {
             items: events,
+            rows: &rows,
             events: self.rows(&views.events, views.len(), self.config().event_features)?,
             offsets: &views.offsets,
             seen: &views.seen,

@@ -1,7 +1,7 @@
 //! What enters a user model beside the items: what came of events, and features of user and moment.
 
 use candle_core::{Device, Tensor, Var};
-use paretune_encoder::Linear;
+use paretune_encoder::{EntryFeatures, Linear};
 
 use super::{Past, UserConfig, Widths};
 use crate::RecommenderError;
@@ -60,9 +60,14 @@ impl Extras {
     /// `v_t + E e_t` for all events of the batch `[T, dim]`.
     pub(super) fn events(&self, past: &Past<'_>) -> Result<Tensor, RecommenderError> {
         match &self.event {
-            Some(event) if past.items.dim(0)? > 0 => Ok((&past.items + event.forward(&past.events)?)?),
-            _ => Ok(past.items.clone()),
+            Some(event) if !past.rows.is_empty() => Ok((past.gathered()? + event.forward(&past.events)?)?),
+            _ => past.gathered(),
         }
+    }
+
+    /// What models that pool events add to each of them.
+    pub(super) fn of_events<'a>(&'a self, past: &'a Past<'_>) -> Option<EntryFeatures<'a>> {
+        self.event.as_ref().map(|layer| EntryFeatures { values: &past.events, layer })
     }
 
     /// `u + F f` for all requests of the batch `[U, dim]`.

@@ -4,7 +4,6 @@ use candle_core::{Device, Tensor, Var};
 use paretune_encoder::{LayerNorm, Linear};
 
 use super::extras::Extras;
-use super::padded::Padded;
 use super::{Past, UserConfig, UserModel, Widths};
 use crate::RecommenderError;
 
@@ -13,19 +12,6 @@ pub(super) struct Mean {
     extras: Extras,
     out: Linear,
     norm: LayerNorm,
-}
-
-/// The mean over a request's events of `[T, width]` rows, `[U, width]`; zero without events.
-pub(super) fn mean_of(packed: &Tensor, past: &Past<'_>) -> Result<Tensor, RecommenderError> {
-    let width = packed.dim(1)?;
-    let padded = Padded::new(past);
-    if padded.length == 0 {
-        return Ok(Tensor::zeros((padded.requests, width), packed.dtype(), packed.device())?);
-    }
-    let mask = padded.mask(packed)?;
-    let shares = mask.broadcast_div(&mask.sum_keepdim(1)?.clamp(1.0, f64::MAX)?)?.unsqueeze(2)?;
-    let rows = padded.rows(packed)?.reshape((padded.requests, padded.length, width))?;
-    Ok(rows.broadcast_mul(&shares)?.sum(1)?)
 }
 
 impl Mean {
@@ -46,7 +32,7 @@ impl Mean {
 
 impl UserModel for Mean {
     fn forward(&self, past: &Past<'_>, _dropout: Option<u64>) -> Result<Tensor, RecommenderError> {
-        let mean = mean_of(&self.extras.events(past)?, past)?;
+        let mean = past.bags()?.mean(&past.items, self.extras.of_events(past))?;
         Ok(self.norm.forward(&self.extras.with_features(self.out.forward(&mean)?, past)?)?)
     }
 

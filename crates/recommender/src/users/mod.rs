@@ -8,14 +8,13 @@ mod attention;
 mod extras;
 mod factors;
 mod mean;
-mod padded;
 mod sequence;
 mod two_tower;
 
 use std::ops::Range;
 
 use candle_core::{Device, Tensor, Var};
-use paretune_encoder::SequenceKind;
+use paretune_encoder::{Bags, SequenceKind};
 use serde::{Deserialize, Serialize};
 
 use crate::{Reading, RecommenderError};
@@ -165,8 +164,10 @@ pub(crate) struct Widths {
 
 /// What a batch says of its users. `T` events, `S` sequences, `U` requests.
 pub(crate) struct Past<'a> {
-    /// `[T, dim]`: the items of all events, end to end, oldest first.
+    /// `[items, dim]`: the batch's distinct items.
     pub(crate) items: Tensor,
+    /// `[T]`: the item of each event, end to end, oldest first.
+    pub(crate) rows: &'a [u32],
     /// `[T, event features]`: what came of them and when.
     pub(crate) events: Tensor,
     /// `[S + 1]`: where sequences begin and end.
@@ -181,6 +182,18 @@ pub(crate) struct Past<'a> {
     pub(crate) features: Tensor,
     /// `[U]`.
     pub(crate) users: &'a [Option<u32>],
+}
+
+impl Past<'_> {
+    /// `[T, dim]`: the items of all events.
+    fn gathered(&self) -> Result<Tensor, RecommenderError> {
+        Ok(self.items.index_select(&Tensor::new(self.rows, self.items.device())?, 0)?)
+    }
+
+    /// The events that each request sees, as a set.
+    fn bags(&self) -> Result<Bags, RecommenderError> {
+        Ok(Bags::new(self.rows, self.seen)?)
+    }
 }
 
 /// From the past of a batch's requests to one vector for each of them.

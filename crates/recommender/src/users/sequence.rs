@@ -55,7 +55,7 @@ impl Sequence {
     /// States after the newest event that each request sees.
     fn newest(&self, past: &Past<'_>, dropout: Option<u64>) -> Result<Tensor, RecommenderError> {
         let start = self.start.forward(&[0])?;
-        if past.items.dim(0)? == 0 {
+        if past.rows.is_empty() {
             return Ok(start.broadcast_as((past.seen.len(), start.dim(1)?))?.contiguous()?);
         }
         let states = self.network.forward(&self.extras.events(past)?, past.offsets, dropout)?;
@@ -70,9 +70,9 @@ impl Sequence {
     fn masked(&self, past: &Past<'_>, dropout: Option<u64>) -> Result<Tensor, RecommenderError> {
         let mask = self.start.forward(&[0])?;
         // Row 0 is the mask; an event's row is one further.
-        let rows = match past.items.dim(0)? {
-            0 => mask,
-            _ => Tensor::cat(&[&mask, &self.extras.events(past)?], 0)?,
+        let rows = match past.rows.is_empty() {
+            true => mask,
+            false => Tensor::cat(&[&mask, &self.extras.events(past)?], 0)?,
         };
         let (mut places, mut offsets, mut ends) = (Vec::new(), vec![0u32], Vec::new());
         // Sequences with hidden events are read once for all that ask for them: where each begins among `places`.

@@ -4,7 +4,6 @@ use candle_core::{Device, Tensor, Var};
 use paretune_encoder::{Linear, dropout};
 
 use super::extras::Extras;
-use super::mean::mean_of;
 use super::{Past, UserConfig, UserModel, Widths};
 use crate::RecommenderError;
 
@@ -45,7 +44,7 @@ impl TwoTower {
 
 impl UserModel for TwoTower {
     fn forward(&self, past: &Past<'_>, seed: Option<u64>) -> Result<Tensor, RecommenderError> {
-        let mut x = mean_of(&self.extras.events(past)?, past)?;
+        let mut x = past.bags()?.mean(&past.items, self.extras.of_events(past))?;
         if self.features {
             x = Tensor::cat(&[&x, &past.features], 1)?;
         }

@@ -13,8 +13,8 @@ impl BatchBuilder<'_> {
         self.augment = Some((augmentations, seed));
     }
 
-    /// The first views of all users, by the number of the user, then the second ones; `slots` are the places of items in the batch.
-    pub(super) fn augmented(&self, slots: &BTreeMap<u32, u32>) -> Sequences {
+    /// The first views of all users, by the number of the user, then the second ones; `slot` is the place of an item in the batch.
+    pub(super) fn augmented(&self, slot: impl Fn(&u32) -> u32) -> Sequences {
         let Some((augmentations, seed)) = &self.augment else { return Sequences::default() };
         let mut newest: BTreeMap<u32, (i64, usize, usize)> = BTreeMap::new();
         for ((user, clock), (sequence, count)) in self.users.iter().zip(&self.clocks).zip(&self.reads) {
@@ -36,14 +36,14 @@ impl BatchBuilder<'_> {
         let (first, second): (Vec<_>, Vec<_>) = views.map(|[a, b]| (a, b)).unzip();
         let mut packed = Sequences { offsets: vec![0], ..Sequences::default() };
         for (view, (_, events)) in first.iter().chain(&second).zip(histories.iter().chain(&histories)) {
-            self.pack(view, events, slots, &mut packed);
+            self.pack(view, events, &slot, &mut packed);
         }
         packed
     }
 
     /// Appends a view of `events`. An event keeps what came of it and its time, and takes the place that it has in the view; of a masked one the
     /// place is all that is left.
-    fn pack(&self, view: &[Option<u32>], events: &[Event], slots: &BTreeMap<u32, u32>, into: &mut Sequences) {
+    fn pack(&self, view: &[Option<u32>], events: &[Event], slot: impl Fn(&u32) -> u32, into: &mut Sequences) {
         let place_column = self.corpus.place_column();
         let start = into.items.len() as u32;
         for (at, event) in view.iter().enumerate() {
@@ -63,7 +63,7 @@ impl BatchBuilder<'_> {
                 into.hidden.push(into.items.len() as u32);
             }
             // A masked event has the place of some item, which nobody looks at.
-            into.items.push(event.map_or(0, |event| slots[&events[event as usize].0]));
+            into.items.push(event.map_or(0, |event| slot(&events[event as usize].0)));
         }
         let end = into.items.len() as u32;
         into.offsets.push(end);
