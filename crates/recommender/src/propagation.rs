@@ -1,7 +1,9 @@
 //! Items and users after propagation over a graph.
 
+use std::sync::Arc;
+
 use candle_core::{Device, Tensor, Var};
-use paretune_data::{Related, RelationFile, Relations};
+use paretune_data::{Related, RelationFile, Relations, Transforms};
 use serde::{Deserialize, Serialize};
 
 use crate::classic::companions;
@@ -45,7 +47,8 @@ impl Default for GraphConfig {
     }
 }
 
-/// What a model is made around: what items are known by, and a graph over users and items where vectors are to be propagated.
+/// What a model is made around: what items are known by, a graph over users and items where vectors are to be propagated, and features where
+/// there are any.
 pub struct Inputs {
     pub(crate) vectors: ItemVectors,
     /// Beside them, vectors that were made elsewhere.
@@ -53,6 +56,7 @@ pub struct Inputs {
     /// How all of that becomes one vector.
     pub(crate) combine: Combine,
     pub(crate) graph: Option<(Graph, GraphConfig)>,
+    pub(crate) features: Option<Arc<Transforms>>,
 }
 
 impl Inputs {
@@ -66,11 +70,17 @@ impl Inputs {
     pub fn with_vectors(self, given: Vec<GivenVectors>, combine: Combine) -> Self {
         Self { given, combine, ..self }
     }
+
+    /// With fitted features of users, items and moments: those of the corpus that makes the batches.
+    #[must_use]
+    pub fn with_features(self, transforms: Option<Arc<Transforms>>) -> Self {
+        Self { features: transforms, ..self }
+    }
 }
 
 impl From<ItemVectors> for Inputs {
     fn from(vectors: ItemVectors) -> Self {
-        Self { vectors, given: Vec::new(), combine: Combine::Sum, graph: None }
+        Self { vectors, given: Vec::new(), combine: Combine::Sum, graph: None, features: None }
     }
 }
 

@@ -131,6 +131,7 @@ impl Options {
             reading: kind.reading(),
             template: "{title}".into(),
             search: false,
+            features: Vec::new(),
         };
         Ok(Corpus::new(dataset, split, &tokenizer, config)?)
     }
@@ -160,6 +161,7 @@ impl Options {
             user_features: corpus.user_width(),
             event_features: corpus.event_width(),
             conditioning: Conditioning::None,
+            features: None,
         };
         let ids = ItemVectors::ids(self.items, self.dim, 1, &Device::Cpu)?;
         Ok(Recommender::new(config, ids, objectives, 1, &Device::Cpu)?)

@@ -9,6 +9,7 @@ mod conditioning;
 mod devices;
 mod distill;
 mod evaluation;
+mod features;
 mod kinds;
 mod negatives;
 mod optimizers;
