@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use candle_core::{Device, IndexOp, Tensor, Var};
+use paretune_data::Side;
 use paretune_objectives::{Objective, Objectives};
 use serde::{Deserialize, Serialize};
 
@@ -36,9 +37,17 @@ impl Corpus {
             let column = general(column);
             [format!("{column}.observed"), format!("{column}.value")]
         });
+        // Numbers of the configured features stand behind those of behaviour.
+        let fitted = |sides: &[Side]| -> Vec<String> {
+            let names = sides
+                .iter()
+                .flat_map(|side| self.features.iter().flat_map(|features| features.transforms.numeric_names_of(*side)));
+            names.map(|name| format!("features.{name}")).collect()
+        };
+        let items = self.behaviour.item_names().iter().map(|name| general(name));
         FeatureNames {
-            items: self.behaviour.item_names().iter().map(|name| general(name)).collect(),
-            users: users.map(general).collect(),
+            items: items.chain(fitted(&[Side::Item])).collect(),
+            users: users.map(general).chain(fitted(&[Side::User, Side::EventContext])).collect(),
             events: events.chain(["time".to_owned(), "place".to_owned()]).collect(),
         }
     }
@@ -181,6 +190,9 @@ impl Start {
         if ["items.table", "items.ids.", "users.table", "graph."].iter().any(|table| name.starts_with(table)) {
             return Some("ids mean other items and users there".into());
         }
+        if name.starts_with("features.") {
+            return Some("features are fitted to other columns there".into());
+        }
         if name.starts_with("users.") {
             let (a, b) = (&ours.user, &theirs.user);
             if (a.kind, a.heads, a.pre_norm) != (b.kind, b.heads, b.pre_norm) {
@@ -256,7 +268,7 @@ fn columns<'m>(name: &str, model: &'m Recommender) -> Option<(usize, &'m [String
     let first = if user.layers == 0 { "users.out.weight" } else { "users.hidden.0.weight" };
     let perceptron = user.kind == UserKind::TwoTower && user.features && name == first;
     let begin = if perceptron { model.config.dim } else { 0 };
-    let names = if perceptron { Some(&model.features.users[..]) } else { of(&model.features, name) };
+    let names = if perceptron { Some(&model.feature_names.users[..]) } else { of(&model.feature_names, name) };
     names.map(|names| (begin, names))
 }
 

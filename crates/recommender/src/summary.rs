@@ -35,6 +35,7 @@ pub struct Summary {
 ///     reading: Reading::Each,
 ///     template: "{title}".into(),
 ///     search: false,
+///     features: Vec::new(),
 /// };
 /// let mut totals = Totals::new(&config, dataset.items.len());
 /// totals.add(&dataset.events, &split)?;
@@ -172,7 +173,15 @@ mod tests {
     fn config() -> CorpusConfig {
         let feedback = ["click", "rating", "dwell_seconds"].map(str::to_owned).to_vec();
         let (engaged, template) = ("click".to_owned(), "{title}".to_owned());
-        CorpusConfig { engaged, feedback, history: 5, reading: Reading::Each, template, search: false }
+        CorpusConfig {
+            engaged,
+            feedback,
+            history: 5,
+            reading: Reading::Each,
+            template,
+            search: false,
+            features: Vec::new(),
+        }
     }
 
     fn world() -> (Dataset, Split) {

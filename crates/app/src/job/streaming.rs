@@ -77,6 +77,13 @@ fn check(config: &RunConfig) -> anyhow::Result<()> {
             "refit divides the log once more, which data.stream cannot: leave one of them out".to_owned(),
         ));
     }
+    for (setting, asked) in [("features", !config.features.is_empty()), ("model.search", config.model.search)] {
+        if asked {
+            return Err(wrong_input(format!(
+                "{setting} is made from all events at once, which data.stream does not keep: leave one of them out"
+            )));
+        }
+    }
     let split = &config.data.split;
     if !matches!(split, SplitStrategy::Time { .. } | SplitStrategy::LeaveLast) {
         return Err(DataError::SplitOfShards { strategy: split.name() }.into());
