@@ -72,6 +72,7 @@ fn what_a_stream_cannot_do_is_refused_with_the_reason() {
     };
     refused("--refit", &["refit", "data.stream"]);
     refused("--set model.graph.attributes=0.5", &["with a graph", "model.graph"]);
+    refused("--set data.train_share=0.5", &["data.train_share", "data.stream"]);
     refused("--baselines ease", &["baseline ease", "all events at once"]);
     refused("--user factors", &["\"factors\"", "such as sasrec"]);
     refused("--set model.user.features=true", &["model.user.features = false"]);

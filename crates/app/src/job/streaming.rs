@@ -84,6 +84,12 @@ fn check(config: &RunConfig) -> anyhow::Result<()> {
             )));
         }
     }
+    if config.data.train_share != 1.0 {
+        return Err(wrong_input(
+            "data.train_share draws rows of the whole log, which data.stream does not keep: leave one of them out"
+                .to_owned(),
+        ));
+    }
     let split = &config.data.split;
     if !matches!(split, SplitStrategy::Time { .. } | SplitStrategy::LeaveLast) {
         return Err(DataError::SplitOfShards { strategy: split.name() }.into());

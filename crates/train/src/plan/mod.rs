@@ -38,7 +38,7 @@ pub(crate) trait Batches {
 /// The batches of a training run.
 ///
 /// Rows of one user with one clock (a request) stay together: the user is represented once for all of them. For models of which requests
-/// share a sequence ([`Reading`]) so do consecutive requests of a user, as many as fit into one history.
+/// share a sequence ([`Reading`](paretune_recommender::Reading)) so do consecutive requests of a user, as many as fit into one history.
 pub struct Plan<'a> {
     corpus: &'a Corpus,
     columns: Vec<LabelColumn>,
