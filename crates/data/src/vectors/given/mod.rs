@@ -1,7 +1,7 @@
 //! Reading vectors of items that were made elsewhere: of images, of sound, of anything.
 //!
-//! A file is read once, some rows at a time, straight into the rows of the items: beside the result, a million vectors take a few
-//! megabytes.
+//! A file is read once, some rows at a time, straight into the rows of the items: beside the result there is a megabyte of the file, and
+//! the map from ids to items.
 
 mod array;
 mod ids;
