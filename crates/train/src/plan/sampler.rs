@@ -29,7 +29,8 @@ impl Sampler<'_, '_, '_> {
         let mut rest = rows.to_vec();
         if corpus.config.reading == Reading::Cloze {
             let (engaged, other) = rows.iter().partition::<Vec<u32>, _>(|row| self.is_engaged(**row));
-            self.cloze(user, &engaged);
+            // A request may hold more rows than a sequence does.
+            engaged.chunks(corpus.config.history.max(1)).for_each(|rows| self.cloze(user, rows));
             rest = other;
         }
         let clock = |row: u32| corpus.split.clock[row as usize];
