@@ -299,17 +299,20 @@ pub(crate) struct Ensemble {
 
 /// Recommend items to a user.
 #[derive(Debug, Args)]
-#[command(group = clap::ArgGroup::new("who").required(true).args(["user", "history"]))]
+#[command(group = clap::ArgGroup::new("who").required(true).multiple(true).args(["user", "history", "about"]))]
 pub(crate) struct Recommend {
     #[command(flatten)]
     pub(crate) run: RunArgs,
     /// A user of the data set.
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", conflicts_with_all = ["history", "about"])]
     pub(crate) user: Option<String>,
     /// Items that a new user likes, newest first.
     #[arg(long, value_name = "ID,ID", value_delimiter = ',')]
     pub(crate) history: Vec<String>,
-    /// What they search for, of a model trained with `model.search`.
+    /// What is known of a new user, by the columns that the run's `[[features]]` read: for example `region=north`. Can be repeated.
+    #[arg(long, value_name = "COLUMN=VALUE", value_parser = known)]
+    pub(crate) about: Vec<(String, String)>,
+    /// What they search for, of a model trained with `model.search` (or, of a new user, with a feature of `query`).
     #[arg(long, value_name = "TEXT")]
     pub(crate) query: Option<String>,
     /// How many items.
@@ -342,6 +345,11 @@ pub(crate) struct Simulate {
     /// Number of users.
     #[arg(long)]
     pub(crate) users: Option<usize>,
+}
+
+fn known(text: &str) -> Result<(String, String), String> {
+    let (column, value) = text.split_once('=').ok_or_else(|| "expected COLUMN=VALUE, as in region=north".to_owned())?;
+    Ok((column.trim().to_owned(), value.to_owned()))
 }
 
 fn weight(text: &str) -> Result<(String, f64), String> {

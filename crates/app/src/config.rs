@@ -9,10 +9,12 @@ use std::{
 };
 
 use anyhow::Context;
-use paretune_data::{Part, SplitStrategy, VectorFile, leaks::LeakThresholds};
+use paretune_data::{FeatureSpec, Part, SplitStrategy, VectorFile, leaks::LeakThresholds};
 use paretune_encoder::{Arithmetic, DeviceChoice};
 use paretune_objectives::{Conditioning, Objective};
-use paretune_recommender::{AlignConfig, Combine, ContrastConfig, GraphConfig, ItemSource, RankingLoss, UserConfig};
+use paretune_recommender::{
+    AlignConfig, Combine, ContrastConfig, FeatureConfig, GraphConfig, ItemSource, RankingLoss, UserConfig,
+};
 use paretune_train::{BalanceConfig, TrainingConfig, evaluation::Candidates};
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
@@ -47,6 +49,9 @@ pub(crate) struct RunConfig {
     #[serde(default)]
     pub(crate) leaks: LeakThresholds,
     pub(crate) objectives: Vec<Objective>,
+    /// Features of columns of users and items, and of moments.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) features: Vec<FeatureSpec>,
 }
 
 fn one() -> u64 {
@@ -180,6 +185,13 @@ pub(crate) struct ModelConfig {
     /// Training adds the alignment of texts and ids, with `items = "hybrid"`, to the loss of the first ranking; absent = it does not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) align: Option<AlignConfig>,
+    /// What is made of `[[features]]`.
+    #[serde(skip_serializing_if = "is_default")]
+    pub(crate) features: FeatureConfig,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 impl ModelConfig {
@@ -227,6 +239,7 @@ impl Default for ModelConfig {
             vectors: Vec::new(),
             contrast: None,
             align: None,
+            features: FeatureConfig::default(),
         }
     }
 }

@@ -2,14 +2,14 @@
 
 use std::{collections::BTreeSet, fs, path::Path, str::FromStr, sync::Arc};
 
-use paretune_data::{CleaningReport, Dataset, ImportOptions, Part, Split, import, keep_share, leaks};
+use paretune_data::{CleaningReport, Dataset, ImportOptions, Part, Split, Transforms, import, keep_share, leaks};
 use paretune_encoder::{CacheOptions, Encoder, LoadOptions, Trainable, device_name};
 use paretune_eval::report::{Cell, Table};
 use paretune_features::{FetchOptions, ModelFiles, ModelSource, Template, TextTokenizer};
 use paretune_objectives::{Conditioning, Objective, Objectives};
 use paretune_recommender::{
-    Auxiliary, Combine, Corpus, CorpusConfig, Inputs, ItemSource, ItemVectors, Recommender, RecommenderConfig, Start,
-    Taken,
+    Auxiliary, Combine, Corpus, CorpusConfig, FeatureConfig, Inputs, ItemSource, ItemVectors, Recommender,
+    RecommenderConfig, Start, Taken,
 };
 use paretune_train::{Stream, evaluation::Candidates};
 
@@ -24,6 +24,8 @@ use crate::{
 
 mod streaming;
 
+/// Folder of the run that keeps the trained model.
+const MODEL: &str = "model";
 /// File of the run that keeps the cleaning report.
 const CLEANING: &str = "cleaning.json";
 
@@ -58,16 +60,23 @@ impl Job {
     /// Reads or imports the tables, fetches the model files, splits and tokenizes. Clean tables are kept in the run's `data/`, so
     /// that a resumed run and later commands read those.
     pub(crate) fn prepare(config: RunConfig, run: &RunDir) -> anyhow::Result<Self> {
-        Self::prepare_on(config, run, false)
+        Self::prepare_on(config, run, false, None)
     }
 
     /// As the model of a finished run sees it: of one that was trained once more, with validation among the training rows.
     pub(crate) fn finished(config: RunConfig, run: &RunDir) -> anyhow::Result<Self> {
         let refit = config.refit;
-        Self::prepare_on(config, run, refit)
+        // Features that were fitted once stay as they are, whatever becomes of the tables.
+        let features = Recommender::saved_features(&run.join(MODEL))?;
+        Self::prepare_on(config, run, refit, features)
     }
 
-    fn prepare_on(mut config: RunConfig, run: &RunDir, refit: bool) -> anyhow::Result<Self> {
+    fn prepare_on(
+        mut config: RunConfig,
+        run: &RunDir,
+        refit: bool,
+        features: Option<Arc<Transforms>>,
+    ) -> anyhow::Result<Self> {
         // Before hours of import: a device that is not there shows at once.
         let device = config.model.device.open()?;
         if config.data.stream {
@@ -98,7 +107,21 @@ impl Job {
         if refit {
             split = split.without_validation();
         }
-        let corpus = Corpus::new(dataset, split, &tokenizer, corpus_config(&config, &objectives))?;
+        let mut reads = corpus_config(&config, &objectives);
+        if features.is_some() {
+            reads.features.clear();
+        }
+        let corpus = Corpus::new(dataset, split, &tokenizer, reads)?;
+        let corpus = match features {
+            Some(features) => corpus.with_transforms(features)?,
+            None => {
+                refuse_leaking_features(&config, &corpus, &objectives, refit, &mut notes)?;
+                corpus
+            }
+        };
+        if corpus.transforms().is_none() && config.model.features != FeatureConfig::default() {
+            notes.push("model.features says what to make of [[features]], of which there are none.".to_owned());
+        }
         choose_negatives(&mut config, &corpus, &mut notes);
         note_cut_texts(&config, &corpus, &mut notes);
         let given = Given::read(&config.model, &corpus, &device, run, &mut notes)?;
@@ -175,6 +198,7 @@ impl Job {
             user_features: self.corpus.user_width(),
             event_features: self.corpus.event_width(),
             conditioning: variant.conditioning,
+            features: self.corpus.transforms().map(|_| model.features.clone()),
         };
         let mut recommender =
             Recommender::new(sizes, self.inputs(vectors, variant), &self.objectives, self.config.seed, &self.device)?;
@@ -202,7 +226,7 @@ impl Job {
 
     /// As [`Self::saved_model`], with these parameters of the text encoder.
     pub(crate) fn saved_model_with(&self, run: &RunDir, trainable: Trainable) -> anyhow::Result<Recommender> {
-        let folder = run.join("model");
+        let folder = run.join(MODEL);
         if run.join("front.json").is_file() && !folder.is_dir() {
             return Err(wrong_input(format!(
                 "{} is a front: it compares balances and keeps no one model; train the one you choose with `finetune --weights …`, \
@@ -235,7 +259,7 @@ impl Job {
         Ok(Recommender::load(&folder, self.inputs(vectors, self.variant()), &self.device)?)
     }
 
-    /// Item vectors with those made elsewhere, the graph and the prior, as the configuration asks for them.
+    /// Item vectors with those made elsewhere, the graph, the prior and the features, as the configuration asks for them.
     fn inputs(&self, vectors: ItemVectors, variant: Variant) -> Inputs {
         let mut inputs = match &self.given.graph {
             Some((graph, config)) => Inputs::with_graph(vectors, graph.clone(), config.clone()),
@@ -251,7 +275,7 @@ impl Job {
             false => Combine::Sum,
         };
         let given = if variant.given { self.given.vectors.clone() } else { Vec::new() };
-        inputs.with_vectors(given, combine)
+        inputs.with_vectors(given, combine).with_features(self.corpus.transforms().cloned())
     }
 
     /// An id table; beside other vectors, new items have no row of it.
@@ -365,6 +389,7 @@ fn corpus_config(config: &RunConfig, objectives: &Objectives) -> CorpusConfig {
         reading: config.model.user.kind.reading(),
         template: config.data.template.clone(),
         search: config.model.search,
+        features: config.features.clone(),
     }
 }
 
@@ -406,8 +431,25 @@ fn refuse_leaks(
     let columns: Vec<&str> = objectives.iter().map(|objective| objective.column.as_str()).collect();
     let found = leaks::check(dataset, split, &columns, &config.leaks)?;
     let template = Template::parse(&config.data.template)?;
-    leaks::refuse(&found, &[], &template.fields())?;
+    leaks::refuse(&found, &config.features, &template.fields())?;
     notes.extend(found.iter().map(|leak| format!("Columns that may know too much: {leak}.")));
+    Ok(())
+}
+
+/// What comes to light only in a feature: a cross, or what was met lately. Features that are fitted once more, for the last training, were
+/// looked at before.
+fn refuse_leaking_features(
+    config: &RunConfig,
+    corpus: &Corpus,
+    objectives: &Objectives,
+    refit: bool,
+    notes: &mut Vec<String>,
+) -> anyhow::Result<()> {
+    let Some(transforms) = corpus.transforms().filter(|_| !refit) else { return Ok(()) };
+    let columns: Vec<&str> = objectives.iter().map(|objective| objective.column.as_str()).collect();
+    let found = leaks::check_features(transforms, &corpus.dataset, &corpus.split, &columns, &config.leaks)?;
+    leaks::refuse(&found, &config.features, &[])?;
+    notes.extend(found.iter().map(|leak| format!("Features that may know too much: {leak}.")));
     Ok(())
 }
 

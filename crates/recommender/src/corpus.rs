@@ -2,10 +2,13 @@
 
 use std::sync::Arc;
 
-use paretune_data::{Behaviour, BehaviourConfig, DataError, Dataset, Histories, Items, Log, Searches, Split};
+use paretune_data::{
+    Behaviour, BehaviourConfig, DataError, Dataset, FeatureSpec, Histories, Items, Log, Searches, Split, Transforms,
+};
 use paretune_features::{Template, TextTokenizer, Tokenized};
 use serde::{Deserialize, Serialize};
 
+use crate::features::FeatureRows;
 use crate::{RecommenderError, Summary, Totals};
 
 /// What of the tables the model reads.
@@ -26,6 +29,9 @@ pub struct CorpusConfig {
     /// Whether requests come with what the user searched for, from the events' column `query`.
     #[serde(default)]
     pub search: bool,
+    /// Features of columns, fitted on the training rows; none leaves behaviour features alone.
+    #[serde(default)]
+    pub features: Vec<FeatureSpec>,
 }
 
 /// How a user model reads histories: what requests of one user can share.
@@ -66,14 +72,16 @@ pub struct Corpus {
     pub(crate) log_position: f32,
     /// One past the last clock of the log: the present.
     pub(crate) end: i64,
+    /// Features of columns, if there are any.
+    pub(crate) features: Option<FeatureRows>,
 }
 
 impl Corpus {
-    /// Renders and tokenizes every item and fits the behaviour features on the training rows.
+    /// Renders and tokenizes every item and fits the behaviour features and those of the configuration on the training rows.
     ///
     /// # Errors
     /// A feedback column that does not exist, a template that names no field of the items, no column of queries where they are to be read, a
-    /// tokenizer failure.
+    /// feature that cannot be made, a tokenizer failure.
     pub fn new(
         dataset: Dataset,
         split: Split,
@@ -99,6 +107,11 @@ impl Corpus {
         totals.add(&dataset.events, &split)?;
         let summary = Arc::new(totals.finish());
         let (feedback, log_position, end) = (summary.feedback.clone(), summary.log_position, summary.end);
+        let transforms = match config.features.as_slice() {
+            [] => None,
+            specs => Some(Arc::new(Transforms::fit(&dataset, &split, &histories, specs)?)),
+        };
+        let features = transforms.map(|transforms| FeatureRows::new(transforms, &dataset, &split)).transpose()?;
         Ok(Self {
             dataset,
             split,
@@ -111,7 +124,24 @@ impl Corpus {
             feedback,
             log_position,
             end,
+            features,
         })
+    }
+
+    /// The same with features that were fitted before, in place of its own: those of a saved model
+    /// ([`Recommender::saved_features`](crate::Recommender::saved_features)), which must never be fitted again.
+    ///
+    /// # Errors
+    /// When the split was made for another log.
+    pub fn with_transforms(mut self, transforms: Arc<Transforms>) -> Result<Self, RecommenderError> {
+        self.config.features = transforms.specs().to_vec();
+        self.features = Some(FeatureRows::new(transforms, &self.dataset, &self.split)?);
+        Ok(self)
+    }
+
+    /// The fitted features, if there are any.
+    pub fn transforms(&self) -> Option<&Arc<Transforms>> {
+        self.features.as_ref().map(|features| &features.transforms)
     }
 
     /// Renders and tokenizes every item.
@@ -158,6 +188,7 @@ impl Corpus {
             feedback,
             log_position,
             end,
+            features: None,
         })
     }
 
@@ -195,12 +226,14 @@ impl Corpus {
 
     /// Number of values that describe the user and the context of a request.
     pub fn user_width(&self) -> usize {
-        self.behaviour.user_names().len() + self.behaviour.context_names().len()
+        let numbers = self.features.as_ref().map_or(0, |features| features.widths.user_numbers);
+        self.behaviour.user_names().len() + self.behaviour.context_names().len() + numbers
     }
 
     /// Number of values that describe an item at a moment.
     pub fn item_width(&self) -> usize {
-        self.behaviour.item_names().len()
+        let numbers = self.features.as_ref().map_or(0, |features| features.widths.item_numbers);
+        self.behaviour.item_names().len() + numbers
     }
 
     /// Index of a user by id.

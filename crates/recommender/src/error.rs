@@ -102,6 +102,17 @@ pub enum RecommenderError {
     /// A fusion does not fit what it was shown.
     #[error(transparent)]
     Fusion(#[from] crate::FusionError),
+    /// Features are set, and there are none.
+    #[error("model.features is set, and there are no features: describe some with [[features]], or leave it out")]
+    NeedsFeatures,
+    /// A batch whose categories are not those of the model's features.
+    #[error("a batch has {found} categories, expected {expected}: it was made with other features than the model's")]
+    Categories {
+        /// Number of indices.
+        found: usize,
+        /// Number of indices that its requests, or samples, have by the model's features.
+        expected: usize,
+    },
     /// A number out of its range.
     #[error("model.{field} = {value} {rule}")]
     Setting {

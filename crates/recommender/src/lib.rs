@@ -38,6 +38,7 @@
 //!     reading: UserKind::Attention.reading(),
 //!     template: "{title}. {description}".into(),
 //!     search: false,
+//!     features: Vec::new(), // columns of users and items, described by `paretune_data::FeatureSpec`
 //! };
 //! let corpus = Corpus::new(dataset, split, &tokenizer, config)?;
 //!
@@ -63,6 +64,7 @@
 //!     user_features: corpus.user_width(),
 //!     event_features: corpus.event_width(),
 //!     conditioning: Conditioning::None, // one balance; `Film` for every balance in one model
+//!     features: None,                   // with features: `FeatureConfig`, and `Inputs::with_features`
 //! };
 //! let vectors = ItemVectors::Text(Box::new(encoder));
 //! let mut model = Recommender::new(sizes, vectors, &objectives, 1, &Device::Cpu)?;
@@ -88,6 +90,7 @@ mod batch;
 mod classic;
 mod corpus;
 mod error;
+mod features;
 mod fusion;
 mod given;
 mod graph;
@@ -111,6 +114,7 @@ pub use batch::{Batch, BatchBuilder, Encode, Pool, Searched, Sequences, Viewer};
 pub use classic::{ClassicError, Ease, EaseConfig, Interactions, ItemKnn, ItemKnnConfig, Mf, MfConfig, Scorer};
 pub use corpus::{Corpus, CorpusConfig, Reading};
 pub use error::RecommenderError;
+pub use features::{Arrangement, FeatureConfig, FeatureNetwork};
 pub use fusion::{Fusion, FusionError, Hide, Modality};
 pub use given::{Combine, GivenVectors};
 pub use graph::{

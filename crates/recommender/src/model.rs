@@ -7,6 +7,7 @@ use paretune_objectives::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::features::{FeatureConfig, FeatureSizes, Features};
 use crate::item::{ItemModel, ItemTower};
 use crate::prior::Prior;
 use crate::propagation::{Inputs, Propagation};
@@ -54,6 +55,9 @@ pub struct RecommenderConfig {
     /// Whether the model takes the preference between its objectives as an input.
     #[serde(default, skip_serializing_if = "Conditioning::is_none")]
     pub conditioning: Conditioning,
+    /// How features of columns enter, of a model that has any ([`Inputs::with_features`]).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub features: Option<FeatureConfig>,
 }
 
 fn repeats() -> bool {
@@ -73,6 +77,15 @@ pub struct Shared {
     pub views: Option<Tensor>,
     /// `[2 n, dim]`: what the texts of `n` items say, then what their ids do. Absent without alignment.
     pub aligned: Option<Tensor>,
+    /// `[samples, dim]`: what features of request and item say together. Absent without such features, or where all objectives are rankings.
+    pub joint: Option<Tensor>,
+}
+
+/// Samples as the task towers are shown them, all `[samples, …]`.
+pub(crate) struct Shown<'a> {
+    pub(crate) items: &'a Tensor,
+    pub(crate) joint: Option<&'a Tensor>,
+    pub(crate) positions: &'a Tensor,
 }
 
 /// Trainable parameters by their part in the model, each in a fixed order.
@@ -116,6 +129,8 @@ pub struct Recommender {
     pub(crate) auxiliary: Auxiliary,
     /// What its features are called, where that was said.
     pub(crate) features: FeatureNames,
+    /// What columns say beside histories and texts.
+    pub(crate) columns: Option<Features>,
     pub(crate) device: Device,
 }
 
@@ -128,10 +143,11 @@ impl Recommender {
     /// A model with fresh towers over the given item vectors (and graph); the same `seed` gives the same weights.
     ///
     /// # Errors
-    /// When users are to be nodes of a graph that is not there, vectors made elsewhere are not for this catalogue, the heads do not divide `dim`, a setting is out of range, a model with conditioning has no objective of positive weight, or the device is out of
+    /// When users are to be nodes of a graph that is not there, vectors made elsewhere are not for this catalogue, features are set and there
+    /// are none, the heads do not divide `dim`, a setting is out of range, a model with conditioning has no objective of positive weight, or the device is out of
     /// memory.
     pub fn new(
-        config: RecommenderConfig,
+        mut config: RecommenderConfig,
         inputs: impl Into<Inputs>,
         objectives: &Objectives,
         seed: u64,
@@ -143,7 +159,7 @@ impl Recommender {
             let (field, rule) = ("hide_ids", "must be a share, from 0 to 1");
             return Err(RecommenderError::Setting { field, value: config.hide_ids, rule });
         }
-        let Inputs { vectors, given, combine, graph, popularity } = inputs.into();
+        let Inputs { vectors, given, combine, graph, popularity, features } = inputs.into();
         let propagation = graph.map(|graph| Propagation::new(graph, config.dim, seed.wrapping_add(500), device));
         let propagation = propagation.transpose()?;
         if config.user.kind == UserKind::Graph && propagation.is_none() {
@@ -177,8 +193,23 @@ impl Recommender {
             (true, None) => return Err(RecommenderError::NeedsEncoder),
         };
         let user_model = users::build(&config.user, widths, seed.wrapping_add(200), device)?;
+        let towers = objectives.iter().any(|objective| objective.kind != Kind::Ranking);
+        let columns = match (features, &config.features) {
+            (None, Some(_)) => return Err(RecommenderError::NeedsFeatures),
+            (None, None) => None,
+            (Some(transforms), own) => {
+                let (dim, items) = (config.dim, config.items);
+                let (user_features, item_features) = (config.user_features, config.item_features);
+                let sizes = FeatureSizes { dim, items, user_features, item_features, towers };
+                let own = own.clone().unwrap_or_default();
+                let features = Features::new(&own, transforms, sizes, seed.wrapping_add(700), device)?;
+                config.features = Some(own);
+                Some(features)
+            }
+        };
+        let joins = columns.as_ref().is_some_and(Features::joins);
         let tower = TowerConfig {
-            input: 3 * config.dim + 1,
+            input: 3 * config.dim + 1 + if joins { config.dim } else { 0 },
             hidden: config.tower,
             dropout: config.dropout as f32,
             seed: seed.wrapping_add(300),
@@ -203,6 +234,7 @@ impl Recommender {
             modulations,
             auxiliary: Auxiliary::default(),
             features: FeatureNames::default(),
+            columns,
             device: device.clone(),
         })
     }
@@ -293,6 +325,7 @@ impl Recommender {
         shared.extend(self.prior.iter().flat_map(Prior::parameters));
         shared.extend(self.user_model.iter().flat_map(|users| users.parameters()));
         shared.extend(self.modulations.iter().flatten().flat_map(Modulation::parameters));
+        shared.extend(self.columns.iter().flat_map(Features::parameters));
         let backbone = self.encoder().map_or_else(Vec::new, paretune_encoder::Encoder::parameters);
         Parameters { backbone, shared, towers: self.towers.parameters() }
     }
@@ -334,8 +367,9 @@ impl Recommender {
             None => None,
         };
         let positions = Tensor::from_slice(&batch.positions, (batch.len(), 1), &self.device)?;
-        let items = shared.items.as_ref().map(|items| (items, &positions));
-        self.head(items, &users, scores.as_ref(), batch.preference.as_deref(), dropout)
+        let joint = shared.joint.as_ref();
+        let shown = shared.items.as_ref().map(|items| Shown { items, joint, positions: &positions });
+        self.head(shown, &users, scores.as_ref(), batch.preference.as_deref(), dropout)
     }
 
     /// The loss of every objective, unweighted, in order: of task towers over their samples ([`Outputs::losses`]), of rankings over lists.
@@ -378,20 +412,24 @@ impl Recommender {
         Ok((losses, added))
     }
 
-    /// `[u; i; u∘i; position]` through the task towers, and the scores of rankings beside them.
+    /// `[u; i; u∘i; joint; position]` through the task towers, and the scores of rankings beside them.
     pub(crate) fn head(
         &self,
-        items: Option<(&Tensor, &Tensor)>,
+        shown: Option<Shown<'_>>,
         users: &Tensor,
         scores: Option<&Tensor>,
         preference: Option<&[f64]>,
         dropout: Option<u64>,
     ) -> Result<Outputs, RecommenderError> {
-        let joint = match items {
-            Some((items, positions)) => Some(Tensor::cat(&[users, items, &(users * items)?, positions], 1)?),
+        let read = match shown {
+            Some(Shown { items, joint, positions }) => {
+                let product = (users * items)?;
+                let parts = [Some(users), Some(items), Some(&product), joint, Some(positions)];
+                Some(Tensor::cat(&parts.into_iter().flatten().collect::<Vec<_>>(), 1)?)
+            }
             None => None,
         };
-        Ok(self.towers.forward_with(joint.as_ref(), scores, preference, dropout)?)
+        Ok(self.towers.forward_with(read.as_ref(), scores, preference, dropout)?)
     }
 
     /// A feature matrix; a data set without features gets one column of zeros, so that every tower keeps its shape.

@@ -1,7 +1,9 @@
 //! Items and users after propagation over a graph.
 
+use std::sync::Arc;
+
 use candle_core::{Device, Tensor, Var};
-use paretune_data::{Related, RelationFile, Relations};
+use paretune_data::{Related, RelationFile, Relations, Transforms};
 use serde::{Deserialize, Serialize};
 
 use crate::classic::companions;
@@ -45,8 +47,8 @@ impl Default for GraphConfig {
     }
 }
 
-/// What a model is made around: what items are known by, a graph over users and items where vectors are to be propagated, and how often
-/// items are engaged with where rankings are to begin from there.
+/// What a model is made around: what items are known by, a graph over users and items where vectors are to be propagated, how often
+/// items are engaged with where rankings are to begin from there, and features where there are any.
 pub struct Inputs {
     pub(crate) vectors: ItemVectors,
     /// Beside them, vectors that were made elsewhere.
@@ -55,6 +57,7 @@ pub struct Inputs {
     pub(crate) combine: Combine,
     pub(crate) graph: Option<(Graph, GraphConfig)>,
     pub(crate) popularity: Option<Vec<u32>>,
+    pub(crate) features: Option<Arc<Transforms>>,
 }
 
 impl Inputs {
@@ -75,11 +78,17 @@ impl Inputs {
     pub fn with_popularity(self, counts: Vec<u32>) -> Self {
         Self { popularity: Some(counts), ..self }
     }
+
+    /// With fitted features of users, items and moments: those of the corpus that makes the batches.
+    #[must_use]
+    pub fn with_features(self, transforms: Option<Arc<Transforms>>) -> Self {
+        Self { features: transforms, ..self }
+    }
 }
 
 impl From<ItemVectors> for Inputs {
     fn from(vectors: ItemVectors) -> Self {
-        Self { vectors, given: Vec::new(), combine: Combine::Sum, graph: None, popularity: None }
+        Self { vectors, given: Vec::new(), combine: Combine::Sum, graph: None, popularity: None, features: None }
     }
 }
 

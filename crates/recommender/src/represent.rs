@@ -132,6 +132,10 @@ impl Recommender {
         };
         let users = self.users_of(batch, &vectors, nodes.as_ref(), dropout)?;
         let users = self.searching(users, &read, batch)?;
+        let joint = match (&self.columns, self.has_towers()) {
+            (Some(features), true) => features.joint(batch, dropout)?,
+            _ => None,
+        };
         let views = self.views_of(batch, &vectors, dropout)?;
         let aligned = match self.items_to_align(batch) {
             Some(items) => {
@@ -142,7 +146,7 @@ impl Recommender {
             None => None,
         };
         let candidates = self.ranks().then(|| self.with_prior(vectors, &batch.items)).transpose()?;
-        Ok(Shared { items, users, candidates, views, aligned })
+        Ok(Shared { items, users, candidates, views, aligned, joint })
     }
 
     /// Users and what they search for.
@@ -192,11 +196,11 @@ impl Recommender {
     ) -> Result<(Tensor, Option<Nodes>), RecommenderError> {
         let texts = |items: &[u32]| self.texts_of(items, batch, known, fresh);
         let Some(propagation) = &self.propagation else {
-            let vectors = self.items.forward(&self.vectors, &batch.items, texts(&batch.items)?.as_ref(), dropout)?;
+            let vectors = self.item_vectors(&batch.items, texts(&batch.items)?.as_ref(), dropout)?;
             return Ok((vectors, None));
         };
         let all = self.catalogue_ids();
-        let items = self.items.forward(&self.vectors, &all, texts(&all)?.as_ref(), dropout)?;
+        let items = self.item_vectors(&all, texts(&all)?.as_ref(), dropout)?;
         let nodes = propagation.forward(&items, dropout)?;
         let vectors = nodes.items.index_select(&Tensor::new(batch.items.as_slice(), &self.device)?, 0)?;
         Ok((vectors, Some(Nodes { items, propagated: nodes })))
@@ -215,7 +219,7 @@ impl Recommender {
         let shares = self.towers.resolve(batch.preference.as_deref())?;
         Ok(match (&self.modulations, shares) {
             (Some([items, users]), Some(shares)) => Shared {
-                items: trunk.items.map(|trunk| items.forward(&trunk, &shares)).transpose()?,
+                items: trunk.items.as_ref().map(|trunk| items.forward(trunk, &shares)).transpose()?,
                 users: users.forward(&trunk.users, &shares)?,
                 ..trunk
             },
@@ -245,14 +249,29 @@ impl Recommender {
     /// Vectors `[items, dim]` of the whole catalogue by what is known of it.
     pub(crate) fn known_items(&self, known: &Tensor) -> Result<Tensor, RecommenderError> {
         let texts = self.encoder().map(|_| known);
-        let items = self.items.forward(&self.vectors, &self.catalogue_ids(), texts, None)?;
+        let items = self.item_vectors(&self.catalogue_ids(), texts, None)?;
         match &self.propagation {
             Some(propagation) => Ok(propagation.forward(&items, None)?.items),
             None => Ok(items),
         }
     }
 
+    /// Users by their past, with what their features add.
     fn users_of(
+        &self,
+        batch: &Batch,
+        items: &Tensor,
+        nodes: Option<&Nodes>,
+        dropout: Option<u64>,
+    ) -> Result<Tensor, RecommenderError> {
+        let users = self.users_by_past(batch, items, nodes, dropout)?;
+        match &self.columns {
+            Some(features) => features.with_users(users, batch, dropout),
+            None => Ok(users),
+        }
+    }
+
+    fn users_by_past(
         &self,
         batch: &Batch,
         items: &Tensor,

@@ -5,6 +5,8 @@ use paretune_data::NewItem;
 use paretune_features::Tokenized;
 use rayon::prelude::*;
 
+use crate::features::{ItemRows, Shelf};
+use crate::model::Shown;
 use crate::prior::Prior;
 use crate::{Batch, Corpus, Recommender, RecommenderError, Shared};
 
@@ -16,6 +18,8 @@ pub struct Catalogue {
     candidates: Tensor,
     /// `[items, width]`, before the tower: what histories look up and what diversity is measured on.
     vectors: Tensor,
+    /// What features need of it to look at user and item at once.
+    shelf: Option<Shelf>,
 }
 
 impl Catalogue {
@@ -60,14 +64,20 @@ impl Recommender {
         let candidates = self.known_items(vectors)?;
         let features = || {
             let mut features = Vec::new();
-            all.iter().for_each(|&item| corpus.behaviour.item(item, clock, &mut features));
+            for &item in &all {
+                corpus.behaviour.item(item, clock, &mut features);
+                if let Some(rows) = &corpus.features {
+                    rows.item_numbers(item, &mut features);
+                }
+            }
             features
         };
+        let rows = self.columns.as_ref().map(|features| features.known_items().clone());
         let compared = self.with_prior(candidates.clone(), &all)?;
-        self.with_features(candidates, compared, vectors, features)
+        self.with_features(candidates, compared, vectors, features, rows)
     }
 
-    /// Items nobody has seen, by their tokens alone.
+    /// Items nobody has seen, by their tokens alone; their features are missing.
     ///
     /// # Errors
     /// When the encoder fails, or the model knows items by id only.
@@ -77,17 +87,23 @@ impl Recommender {
         }
         let vectors = self.embed(tokens, None)?;
         // Numbers that no table has a row for: their ids count as zero.
-        let candidates = self.items.new_items(&vectors)?;
+        let candidates = self.new_item_vectors(&vectors)?;
         let features = || {
             let mut features = Vec::new();
-            (0..tokens.len()).for_each(|_| corpus.behaviour.new_item(&NewItem::default(), &mut features));
+            for _ in 0..tokens.len() {
+                corpus.behaviour.new_item(&NewItem::default(), &mut features);
+                if let Some(rows) = &corpus.features {
+                    rows.new_item_numbers(&mut features);
+                }
+            }
             features
         };
+        let rows = self.columns.as_ref().map(|features| features.unknown_items(tokens.len()));
         let compared = match &self.prior {
             Some(_) => Prior::beside_new(&candidates)?,
             None => candidates.clone(),
         };
-        self.with_features(candidates, compared, &vectors, features)
+        self.with_features(candidates, compared, &vectors, features, rows)
     }
 
     fn with_features(
@@ -96,15 +112,19 @@ impl Recommender {
         compared: Tensor,
         vectors: &Tensor,
         features: impl FnOnce() -> Vec<f32>,
+        rows: Option<ItemRows>,
     ) -> Result<Catalogue, RecommenderError> {
-        let items = match self.has_towers() {
+        let (items, shelf) = match self.has_towers() {
             true => {
-                let features = self.rows(&features(), candidates.dim(0)?, self.config.item_features)?;
-                Some(self.item_tower.forward(&candidates, &features)?.detach())
+                let numbers = features();
+                let features = self.rows(&numbers, candidates.dim(0)?, self.config.item_features)?;
+                let items = self.item_tower.forward(&candidates, &features)?.detach();
+                let shelf = self.columns.as_ref().zip(rows).map(|(features, rows)| features.shelf(&numbers, rows));
+                (Some(items), shelf.transpose()?)
             }
-            false => None,
+            false => (None, None),
         };
-        Ok(Catalogue { items, candidates: compared.detach(), vectors: vectors.clone() })
+        Ok(Catalogue { items, candidates: compared.detach(), vectors: vectors.clone(), shelf })
     }
 
     /// Predictions of every objective for every item of the catalogue and every request of the batch:
@@ -126,17 +146,23 @@ impl Recommender {
             candidates,
             views: None,
             aligned: None,
+            joint: None,
         };
         let shared = self.condition(trunk, batch)?;
         let (items, users) = (shared.items.map(|items| items.detach()), shared.users.detach());
         let scores = shared.candidates.map(|candidates| self.against(&users, &candidates, batch)).transpose()?;
         let n = catalogue.len();
         let positions = Tensor::zeros((n, 1), DType::F32, &self.device)?;
+        let joint = match (&self.columns, &catalogue.shelf) {
+            (Some(features), Some(shelf)) => Some(features.against(batch, shelf)?),
+            _ => None,
+        };
         let score = |request| {
             let user = users.narrow(0, request, 1)?.broadcast_as((n, users.dim(D::Minus1)?))?.contiguous()?;
             let scores = scores.as_ref().map(|scores| scores.get(request)).transpose()?;
-            let items = items.as_ref().map(|items| (items, &positions));
-            let outputs = self.head(items, &user, scores.as_ref(), batch.preference.as_deref(), None)?;
+            let joint = joint.as_ref().map(|joint| joint(request)).transpose()?.flatten();
+            let shown = items.as_ref().map(|items| Shown { items, joint: joint.as_ref(), positions: &positions });
+            let outputs = self.head(shown, &user, scores.as_ref(), batch.preference.as_deref(), None)?;
             Ok(outputs.predictions()?)
         };
         // Another device has its own parallelism.
@@ -151,8 +177,8 @@ impl Recommender {
     /// # Errors
     /// When shapes do not fit, or the batch's preference is not one for this model.
     pub fn retrieve(&self, catalogue: &Catalogue, batch: &Batch, known: &Tensor) -> Result<Tensor, RecommenderError> {
-        let trunk =
-            Shared { items: None, users: self.users(batch, known)?, candidates: None, views: None, aligned: None };
+        let users = self.users(batch, known)?;
+        let trunk = Shared { items: None, users, candidates: None, views: None, aligned: None, joint: None };
         let users = self.condition(trunk, batch)?.users.detach();
         self.against(&users, &catalogue.candidates, batch)
     }

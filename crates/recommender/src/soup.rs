@@ -16,6 +16,10 @@ impl Recommender {
         if others.iter().any(|other| checksums(other) != checksums(self)) {
             return Err(RecommenderError::Unlike { name: "model.vectors".into() });
         }
+        // Rows of one number may be those of different names.
+        if others.iter().any(|other| other.transforms() != self.transforms()) {
+            return Err(RecommenderError::Unlike { name: "features".into() });
+        }
         let own = self.parameters().all();
         let mut means = Vec::with_capacity(own.len());
         let each = others.iter().map(|other| other.parameters().all()).collect::<Vec<_>>();

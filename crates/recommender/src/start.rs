@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use candle_core::{Device, IndexOp, Tensor, Var};
+use paretune_data::Side;
 use paretune_objectives::{Objective, Objectives};
 use serde::{Deserialize, Serialize};
 
@@ -32,13 +33,17 @@ impl Corpus {
         };
         let users = self.behaviour.user_names().iter().map(String::as_str);
         let users = users.chain(self.behaviour.context_names().iter().copied());
+        let of_columns = |side| {
+            let names = self.transforms().map(|all| all.numeric_names_of(side)).unwrap_or_default();
+            names.into_iter().map(|name| format!("feature.{name}"))
+        };
         let events = self.config.feedback.iter().flat_map(|column| {
             let column = general(column);
             [format!("{column}.observed"), format!("{column}.value")]
         });
         FeatureNames {
-            items: self.behaviour.item_names().iter().map(|name| general(name)).collect(),
-            users: users.map(general).collect(),
+            items: self.behaviour.item_names().iter().map(|name| general(name)).chain(of_columns(Side::Item)).collect(),
+            users: users.map(general).chain(of_columns(Side::User)).chain(of_columns(Side::EventContext)).collect(),
             events: events.chain(["time".to_owned(), "place".to_owned()]).collect(),
         }
     }
@@ -178,7 +183,10 @@ impl Start {
     fn foreign(&self, model: &Recommender, name: &str) -> Option<String> {
         let theirs = &self.description.config;
         let ours = &model.config;
-        if ["items.table", "items.ids.", "users.table", "graph."].iter().any(|table| name.starts_with(table)) {
+        if ["items.table", "items.ids.", "users.table", "graph.", "features."]
+            .iter()
+            .any(|table| name.starts_with(table))
+        {
             return Some("ids mean other items and users there".into());
         }
         if name.starts_with("users.") {

@@ -1,16 +1,19 @@
 //! Saving and loading.
 //!
 //! A saved model is a folder in Hub layout (the text encoder, which `sentence-transformers` loads) with two more files:
-//! `recommender.safetensors`, the towers (and the id table, where there is one), and `recommender.json`, what is not a tensor.
+//! `recommender.safetensors`, the towers (and the id table, where there is one), and `recommender.json`, what is not a tensor; and, of a
+//! model that reads features, `features.json`, as they were fitted.
 
 use std::{
     collections::BTreeMap,
     fs::{self, File},
     io,
     path::Path,
+    sync::Arc,
 };
 
 use candle_core::{Device, Tensor};
+use paretune_data::Transforms;
 use paretune_features::ModelFiles;
 use paretune_objectives::{Objective, Objectives, Scaler};
 use serde::{Deserialize, Serialize};
@@ -26,6 +29,8 @@ const MET: &str = "items.met";
 const COUNTS: &str = "items.counts";
 /// Sizes, objectives, scalers.
 const DESCRIPTION: &str = "recommender.json";
+/// Fitted features.
+const FEATURES: &str = "features.json";
 
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Description {
@@ -87,6 +92,12 @@ impl Recommender {
         write_whole(&dir.join(TENSORS), |beside| {
             bytes.map_err(io::Error::other).and_then(|bytes| fs::write(beside, bytes))
         })?;
+        if let Some(transforms) = self.transforms() {
+            let path = dir.join(FEATURES);
+            let text = serde_json::to_string(transforms.as_ref())
+                .map_err(|error| RecommenderError::BadFile { path: path.clone(), problem: error.to_string() })?;
+            write_whole(&path, |beside| fs::write(beside, text))?;
+        }
         let description = Description {
             format: FORMAT,
             config: self.config.clone(),
@@ -105,16 +116,30 @@ impl Recommender {
 
     /// Loads a model saved by [`Recommender::save`] around item vectors that are loaded already (for text: the encoder in the same
     /// folder; for ids: a table of the right size, whose values are replaced), the very vectors made elsewhere that it was trained
-    /// with, and, where it had one, the graph it was trained on.
+    /// with, and, where it had one, the graph it was trained on. Features are those of its own file ([`Self::saved_features`]).
     ///
     /// # Errors
-    /// A folder without a saved model, a truncated file, tensors of another shape, vectors that are not those of the training.
+    /// A folder without a saved model, a truncated file, tensors of another shape, vectors that are not those of the training, features
+    /// other than the file's.
     pub fn load(dir: &Path, inputs: impl Into<Inputs>, device: &Device) -> Result<Self, RecommenderError> {
         let description = read_description(dir)?;
-        let inputs = inputs.into();
+        let mut inputs = inputs.into();
         let path = dir.join(DESCRIPTION);
-        check_vectors(&description, &inputs).map_err(|problem| RecommenderError::BadFile { path, problem })?;
+        let bad = |problem: String| RecommenderError::BadFile { path: path.clone(), problem };
+        check_vectors(&description, &inputs).map_err(bad)?;
         let objectives = Objectives::new(description.objectives)?;
+        let saved = match description.config.features {
+            Some(_) => Some(Self::saved_features(dir)?.ok_or_else(|| bad(format!("needs {FEATURES} beside it")))?),
+            None => None,
+        };
+        match (&inputs.features, &saved) {
+            (Some(given), Some(saved)) if given != saved => {
+                return Err(bad(format!("was trained with the features of {FEATURES}, not with those that are given")));
+            }
+            (Some(_), None) => return Err(bad("was trained without features".to_owned())),
+            (Some(_), Some(_)) => {}
+            (None, _) => inputs.features = saved,
+        }
         let mut model = Self::new(description.config, inputs, &objectives, 0, device)?;
         model.towers.set_scalers(description.scalers)?;
         model.features = description.features.unwrap_or_default();
@@ -149,6 +174,23 @@ impl Recommender {
             *met = value.into_iter().map(|met| met != 0).collect();
         }
         Ok(model)
+    }
+
+    /// The fitted features of the model that is saved in a folder, for [`Corpus::with_transforms`](crate::Corpus::with_transforms); `None` if
+    /// it has none.
+    ///
+    /// # Errors
+    /// A file that cannot be read, or is damaged.
+    pub fn saved_features(dir: &Path) -> Result<Option<Arc<Transforms>>, RecommenderError> {
+        let path = dir.join(FEATURES);
+        if !path.is_file() {
+            return Ok(None);
+        }
+        let text = fs::read_to_string(&path).map_err(|source| RecommenderError::Io { path: path.clone(), source })?;
+        match serde_json::from_str(&text) {
+            Ok(transforms) => Ok(Some(Arc::new(transforms))),
+            Err(error) => Err(RecommenderError::BadFile { path, problem: error.to_string() }),
+        }
     }
 
     /// What the encoder's own files do not hold.

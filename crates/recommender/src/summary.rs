@@ -35,6 +35,7 @@ pub struct Summary {
 ///     reading: Reading::Each,
 ///     template: "{title}".into(),
 ///     search: false,
+///     features: Vec::new(),
 /// };
 /// let mut totals = Totals::new(&config, dataset.items.len());
 /// totals.add(&dataset.events, &split)?;

@@ -83,6 +83,7 @@ fn main() -> Fallible<()> {
         reading: UserKind::Mean.reading(),
         template: "{title}".into(),
         search: false,
+        features: Vec::new(),
     };
     let corpus = Corpus::new(dataset, split, &TextTokenizer::load(&files, Some(24))?, config)?;
     let encoder = Encoder::load(&files, &LoadOptions::default())?;
@@ -103,6 +104,7 @@ fn main() -> Fallible<()> {
         user_features: corpus.user_width(),
         event_features: corpus.event_width(),
         conditioning: Conditioning::None,
+        features: None,
     };
     let model = Recommender::new(sizes, ItemVectors::Text(Box::new(encoder)), &objectives, 1, &Device::Cpu)?;
     let known = model.embed(&corpus.tokens, None)?;

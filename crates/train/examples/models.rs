@@ -168,6 +168,7 @@ impl Options {
             reading: kind.reading(),
             template: "{title}".into(),
             search: false,
+            features: Vec::new(),
         };
         Ok(Corpus::new(dataset, split, &tokenizer, config)?)
     }
@@ -197,6 +198,7 @@ impl Options {
             user_features: corpus.user_width(),
             event_features: corpus.event_width(),
             conditioning: Conditioning::None,
+            features: None,
         };
         let vectors = match self.texts {
             true => ItemVectors::Text(Box::new(Encoder::load(&Self::encoder()?, &LoadOptions::default())?)),

@@ -144,6 +144,7 @@ impl Options {
             reading: UserKind::Sasrec.reading(),
             template: "item".into(),
             search: false,
+            features: Vec::new(),
         }
     }
 
@@ -166,6 +167,7 @@ impl Options {
             user_features: corpus.user_width(),
             event_features: corpus.event_width(),
             conditioning: Conditioning::None,
+            features: None,
         };
         let ids = ItemVectors::ids(self.items, self.dim, 1, &Device::Cpu)?;
         Ok(Recommender::new(config, ids, objectives, 1, &Device::Cpu)?)

@@ -42,6 +42,7 @@ fn predictions_are_closer_to_the_truth_than_popularity() {
         reading: Reading::Each,
         template: "{title}".into(),
         search: false,
+        features: Vec::new(),
     };
     let corpus = Corpus::new(dataset, split, &tokenizer(), config).unwrap();
     let sizes = RecommenderConfig {
@@ -60,6 +61,7 @@ fn predictions_are_closer_to_the_truth_than_popularity() {
         user_features: corpus.user_width(),
         event_features: corpus.event_width(),
         conditioning: Conditioning::None,
+        features: None,
     };
     // Ids learn fast on a small catalogue; what is tested here is the whole of towers, losses and loop.
     let vectors = ItemVectors::ids(corpus.dataset.items.len(), 32, 1, &Device::Cpu).unwrap();

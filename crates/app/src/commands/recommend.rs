@@ -1,8 +1,11 @@
 //! `recommend`: the best items for somebody, with a score for each objective.
 
+use std::collections::BTreeMap;
+
+use paretune_data::Side;
 use paretune_eval::report::{Cell, Table};
 use paretune_features::TextTokenizer;
-use paretune_recommender::{BatchBuilder, Encode, Viewer};
+use paretune_recommender::{BatchBuilder, Corpus, Encode, Viewer};
 use paretune_train::evaluation::utilities;
 use serde::Serialize;
 
@@ -18,7 +21,7 @@ struct Pick<'a> {
     item: Option<&'a str>,
     title: &'a str,
     /// Objective → predicted probability, rating or seconds.
-    scores: std::collections::BTreeMap<&'a str, f32>,
+    scores: BTreeMap<&'a str, f32>,
 }
 
 pub(super) fn run(args: &cli::Recommend) -> anyhow::Result<()> {
@@ -46,7 +49,8 @@ pub(super) fn run(args: &cli::Recommend) -> anyhow::Result<()> {
         }
         None => {
             let history = args.history.iter().map(|id| corpus.item(id)).collect::<Result<Vec<u32>, _>>()?;
-            (Viewer::New { history: history.clone() }, history.clone(), history)
+            let (columns, query) = (about(args, corpus)?, args.query.clone());
+            (Viewer::Described { history: history.clone(), columns, query, clock: i64::MAX }, history.clone(), history)
         }
     };
     let tokenizer = || TextTokenizer::load(&job.files, Some(job.config.model.max_length));
@@ -54,12 +58,15 @@ pub(super) fn run(args: &cli::Recommend) -> anyhow::Result<()> {
     let mut builder = BatchBuilder::new(corpus, 0);
     let asked = builder.request(&viewer);
     if let Some(query) = &args.query {
-        if !model.config().search {
+        let is_feature = args.user.is_none() && reads(corpus, Side::EventContext, "query");
+        if !model.config().search && !is_feature {
             return Err(wrong_input(
                 "this run's model reads no queries: leave out --query, or train one with --set model.search=true",
             ));
         }
-        builder.search(asked, tokenizer()?.encode(&[query])?.sequence(0));
+        if model.config().search {
+            builder.search(asked, tokenizer()?.encode(&[query])?.sequence(0));
+        }
     }
     let request = builder.build(Encode::Nothing);
     let mut scores = model.score(&model.catalogue(corpus, &known, i64::MAX)?, &request, &known)?.remove(0);
@@ -95,6 +102,21 @@ pub(super) fn run(args: &cli::Recommend) -> anyhow::Result<()> {
     }
     println!("{}", table(&job, &picks, &weights));
     Ok(())
+}
+
+/// Whether a feature of the run reads a column.
+fn reads(corpus: &Corpus, side: Side, column: &str) -> bool {
+    corpus.transforms().is_some_and(|all| all.specs().iter().any(|spec| spec.column() == Some((side, column))))
+}
+
+/// What is known of somebody new, by column.
+fn about(args: &cli::Recommend, corpus: &Corpus) -> anyhow::Result<BTreeMap<String, String>> {
+    match args.about.iter().find(|(column, _)| !reads(corpus, Side::User, column)) {
+        Some((column, _)) => Err(wrong_input(format!(
+            "--about {column}=…: no feature of this run reads the users' column `{column}`; leave it out, or train with such a feature"
+        ))),
+        None => Ok(args.about.iter().cloned().collect()),
+    }
 }
 
 fn table(job: &Job, picks: &[Pick<'_>], weights: &[f64]) -> Table {

@@ -4,7 +4,7 @@ mod views;
 
 use std::ops::Range;
 
-use paretune_data::NewItem;
+use paretune_data::{Moment, NewItem};
 use paretune_features::Packed;
 
 use super::{Batch, Encode, Pool, Searched, Sequences, Viewer};
@@ -33,9 +33,11 @@ pub struct BatchBuilder<'a> {
     /// Sequences and their hidden events.
     hidden: Vec<(usize, usize)>,
     user_features: Vec<f32>,
+    user_categories: Vec<u32>,
     shown: Vec<u32>,
     requests: Vec<u32>,
     item_features: Vec<f32>,
+    pair_categories: Vec<u32>,
     positions: Vec<f32>,
     pool: Vec<u32>,
     searched: Searched,
@@ -56,9 +58,11 @@ impl<'a> BatchBuilder<'a> {
             asked: Vec::new(),
             hidden: Vec::new(),
             user_features: Vec::new(),
+            user_categories: Vec::new(),
             shown: Vec::new(),
             requests: Vec::new(),
             item_features: Vec::new(),
+            pair_categories: Vec::new(),
             positions: Vec::new(),
             pool: Vec::new(),
             searched: Searched::default(),
@@ -82,18 +86,57 @@ impl<'a> BatchBuilder<'a> {
         match viewer {
             Viewer::Known { user, clock, train_only } => self.requests_of(*user, &[*clock], *train_only).start,
             Viewer::New { history } => {
-                let corpus = self.corpus;
-                corpus.behaviour.new_user(&mut self.user_features);
-                corpus.behaviour.context(corpus.end, &mut self.user_features);
-                let known = history.iter().filter(|&&item| (item as usize) < corpus.dataset.items.len());
-                let liked: Vec<u32> = known.take(corpus.config.history).copied().collect();
-                let count = liked.len();
-                let describe = |(place, item)| (item, self.assumed(place, count));
-                let events = liked.into_iter().rev().enumerate().map(describe).collect();
-                self.sequences.push(events);
-                self.push_request(None, corpus.end, (self.sequences.len() - 1, count))
+                let moment = Moment { clock: self.corpus.end, query: None };
+                self.newcomer(history, &BTreeMap::new(), moment)
+            }
+            Viewer::Described { history, columns, query, clock } => {
+                let moment = Moment { clock: (*clock).min(self.corpus.end), query: query.as_deref() };
+                self.newcomer(history, columns, moment)
             }
         }
+    }
+
+    /// Adds a request of somebody who is not in the tables.
+    fn newcomer(&mut self, history: &[u32], columns: &BTreeMap<String, String>, moment: Moment<'_>) -> u32 {
+        let corpus = self.corpus;
+        corpus.behaviour.new_user(&mut self.user_features);
+        corpus.behaviour.context(moment.clock, &mut self.user_features);
+        let known = history.iter().copied().filter(|&item| (item as usize) < corpus.dataset.items.len());
+        if let Some(features) = &corpus.features {
+            let lately: Vec<u32> = known.clone().take(features.recent).collect();
+            let (numbers, categories) = (&mut self.user_features, &mut self.user_categories);
+            features.new_user(columns, moment, &lately, numbers, categories);
+        }
+        let liked: Vec<u32> = known.take(corpus.config.history).collect();
+        let count = liked.len();
+        let describe = |(place, item)| (item, self.assumed(place, count));
+        let events = liked.into_iter().rev().enumerate().map(describe).collect();
+        self.sequences.push(events);
+        self.push_request(None, moment.clock, (self.sequences.len() - 1, count))
+    }
+
+    /// Appends what is known of a user of the tables at a moment, from the events of the log that this request may see.
+    fn user_features(&mut self, user: u32, clock: i64, train_only: bool) {
+        let corpus = self.corpus;
+        corpus.behaviour.user(user, clock, &mut self.user_features);
+        corpus.behaviour.context(clock, &mut self.user_features);
+        let Some(features) = &corpus.features else { return };
+        let lately: Vec<u32> = match features.recent {
+            0 => Vec::new(),
+            last => {
+                let rows = corpus.histories.before(user, clock, last, train_only);
+                rows.into_iter().map(|row| corpus.dataset.events.item[row as usize]).collect()
+            }
+        };
+        features.user(user, clock, &lately, &mut self.user_features, &mut self.user_categories);
+    }
+
+    /// Appends what is known of an item besides its behaviour, and its crosses with who asks.
+    fn attributes(&mut self, request: u32, item: u32) {
+        let Some(features) = &self.corpus.features else { return };
+        let width = features.widths.request();
+        let asks = self.user_categories.get(request as usize * width..(request as usize + 1) * width);
+        features.item(item, asks.unwrap_or_default(), &mut self.item_features, &mut self.pair_categories);
     }
 
     /// Adds requests of one user, at clocks that do not fall, and returns their numbers. Where the corpus is made for models that read
@@ -114,8 +157,7 @@ impl<'a> BatchBuilder<'a> {
             shared = Some((self.sequences.len() - 1, rows));
         }
         for clock in clocks {
-            corpus.behaviour.user(user, clock, &mut self.user_features);
-            corpus.behaviour.context(clock, &mut self.user_features);
+            self.user_features(user, clock, train_only);
             let read = match &shared {
                 Some((sequence, rows)) => {
                     (*sequence, rows.partition_point(|&row| corpus.split.clock[row as usize] < clock))
@@ -144,8 +186,7 @@ impl<'a> BatchBuilder<'a> {
         let sequence = self.sequences.len() - 1;
         for (place, &row) in hidden.iter().filter_map(|&place| Some((place, rows.get(place)?))) {
             let clock = corpus.split.clock[row as usize].min(corpus.end);
-            corpus.behaviour.user(user, clock, &mut self.user_features);
-            corpus.behaviour.context(clock, &mut self.user_features);
+            self.user_features(user, clock, true);
             self.hidden.push((sequence, place));
             self.push_request(Some(user), clock, (sequence, rows.len()));
             if let Some(asked) = self.asked.last_mut() {
@@ -198,12 +239,15 @@ impl<'a> BatchBuilder<'a> {
     pub fn sample(&mut self, request: u32, item: u32, position: u16, labels: impl IntoIterator<Item = f32>) {
         let clock = self.clocks.get(request as usize).copied().unwrap_or(self.corpus.end);
         self.corpus.behaviour.item(item, clock, &mut self.item_features);
+        self.attributes(request, item);
         self.push(request, item, position, labels);
     }
 
-    /// As [`Self::sample`], with the item's past hidden: it looks as if nobody had met it, and only its text tells what it is.
+    /// As [`Self::sample`], with the item's past hidden: it looks as if nobody had met it, and only its text and its features tell what
+    /// it is.
     pub fn sample_as_new(&mut self, request: u32, item: u32, position: u16, labels: impl IntoIterator<Item = f32>) {
         self.corpus.behaviour.new_item(&NewItem::default(), &mut self.item_features);
+        self.attributes(request, item);
         self.push(request, item, position, labels);
     }
 
@@ -271,9 +315,11 @@ impl<'a> BatchBuilder<'a> {
             items,
             requests: self.requests,
             item_features: self.item_features,
+            pair_categories: self.pair_categories,
             positions: self.positions,
             users: self.users,
             user_features: self.user_features,
+            user_categories: self.user_categories,
             histories,
             searched: self.searched,
             labels: self.labels,

@@ -3,6 +3,8 @@
 mod builder;
 mod sequences;
 
+use std::collections::BTreeMap;
+
 use paretune_features::Packed;
 
 pub use builder::BatchBuilder;
@@ -25,6 +27,17 @@ pub enum Viewer {
     New {
         /// Indices of items; one that is not in the catalogue is passed over.
         history: Vec<u32>,
+    },
+    /// Somebody new of whom more is known than items.
+    Described {
+        /// As above.
+        history: Vec<u32>,
+        /// What would stand in the columns of the users' table; a number as text. What is not given is missing.
+        columns: BTreeMap<String, String>,
+        /// What they search for.
+        query: Option<String>,
+        /// When they ask; anything past the end of the log counts as that end.
+        clock: i64,
     },
 }
 
@@ -71,15 +84,20 @@ pub struct Batch {
     pub slots: Vec<u32>,
     /// `[B]`: which request a sample belongs to.
     pub requests: Vec<u32>,
-    /// `[B × item features]`.
+    /// `[B × item features]`: of behaviour, then the numbers among the items' features.
     pub item_features: Vec<f32>,
+    /// `[B × slots]`: rows of what features of several sides are crossed into. (Categories of items alone depend on nothing but the item, and
+    /// a model has them.)
+    pub pair_categories: Vec<u32>,
     /// `[B]`: logarithm of the position shown less the training rows' mean; 0 where unknown, so that whoever asks without a
     /// position is answered for an average one.
     pub positions: Vec<f32>,
     /// `[U]`: index of the user, `None` for somebody new.
     pub users: Vec<Option<u32>>,
-    /// `[U × user and context features]`.
+    /// `[U × user and context features]`: of behaviour, then the numbers among the features of users, then of moments.
     pub user_features: Vec<f32>,
+    /// `[U × slots]`: rows of the users' categories, then of the moments'.
+    pub user_categories: Vec<u32>,
     /// What the requests' users did before.
     pub histories: Sequences,
     /// What they search for.

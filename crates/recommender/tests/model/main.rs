@@ -5,6 +5,7 @@
 mod auxiliary;
 mod clock;
 mod conditioning;
+mod features;
 mod files;
 mod given;
 mod gradients;

@@ -64,6 +64,7 @@ impl Cases {
             user_features: shape.features,
             event_features: shape.events,
             conditioning: Conditioning::None,
+            features: None,
         }
     }
 
@@ -81,9 +82,11 @@ impl Cases {
             slots: Vec::new(),
             requests: Vec::new(),
             item_features: Vec::new(),
+            pair_categories: Vec::new(),
             positions: Vec::new(),
             users: self.who.clone(),
             user_features: values(&stored["features"]),
+            user_categories: Vec::new(),
             histories: Sequences {
                 items: self.histories.concat(),
                 events: values(&stored["events"]),

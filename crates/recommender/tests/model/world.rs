@@ -57,6 +57,7 @@ fn corpus_that(dataset: Dataset, split: Split, reading: Reading, search: bool) -
         reading,
         template: "{title}".into(),
         search,
+        features: Vec::new(),
     };
     Corpus::new(dataset, split, &tokenizer, config).unwrap()
 }
@@ -156,6 +157,7 @@ pub(crate) fn config(corpus: &Corpus, kind: UserKind) -> RecommenderConfig {
         user_features: corpus.user_width(),
         event_features: corpus.event_width(),
         conditioning: Conditioning::None,
+        features: None,
     }
 }
 

@@ -71,6 +71,7 @@ fn corpus(tokenizer: &TextTokenizer) -> Fallible<Corpus> {
         reading: Reading::Each,
         template: "{title}. {description}".into(),
         search: false,
+        features: Vec::new(),
     };
     Ok(Corpus::new(dataset, split, tokenizer, config)?)
 }
@@ -92,6 +93,7 @@ fn model(encoder: Encoder, corpus: &Corpus, objectives: &Objectives) -> Fallible
         user_features: corpus.user_width(),
         event_features: corpus.event_width(),
         conditioning: Conditioning::None,
+        features: None,
     };
     let mut model = Recommender::new(config, ItemVectors::Text(Box::new(encoder)), objectives, 1, &Device::Cpu)?;
     let rows = corpus.split.rows(Part::Train);

@@ -139,10 +139,10 @@ fn forward<'a>(
         (None, Some(GradientCut::Shared) | None) => model.represent(batch, known, dropout)?,
     };
     if cut.is_some() {
-        let values = [shared.items, Some(shared.users), shared.candidates, shared.views, shared.aligned];
-        let [items, users, candidates, views, aligned] = cuts.at_those(values)?;
+        let values = [shared.items, Some(shared.users), shared.candidates, shared.views, shared.aligned, shared.joint];
+        let [items, users, candidates, views, aligned, joint] = cuts.at_those(values)?;
         let users = users.expect("what was handed over");
-        shared = Shared { items, users, candidates, views, aligned };
+        shared = Shared { items, users, candidates, views, aligned, joint };
     }
     let (losses, added) = model.losses_with_auxiliary(&shared, batch, dropout)?;
     Ok(Forward { losses, added, cuts })

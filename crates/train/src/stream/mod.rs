@@ -34,6 +34,7 @@ use batches::Streamed;
 ///     reading: UserKind::Sasrec.reading(),
 ///     template: "{title}".into(),
 ///     search: false,
+///     features: Vec::new(),
 /// };
 /// // Without a tokenizer items are known by their ids alone.
 /// let stream = Stream::new(shards, &SplitStrategy::LeaveLast, config, None, 10_000)?;
@@ -68,6 +69,10 @@ impl Stream {
         if config.search {
             let problem = "queries are told apart over the whole log; set model.search = false";
             return Err(TrainError::NotStreamed { what: "a model that reads queries".into(), problem });
+        }
+        if !config.features.is_empty() {
+            let problem = "they are fitted to the whole log at once; leave [[features]] out";
+            return Err(TrainError::NotStreamed { what: "a model with features of columns".into(), problem });
         }
         let split = shards.split(strategy)?;
         let mut totals = Totals::new(&config, shards.items());

@@ -74,6 +74,7 @@ impl Shop {
             user_features: self.corpus.user_width(),
             event_features: self.corpus.event_width(),
             conditioning: Conditioning::None,
+            features: None,
         };
         let met = self.corpus.met_in_training();
         let vectors = ItemVectors::hybrid(Box::new(encoder), met, 12, 3, &Device::Cpu).unwrap();

@@ -62,6 +62,7 @@ pub(crate) fn corpus(kind: UserKind, dataset: Dataset, strategy: &SplitStrategy)
         reading: kind.reading(),
         template: "{title}".into(),
         search: false,
+        features: Vec::new(),
     };
     Corpus::new(dataset, split, &tokenizer, config).unwrap()
 }
@@ -106,6 +107,7 @@ pub(crate) fn model(corpus: &Corpus, vectors: ItemVectors, kind: UserKind, loss:
         user_features: corpus.user_width(),
         event_features: corpus.event_width(),
         conditioning: Conditioning::None,
+        features: None,
     };
     let inputs = match kind {
         UserKind::Graph => {

@@ -10,6 +10,7 @@ mod conditioning;
 mod devices;
 mod distill;
 mod evaluation;
+mod features;
 mod hidden_users;
 mod kinds;
 mod negatives;

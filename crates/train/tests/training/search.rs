@@ -36,6 +36,7 @@ fn corpus(search: bool) -> Corpus {
         reading: UserKind::Mean.reading(),
         template: "{title}".into(),
         search,
+        features: Vec::new(),
     };
     Corpus::new(dataset, split, &tokenizer, config).unwrap()
 }

@@ -56,6 +56,7 @@ pub(crate) fn corpus_of(dataset: Dataset, strategy: &SplitStrategy) -> Corpus {
         reading: Reading::Each,
         template: "{title}".into(),
         search: false,
+        features: Vec::new(),
     };
     Corpus::new(dataset, split, &tokenizer, config).unwrap()
 }
@@ -114,6 +115,7 @@ impl World {
             user_features: self.corpus.user_width(),
             event_features: self.corpus.event_width(),
             conditioning: self.conditioning,
+            features: None,
         };
         let vectors = ItemVectors::Text(Box::new(encoder));
         let mut model = Recommender::new(config, vectors, &self.objectives, 5, &Device::Cpu).unwrap();

@@ -35,6 +35,12 @@ pub(super) fn write(args: &cli::Push, repo: &RepoName, run: &RunDir, folder: &Pa
             config.model.items.name()
         )));
     }
+    if args.with_run && run.join("model/features.json").is_file() {
+        return Err(wrong_input(format!(
+            "{} reads [[features]], and its features.json holds what is known of every user: its towers cannot be uploaded; leave out --with-run",
+            run.path().display()
+        )));
+    }
     let source = ModelFiles::local(run.join("model"))?;
     let model = SentenceEncoder::load(&source, &SentenceOptions::default())?;
     fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
