@@ -173,7 +173,15 @@ mod tests {
     fn config() -> CorpusConfig {
         let feedback = ["click", "rating", "dwell_seconds"].map(str::to_owned).to_vec();
         let (engaged, template) = ("click".to_owned(), "{title}".to_owned());
-        CorpusConfig { engaged, feedback, history: 5, reading: Reading::Each, template, search: false }
+        CorpusConfig {
+            engaged,
+            feedback,
+            history: 5,
+            reading: Reading::Each,
+            template,
+            search: false,
+            features: Vec::new(),
+        }
     }
 
     fn world() -> (Dataset, Split) {
