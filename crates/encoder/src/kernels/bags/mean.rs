@@ -17,16 +17,28 @@ fn share(count: usize) -> f32 {
     1.0 / count.max(1) as f32
 }
 
+/// Rows that are added up before their sum is added to that of the others, so that rounding does not grow with the length of a bag.
+const BLOCK: usize = 32;
+
 /// `out[bag] = Σ row(entry) / count` for `out: [bags, width]`, zeros before.
 fn means<'a>(bags: &Bags, width: usize, out: &mut [f32], row: impl Fn(usize) -> &'a [f32] + Sync) {
     out.par_chunks_mut(ROWS * width).enumerate().for_each(|(chunk, out)| {
         vectorized(
             #[inline(always)]
             || {
+                let mut block = vec![0f32; width];
                 for (bag, out) in (chunk * ROWS..).zip(out.chunks_exact_mut(width)) {
                     let entries = bags.entries(bag);
                     let share = share(entries.len());
-                    entries.for_each(|entry| add(out, row(entry)));
+                    if entries.len() <= BLOCK {
+                        entries.for_each(|entry| add(out, row(entry)));
+                    } else {
+                        for start in entries.clone().step_by(BLOCK) {
+                            block.fill(0.0);
+                            (start..(start + BLOCK).min(entries.end)).for_each(|entry| add(&mut block, row(entry)));
+                            add(out, &block);
+                        }
+                    }
                     out.iter_mut().for_each(|sum| *sum *= share);
                 }
             },
