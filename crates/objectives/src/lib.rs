@@ -54,6 +54,7 @@ mod losses;
 mod objective;
 mod outputs;
 mod scaler;
+mod tasks;
 mod towers;
 
 pub use conditioning::{Conditioning, Modulation};
@@ -63,6 +64,7 @@ pub use layers::Linear;
 pub use objective::{Kind, Objective, Objectives};
 pub use outputs::{Outputs, TaskLoss};
 pub use scaler::Scaler;
+pub use tasks::{Architecture, CrossStitchConfig, ExpertsConfig, GateReport, LevelsConfig, TransferConfig};
 pub use towers::{TaskTowers, TowerConfig};
 
 /// Result of this crate's fallible functions.

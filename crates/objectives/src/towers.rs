@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::conditioning::ConditionedLinear;
 use crate::layers::{dropout, named_rng};
-use crate::{Conditioning, Kind, ObjectiveError, Objectives, Outputs, Result, Scaler};
+use crate::tasks::Sharing;
+use crate::{Architecture, Conditioning, GateReport, Kind, ObjectiveError, Objectives, Outputs, Result, Scaler};
 
 #[cfg(test)]
 mod tests;
@@ -25,6 +26,9 @@ pub struct TowerConfig {
     pub dropout: f32,
     /// Seed of the initial weights.
     pub seed: u64,
+    /// What lies between the shared representation and the towers.
+    #[serde(skip_serializing_if = "Architecture::is_shared_bottom")]
+    pub architecture: Architecture,
     /// Whether the towers take the preference as an input.
     #[serde(skip_serializing_if = "Conditioning::is_none")]
     pub conditioning: Conditioning,
@@ -32,11 +36,18 @@ pub struct TowerConfig {
 
 impl Default for TowerConfig {
     fn default() -> Self {
-        Self { input: 128, hidden: 64, dropout: 0.1, seed: 0, conditioning: Conditioning::None }
+        Self {
+            input: 128,
+            hidden: 64,
+            dropout: 0.1,
+            seed: 0,
+            architecture: Architecture::SharedBottom,
+            conditioning: Conditioning::None,
+        }
     }
 }
 
-/// Shared-bottom towers (Caruana 1997): for each objective `Linear → SiLU → dropout → Linear`, `[B, D]` to a logit `[B]`.
+/// Towers over what tasks share ([`Architecture`]; by default, shared-bottom, the representation itself): for each objective `Linear → SiLU → dropout → Linear`, `[B, D]` to a logit `[B]`.
 ///
 /// A tower's initial weights and dropout come from the seed and the objective's name, so they are the same whichever other
 /// objectives are trained beside it.
@@ -68,6 +79,7 @@ pub struct TaskTowers {
     objectives: Arc<Objectives>,
     scalers: Vec<Scaler>,
     dropout: f32,
+    sharing: Sharing,
     /// Of a ranking there is none.
     towers: Vec<Option<Tower>>,
     /// The preference of who does not ask for one; `None` without conditioning.
@@ -94,15 +106,22 @@ impl TaskTowers {
             let (value, rule) = (config.dropout.to_string(), "it is a share, at least 0 and below 1");
             return Err(ObjectiveError::Setting { setting: "dropout", value, rule });
         }
+        let tasks: Vec<&str> = objectives
+            .iter()
+            .filter(|objective| objective.kind != Kind::Ranking)
+            .map(|objective| objective.name.as_str())
+            .collect();
+        let sharing = Sharing::new(&config.architecture, &tasks, config.input, config.seed, device)?;
+        let input = config.architecture.width(config.input);
         let tower = |name: &str| -> Result<Tower> {
             let layer = |k: usize, shape, by| {
                 let name = format!("towers.{name}.{k}");
                 ConditionedLinear::new(&name, shape, by, objectives.len(), config.seed, device)
             };
             if config.hidden == 0 {
-                return Ok(Tower { hidden: None, output: layer(0, (config.input, 1), config.conditioning)? });
+                return Ok(Tower { hidden: None, output: layer(0, (input, 1), config.conditioning)? });
             }
-            let hidden = Some(layer(0, (config.input, config.hidden), config.conditioning)?);
+            let hidden = Some(layer(0, (input, config.hidden), config.conditioning)?);
             let last = match config.conditioning {
                 // One modulation of what the hidden layer says; a logit of its own scale and shift would add nothing.
                 Conditioning::Film => Conditioning::None,
@@ -124,6 +143,7 @@ impl TaskTowers {
             objectives: Arc::new(objectives.clone()),
             scalers: vec![Scaler::default(); objectives.len()],
             dropout: config.dropout,
+            sharing,
             towers,
             preference,
         })
@@ -245,13 +265,18 @@ impl TaskTowers {
     ) -> Result<Outputs> {
         let shares = self.resolve(preference)?.unwrap_or_default();
         let mut logits = Vec::with_capacity(self.towers.len());
+        // One for each tower, or one for all of them.
+        let inputs = shared.map(|shared| self.sharing.forward(shared)).transpose()?;
+        let mut task = 0;
         for (tower, name) in self.towers.iter().zip(self.objectives.names()) {
             let missing = |input| ObjectiveError::NoInput { name: name.to_owned(), input };
             let Some(tower) = tower else {
                 logits.push(scores.ok_or_else(|| missing("the scores of user and item"))?.clone());
                 continue;
             };
-            let mut x = shared.ok_or_else(|| missing("the shared representation"))?.clone();
+            let inputs = inputs.as_ref().ok_or_else(|| missing("the shared representation"))?;
+            let mut x = inputs.get(task).unwrap_or(&inputs[0]).clone();
+            task += 1;
             if let Some(hidden) = &tower.hidden {
                 x = hidden.forward(&x, &shares)?.silu()?;
                 if let Some(seed) = dropout_seed {
@@ -263,19 +288,32 @@ impl TaskTowers {
         Ok(Outputs::new(self.objectives.clone(), self.scalers.clone(), logits))
     }
 
-    /// All variables in a fixed order: `towers.OBJECTIVE.LAYER.weight` `[out, in]` and `….bias` `[out]`, each followed by those of
+    /// Which experts each objective listens to for representations `[B, D]`; nothing for architectures without gates.
+    ///
+    /// # Errors
+    /// `shared` is not `[B, D]`.
+    pub fn gates(&self, shared: &Tensor) -> Result<Vec<GateReport>> {
+        self.sharing.gates(shared)
+    }
+
+    /// What several towers share, in a fixed order: `tasks.…`, experts, gates and their like; none for a shared bottom.
+    pub fn shared_parameters(&self) -> Vec<(String, Var)> {
+        self.sharing.parameters()
+    }
+
+    /// The towers' own variables in a fixed order: `towers.OBJECTIVE.LAYER.weight` `[out, in]` and `….bias` `[out]`, each followed by those of
     /// its conditioning.
     pub fn parameters(&self) -> Vec<(String, Var)> {
         let layers = self.towers.iter().flatten().flat_map(|t| t.hidden.iter().chain([&t.output]));
         layers.flat_map(ConditionedLinear::parameters).collect()
     }
 
-    /// Takes the values of [`TaskTowers::parameters`] from a file's tensors; others are ignored.
+    /// Takes the values of [`TaskTowers::shared_parameters`] and [`TaskTowers::parameters`] from a file's tensors; others are ignored.
     ///
     /// # Errors
     /// One is missing or has another shape; nothing has changed then.
     pub fn load(&self, tensors: &BTreeMap<String, Tensor>) -> Result<()> {
-        let parameters = self.parameters();
+        let parameters = [self.shared_parameters(), self.parameters()].concat();
         for (name, var) in &parameters {
             let reason = match tensors.get(name) {
                 None => "is missing".to_string(),
