@@ -61,6 +61,7 @@ pub use conditioning::{Conditioning, Modulation};
 pub use error::ObjectiveError;
 pub use labels::Labels;
 pub use layers::Linear;
+pub use losses::Loss;
 pub use objective::{Kind, Objective, Objectives};
 pub use outputs::{Outputs, TaskLoss};
 pub use scaler::Scaler;

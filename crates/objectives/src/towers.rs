@@ -9,7 +9,9 @@ use serde::{Deserialize, Serialize};
 use crate::conditioning::ConditionedLinear;
 use crate::layers::{dropout, named_rng};
 use crate::tasks::Sharing;
-use crate::{Architecture, Conditioning, GateReport, Kind, ObjectiveError, Objectives, Outputs, Result, Scaler};
+use crate::{
+    Architecture, Conditioning, GateReport, Kind, Loss, ObjectiveError, Objectives, Outputs, Result, Scaler, losses,
+};
 
 #[cfg(test)]
 mod tests;
@@ -82,6 +84,8 @@ pub struct TaskTowers {
     sharing: Sharing,
     /// Of a ranking there is none.
     towers: Vec<Option<Tower>>,
+    /// Numbers beside the towers, of losses that have some.
+    extras: Vec<Option<(String, Var)>>,
     /// The preference of who does not ask for one; `None` without conditioning.
     preference: Option<Vec<f64>>,
 }
@@ -145,6 +149,7 @@ impl TaskTowers {
             dropout: config.dropout,
             sharing,
             towers,
+            extras: objectives.iter().map(|objective| losses::extra(objective, device)).collect::<Result<_>>()?,
             preference,
         })
     }
@@ -194,11 +199,33 @@ impl TaskTowers {
             let bias = match (self.objectives.as_slice()[i].kind, self.objectives.given_index(i)) {
                 (Kind::Conditional, Some(given)) => logit(rates[i] / rates[given].max(1e-4)),
                 (Kind::Binary | Kind::Conditional, _) => logit(rates[i]),
+                // The offsets of its levels say it.
+                _ if matches!(self.objectives.as_slice()[i].loss, Some(Loss::Ordinal { .. })) => 0.0,
                 (Kind::Regression | Kind::LogRegression, _) => self.scalers[i].transform(rates[i]),
                 (Kind::Ranking, _) => continue,
             };
             let bias = if bias.is_finite() { bias } else { 0.0 };
             tower.output.bias().set(&Tensor::new(&[bias], tower.output.bias().device())?)?;
+        }
+        Ok(())
+    }
+
+    /// All that training labels say before training: scalers ([`Objectives::fit_scalers`]), output biases
+    /// ([`set_prior`](Self::set_prior)) and the offsets of ordinal losses. One column for each objective, `NaN` where not observed.
+    ///
+    /// # Errors
+    /// Not one column for each objective, a regression without labels, or a label its objective cannot mean.
+    pub fn fit(&mut self, columns: &[Vec<f32>]) -> Result<()> {
+        let scalers = self.objectives.fit_scalers(columns)?;
+        let rates = self.objectives.base_rates(&scalers, columns)?;
+        self.set_scalers(scalers)?;
+        self.set_prior(&rates)?;
+        for ((objective, extra), column) in self.objectives.iter().zip(&self.extras).zip(columns) {
+            if let (Some(Loss::Ordinal { levels }), Some((_, offsets))) = (&objective.loss, extra) {
+                let seen: Vec<f32> = column.iter().copied().filter(|label| !label.is_nan()).collect();
+                let values = losses::Levels(levels).offsets(&seen);
+                offsets.set(&Tensor::from_slice(&values, offsets.shape(), offsets.device())?)?;
+            }
         }
         Ok(())
     }
@@ -285,7 +312,8 @@ impl TaskTowers {
             }
             logits.push(tower.output.forward(&x, &shares)?.squeeze(1)?);
         }
-        Ok(Outputs::new(self.objectives.clone(), self.scalers.clone(), logits))
+        let extras = self.extras.iter().map(|extra| extra.as_ref().map(|(_, var)| var.as_tensor().clone())).collect();
+        Ok(Outputs::new(self.objectives.clone(), self.scalers.clone(), logits, extras))
     }
 
     /// Which experts each objective listens to for representations `[B, D]`; nothing for architectures without gates.
@@ -302,10 +330,10 @@ impl TaskTowers {
     }
 
     /// The towers' own variables in a fixed order: `towers.OBJECTIVE.LAYER.weight` `[out, in]` and `….bias` `[out]`, each followed by those of
-    /// its conditioning.
+    /// its conditioning; last, the numbers of losses that have some (`towers.OBJECTIVE.offsets`, `….spread`).
     pub fn parameters(&self) -> Vec<(String, Var)> {
         let layers = self.towers.iter().flatten().flat_map(|t| t.hidden.iter().chain([&t.output]));
-        layers.flat_map(ConditionedLinear::parameters).collect()
+        layers.flat_map(ConditionedLinear::parameters).chain(self.extras.iter().flatten().cloned()).collect()
     }
 
     /// Takes the values of [`TaskTowers::shared_parameters`] and [`TaskTowers::parameters`] from a file's tensors; others are ignored.
