@@ -5,6 +5,7 @@
 //! | module's items | answer |
 //! | --- | --- |
 //! | [`auc`], [`gauc`], [`log_loss`], [`rmse`], [`mae`] | are predicted values right? |
+//! | [`expected_calibration_error`], [`Calibrator`] | are probabilities frequencies, and how are they made so? |
 //! | [`RankingAccumulator`], [`top_k`] | do the right items come first? |
 //! | [`SplitRanking`], [`Buckets`] | for rarely and often seen items, for new and regular users? |
 //! | [`ListAccumulator`], [`gini`], [`shannon_entropy`], [`top_share`] | are the lists varied, novel, fair to providers? |
@@ -41,6 +42,7 @@
 //! # Ok::<(), paretune_eval::EvalError>(())
 //! ```
 
+mod calibration;
 mod direction;
 mod error;
 mod list;
@@ -50,6 +52,7 @@ pub mod report;
 mod significance;
 mod value;
 
+pub use calibration::{Calibrator, ReliabilityBin, SlicedCalibrator, expected_calibration_error, reliability};
 pub use direction::better_is_higher;
 pub use error::EvalError;
 pub use list::{ListAccumulator, gini, shannon_entropy, top_share};
