@@ -48,6 +48,7 @@
 
 mod conditioning;
 mod error;
+mod goals;
 mod labels;
 mod layers;
 mod losses;
@@ -59,6 +60,7 @@ mod towers;
 
 pub use conditioning::{Conditioning, Modulation};
 pub use error::ObjectiveError;
+pub use goals::{Goal, Groups, Policy, Target};
 pub use labels::Labels;
 pub use layers::Linear;
 pub use losses::Loss;
