@@ -10,6 +10,7 @@
 //! | [`SplitRanking`], [`Buckets`] | for rarely and often seen items, for new and regular users? |
 //! | [`ListAccumulator`], [`gini`], [`shannon_entropy`], [`top_share`] | are the lists varied, novel, fair to providers? |
 //! | [`non_dominated`], [`hypervolume`], [`reference_point`] | which trade-offs are worth choosing from? |
+//! | [`OffPolicy`] | what would another policy have earned? |
 //! | [`paired_bootstrap`] | is it more than chance? |
 //! | [`better_is_higher`] | which way does a metric point? |
 //! | [`report`] | a page to read it all on, and tables for the terminal |
@@ -46,6 +47,7 @@ mod calibration;
 mod direction;
 mod error;
 mod list;
+mod off_policy;
 mod pareto;
 mod ranking;
 pub mod report;
@@ -56,6 +58,7 @@ pub use calibration::{Calibrator, ReliabilityBin, SlicedCalibrator, expected_cal
 pub use direction::better_is_higher;
 pub use error::EvalError;
 pub use list::{ListAccumulator, gini, shannon_entropy, top_share};
+pub use off_policy::{Estimate, OffPolicy};
 pub use pareto::{hypervolume, non_dominated, reference_point};
 pub use ranking::{BucketRanking, Buckets, RankingAccumulator, RankingMetrics, SplitRanking, top_k};
 pub use significance::{Difference, paired_bootstrap};
