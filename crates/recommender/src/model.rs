@@ -3,7 +3,8 @@
 use candle_core::{Device, Tensor, Var};
 use paretune_features::Tokenized;
 use paretune_objectives::{
-    Conditioning, Kind, Labels, Modulation, Objective, Objectives, Outputs, TaskLoss, TaskTowers, TowerConfig,
+    Architecture, Conditioning, GateReport, Kind, Labels, Modulation, Objective, Objectives, Outputs, TaskLoss,
+    TaskTowers, TowerConfig,
 };
 use serde::{Deserialize, Serialize};
 
@@ -40,6 +41,9 @@ pub struct RecommenderConfig {
     /// own, into the user's vector.
     #[serde(default)]
     pub search: bool,
+    /// What task towers share above the shared representation.
+    #[serde(default, skip_serializing_if = "Architecture::is_shared_bottom")]
+    pub tasks: Architecture,
     /// Width of the hidden layer of each task tower.
     pub tower: usize,
     /// Dropout in the task towers.
@@ -76,14 +80,16 @@ pub struct Parameters {
     pub backbone: Vec<(String, Var)>,
     /// Item vectors above the encoder, the id table, the item tower and the user model.
     pub shared: Vec<(String, Var)>,
+    /// What task towers share above the shared representation: experts, gates and their like.
+    pub tasks: Vec<(String, Var)>,
     /// Task towers.
     pub towers: Vec<(String, Var)>,
 }
 
 impl Parameters {
-    /// All of them: backbone, shared, towers.
+    /// All of them: backbone, shared, tasks, towers.
     pub fn all(&self) -> Vec<(String, Var)> {
-        [&self.backbone, &self.shared, &self.towers].into_iter().flatten().cloned().collect()
+        [&self.backbone, &self.shared, &self.tasks, &self.towers].into_iter().flatten().cloned().collect()
     }
 }
 
@@ -160,6 +166,7 @@ impl Recommender {
             hidden: config.tower,
             dropout: config.dropout as f32,
             seed: seed.wrapping_add(300),
+            architecture: config.tasks.clone(),
             conditioning: config.conditioning,
         };
         let towers = TaskTowers::new(objectives, &tower, device)?;
@@ -217,10 +224,7 @@ impl Recommender {
     /// # Errors
     /// A regression without labels, or a label its objective cannot mean.
     pub fn fit(&mut self, columns: &[Vec<f32>]) -> Result<(), RecommenderError> {
-        let scalers = self.objectives().fit_scalers(columns)?;
-        let rates = self.objectives().base_rates(&scalers, columns)?;
-        self.towers.set_scalers(scalers)?;
-        Ok(self.towers.set_prior(&rates)?)
+        Ok(self.towers.fit(columns)?)
     }
 
     /// The labels of a batch, as the losses need them.
@@ -257,7 +261,7 @@ impl Recommender {
         shared.extend(self.user_model.iter().flat_map(|users| users.parameters()));
         shared.extend(self.modulations.iter().flatten().flat_map(Modulation::parameters));
         let backbone = self.encoder().map_or_else(Vec::new, paretune_encoder::Encoder::parameters);
-        Parameters { backbone, shared, towers: self.towers.parameters() }
+        Parameters { backbone, shared, tasks: self.towers.shared_parameters(), towers: self.towers.parameters() }
     }
 
     /// What the whole catalogue is known by `[items, width]`, without a graph: what histories look up and what serving scores. The
@@ -318,6 +322,18 @@ impl Recommender {
         self.objectives().iter().enumerate().map(loss).collect()
     }
 
+    /// Which experts each objective listens to on a batch, of a model whose tasks share experts ([`Architecture`]); nothing else.
+    ///
+    /// # Errors
+    /// When shapes do not fit.
+    pub fn gates(&self, shared: &Shared, batch: &Batch) -> Result<Vec<GateReport>, RecommenderError> {
+        let Some(items) = &shared.items else { return Ok(Vec::new()) };
+        let requests = Tensor::new(batch.requests.as_slice(), &self.device)?;
+        let users = shared.users.index_select(&requests, 0)?;
+        let positions = Tensor::from_slice(&batch.positions, (batch.len(), 1), &self.device)?;
+        Ok(self.towers.gates(&joint(&users, items, &positions)?)?)
+    }
+
     /// `[u; i; u∘i; position]` through the task towers, and the scores of rankings beside them.
     pub(crate) fn head(
         &self,
@@ -328,7 +344,7 @@ impl Recommender {
         dropout: Option<u64>,
     ) -> Result<Outputs, RecommenderError> {
         let joint = match items {
-            Some((items, positions)) => Some(Tensor::cat(&[users, items, &(users * items)?, positions], 1)?),
+            Some((items, positions)) => Some(joint(users, items, positions)?),
             None => None,
         };
         Ok(self.towers.forward_with(joint.as_ref(), scores, preference, dropout)?)
@@ -341,6 +357,11 @@ impl Recommender {
             _ => Tensor::from_slice(values, (rows, width), &self.device)?,
         })
     }
+}
+
+/// What task towers read of a sample `[B, 3 dim + 1]`.
+fn joint(users: &Tensor, items: &Tensor, positions: &Tensor) -> candle_core::Result<Tensor> {
+    Tensor::cat(&[users, items, &(users * items)?, positions], 1)
 }
 
 /// Tokens of one inference batch: enough to keep the matrix products busy, small enough to stay near the caches.

@@ -35,7 +35,14 @@ pub fn gradients_with_weights(
     let (losses, cuts) = forward(model, batch, known, cut, dropout)?;
     Measured::new(&names, &losses)?;
     let below = [parameters.backbone.as_slice(), &parameters.shared].concat();
-    let graph = Graph { names: &names, losses: &losses, cuts: &cuts, towers: &parameters.towers, below: &below };
+    let graph = Graph {
+        names: &names,
+        losses: &losses,
+        cuts: &cuts,
+        towers: &parameters.towers,
+        between: &parameters.tasks,
+        below: &below,
+    };
     graph.with_weights(weights, balancer)
 }
 
@@ -45,12 +52,14 @@ impl Graph<'_> {
         let found = backward(&self.weighted(weights)?)?;
         if self.cuts.levels() == 0 {
             let mut gradients = named(&found, self.towers)?;
+            gradients.extend(named(&found, self.between)?);
             gradients.extend(named(&found, self.below)?);
             return Ok(gradients);
         }
         // Task towers learn from their own losses, unweighted.
         let own: Vec<f64> = balancer.wanted().iter().map(|wanted| f64::from(u8::from(*wanted))).collect();
         let mut gradients = named(&backward(&self.weighted(&own)?)?, self.towers)?;
+        gradients.extend(named(&found, self.between)?);
         let row = self.cuts.of_loss(&found)?;
         gradients.extend(self.descend(self.top(&[row]).remove(0))?);
         Ok(gradients)

@@ -18,4 +18,5 @@ mod resume;
 mod run;
 mod search;
 mod step;
+mod tasks;
 mod world;
