@@ -101,6 +101,10 @@ pub(crate) struct Job {
     /// One model for every balance, which takes the weights as an input: `film` or `hypernetwork` (`none` by default).
     #[arg(long, value_name = "FORM")]
     pub(crate) conditioning: Option<String>,
+    /// What the objectives' towers share: shared-bottom, omoe, mmoe, ple, cross-stitch or aitm; sizes are settings (`--set
+    /// model.tasks.experts=8`).
+    #[arg(long, value_name = "NAME")]
+    pub(crate) tasks: Option<String>,
     /// Where gradients are compared: `shared` (cheap) or `full`.
     #[arg(long, value_name = "CUT")]
     pub(crate) gradients: Option<String>,

@@ -11,7 +11,7 @@ use std::{
 use anyhow::Context;
 use paretune_data::{FeatureSpec, Part, SplitStrategy, VectorFile, leaks::LeakThresholds};
 use paretune_encoder::{Arithmetic, DeviceChoice};
-use paretune_objectives::{Conditioning, Objective};
+use paretune_objectives::{Architecture, Conditioning, Objective};
 use paretune_recommender::{
     AlignConfig, Combine, ContrastConfig, FeatureConfig, GraphConfig, ItemSource, RankingLoss, UserConfig,
 };
@@ -164,6 +164,9 @@ pub(crate) struct ModelConfig {
     pub(crate) encoder_dropout: Option<f64>,
     /// Width of the shared representation.
     pub(crate) dim: usize,
+    /// What task towers share: `shared-bottom`, or a table with the name of an architecture (`mmoe`, `ple`, …) and its sizes.
+    #[serde(skip_serializing_if = "Architecture::is_shared_bottom")]
+    pub(crate) tasks: Architecture,
     /// Hidden width of a task tower.
     pub(crate) tower: usize,
     /// Dropout in the task towers.
@@ -230,6 +233,7 @@ impl Default for ModelConfig {
             max_length: 64,
             encoder_dropout: None,
             dim: 64,
+            tasks: Architecture::SharedBottom,
             tower: 64,
             dropout: 0.1,
             conditioning: Conditioning::None,
@@ -491,6 +495,7 @@ fn flags(job: &cli::Job, dataset: &str) -> anyhow::Result<Table> {
     set("model.arithmetic", job.arithmetic.map(|arithmetic| arithmetic.name().into()));
     set("model.items", job.items.clone().map(Value::from));
     set("model.user.kind", job.user.clone().map(Value::from));
+    set("model.tasks.name", job.tasks.clone().map(Value::from));
     set("model.conditioning", job.conditioning.clone().map(Value::from));
     set("balance.method", job.balance.clone().map(Value::from));
     set("balance.gradients", job.gradients.clone().map(Value::from));

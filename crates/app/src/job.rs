@@ -192,6 +192,7 @@ impl Job {
             ranking: model.ranking,
             repeats: model.repeats,
             search: model.search,
+            tasks: model.tasks.clone(),
             tower: model.tower,
             dropout: model.dropout,
             item_features: self.corpus.item_width(),

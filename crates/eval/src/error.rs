@@ -51,6 +51,18 @@ pub enum EvalError {
         /// The upper end of the bucket before it.
         before: u32,
     },
+    /// A number of a logged decision is none.
+    #[error("{what} of row {row} is {value}: it {rule}")]
+    Decision {
+        /// Which number.
+        what: &'static str,
+        /// The decision, from 0.
+        row: usize,
+        /// The number.
+        value: f64,
+        /// What it must be.
+        rule: &'static str,
+    },
     /// There is nothing to measure.
     #[error("{what} is empty, so there is nothing to measure: give at least one value")]
     Empty {

@@ -5,10 +5,12 @@
 //! | module's items | answer |
 //! | --- | --- |
 //! | [`auc`], [`gauc`], [`log_loss`], [`rmse`], [`mae`] | are predicted values right? |
+//! | [`expected_calibration_error`], [`Calibrator`] | are probabilities frequencies, and how are they made so? |
 //! | [`RankingAccumulator`], [`top_k`] | do the right items come first? |
 //! | [`SplitRanking`], [`Buckets`] | for rarely and often seen items, for new and regular users? |
 //! | [`ListAccumulator`], [`gini`], [`shannon_entropy`], [`top_share`] | are the lists varied, novel, fair to providers? |
 //! | [`non_dominated`], [`hypervolume`], [`reference_point`] | which trade-offs are worth choosing from? |
+//! | [`OffPolicy`] | what would another policy have earned? |
 //! | [`paired_bootstrap`] | is it more than chance? |
 //! | [`better_is_higher`] | which way does a metric point? |
 //! | [`report`] | a page to read it all on, and tables for the terminal |
@@ -41,18 +43,22 @@
 //! # Ok::<(), paretune_eval::EvalError>(())
 //! ```
 
+mod calibration;
 mod direction;
 mod error;
 mod list;
+mod off_policy;
 mod pareto;
 mod ranking;
 pub mod report;
 mod significance;
 mod value;
 
+pub use calibration::{Calibrator, ReliabilityBin, SlicedCalibrator, expected_calibration_error, reliability};
 pub use direction::better_is_higher;
 pub use error::EvalError;
 pub use list::{ListAccumulator, gini, shannon_entropy, top_share};
+pub use off_policy::{Estimate, OffPolicy};
 pub use pareto::{hypervolume, non_dominated, reference_point};
 pub use ranking::{BucketRanking, Buckets, RankingAccumulator, RankingMetrics, SplitRanking, top_k};
 pub use significance::{Difference, paired_bootstrap};

@@ -45,6 +45,14 @@ pub enum ObjectiveError {
         /// Its weight.
         weight: f64,
     },
+    /// A loss that does not fit its objective, or a setting of it that is out of range.
+    #[error("objective \"{name}\": {reason}")]
+    Loss {
+        /// The objective.
+        name: String,
+        /// What is wrong, and what would be right.
+        reason: String,
+    },
     /// The data have no such column.
     #[error(
         "objective \"{name}\" reads column \"{column}\", which the events do not have: there are {available}; rename the column, or leave the objective out"

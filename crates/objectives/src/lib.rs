@@ -48,21 +48,26 @@
 
 mod conditioning;
 mod error;
+mod goals;
 mod labels;
 mod layers;
 mod losses;
 mod objective;
 mod outputs;
 mod scaler;
+mod tasks;
 mod towers;
 
 pub use conditioning::{Conditioning, Modulation};
 pub use error::ObjectiveError;
+pub use goals::{Goal, Groups, Policy, Target};
 pub use labels::Labels;
 pub use layers::Linear;
+pub use losses::Loss;
 pub use objective::{Kind, Objective, Objectives};
 pub use outputs::{Outputs, TaskLoss};
 pub use scaler::Scaler;
+pub use tasks::{Architecture, CrossStitchConfig, ExpertsConfig, GateReport, LevelsConfig, TransferConfig};
 pub use towers::{TaskTowers, TowerConfig};
 
 /// Result of this crate's fallible functions.

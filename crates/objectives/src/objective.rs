@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ObjectiveError, Result, Scaler};
+use crate::{Loss, ObjectiveError, Result, Scaler};
 
 #[cfg(test)]
 mod tests;
@@ -47,6 +47,15 @@ pub struct Objective {
     /// Preference; what it does is the balancing method's to say.
     #[serde(default = "one")]
     pub weight: f64,
+    /// What a prediction pays; the kind's own loss without.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss: Option<Loss>,
+    /// `ε` of label smoothing, for flags: targets become `y (1 - ε) + ε / 2`.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub smoothing: f64,
+    /// How many negatives a positive counts for, for flags. Anything but 1 moves the predicted probabilities: calibrate them.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub positive_weight: f64,
     /// For [`Kind::Conditional`]: name of the binary objective that must be 1 first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub given: Option<String>,
@@ -56,15 +65,55 @@ fn one() -> f64 {
     1.0
 }
 
+fn is_one(value: &f64) -> bool {
+    *value == 1.0
+}
+
+fn is_zero(value: &f64) -> bool {
+    *value == 0.0
+}
+
 impl Objective {
     /// An objective of weight 1.
     pub fn new(name: impl Into<String>, kind: Kind, column: impl Into<String>) -> Self {
-        Self { name: name.into(), kind, column: column.into(), weight: 1.0, given: None }
+        Self {
+            name: name.into(),
+            kind,
+            column: column.into(),
+            weight: 1.0,
+            loss: None,
+            smoothing: 0.0,
+            positive_weight: 1.0,
+            given: None,
+        }
+    }
+
+    /// With another loss than its kind's own.
+    pub fn loss(self, loss: Loss) -> Self {
+        Self { loss: Some(loss), ..self }
     }
 
     /// With another weight.
     pub fn weight(self, weight: f64) -> Self {
         Self { weight, ..self }
+    }
+
+    fn check_loss(&self) -> Result<()> {
+        let wrong = |reason: String| Err(ObjectiveError::Loss { name: self.name.clone(), reason });
+        if let Some(reason) = self.loss.as_ref().and_then(|loss| loss.problem(self.kind)) {
+            return wrong(reason);
+        }
+        if !(0.0..1.0).contains(&self.smoothing) {
+            return wrong(format!("smoothing = {} must be at least 0 and below 1", self.smoothing));
+        }
+        if !(self.positive_weight.is_finite() && self.positive_weight > 0.0) {
+            return wrong(format!("positive_weight = {} must be above 0", self.positive_weight));
+        }
+        let plain = self.smoothing == 0.0 && self.positive_weight == 1.0;
+        if !plain && !matches!(self.kind, Kind::Binary | Kind::Conditional) {
+            return wrong("smoothing and positive_weight are for flags: kind = \"binary\" or \"conditional\"".into());
+        }
+        Ok(())
     }
 
     /// Conditional on another objective.
@@ -107,6 +156,7 @@ impl Objectives {
             }
         }
         let set = Self { all };
+        set.all.iter().try_for_each(Objective::check_loss)?;
         set.all.iter().try_for_each(|o| set.check_given(o))?;
         Ok(set)
     }
@@ -253,7 +303,7 @@ impl Objectives {
     pub fn base_rates(&self, scalers: &[Scaler], columns: &[Vec<f32>]) -> Result<Vec<f32>> {
         let targets = crate::labels::targets(self, scalers, columns)?;
         let rate = |(i, objective): (usize, &Objective)| {
-            if !objective.kind.is_binary() {
+            if !objective.kind.is_binary() && !matches!(objective.loss, Some(Loss::Ordinal { .. })) {
                 return scalers[i].inverse(0.0);
             }
             let seen: Vec<f64> = targets[i].iter().filter(|t| !t.is_nan()).map(|t| f64::from(*t)).collect();

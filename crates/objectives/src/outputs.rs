@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use candle_core::{DType, Tensor};
 
-use crate::{Kind, Labels, ObjectiveError, Objectives, Result, Scaler, losses};
+use crate::{Kind, Labels, Loss, ObjectiveError, Objectives, Result, Scaler, losses};
 
 /// Logits of one batch, `[B]` for each objective: of the probability (for a conditional objective: *given* its condition), or
 /// the regression in standard units.
@@ -13,6 +13,8 @@ pub struct Outputs {
     objectives: Arc<Objectives>,
     scalers: Vec<Scaler>,
     logits: Vec<Tensor>,
+    /// Numbers beside the towers, of losses that have some.
+    extras: Vec<Option<Tensor>>,
 }
 
 /// One objective's loss on one batch.
@@ -25,8 +27,13 @@ pub struct TaskLoss {
 }
 
 impl Outputs {
-    pub(crate) fn new(objectives: Arc<Objectives>, scalers: Vec<Scaler>, logits: Vec<Tensor>) -> Self {
-        Self { objectives, scalers, logits }
+    pub(crate) fn new(
+        objectives: Arc<Objectives>,
+        scalers: Vec<Scaler>,
+        logits: Vec<Tensor>,
+        extras: Vec<Option<Tensor>>,
+    ) -> Self {
+        Self { objectives, scalers, logits, extras }
     }
 
     /// The logits, `[B]` each, in the objectives' order; for explanations and tests.
@@ -61,10 +68,13 @@ impl Outputs {
             None => Ok(logits.clone()),
         };
         let own = seen(&self.logits[i])?;
-        let each = match (self.objectives.as_slice()[i].kind, self.objectives.given_index(i)) {
-            (Kind::Conditional, Some(given)) => losses::joint(&seen(&self.logits[given])?, &own, &target.targets)?,
-            (Kind::Binary | Kind::Conditional | Kind::Ranking, _) => losses::binary(&own, &target.targets)?,
-            (Kind::Regression | Kind::LogRegression, _) => losses::squared(&own, &target.targets)?,
+        let objective = &self.objectives.as_slice()[i];
+        let each = match (objective.kind, self.objectives.given_index(i)) {
+            (Kind::Conditional, Some(given)) => {
+                let smooth = objective.smoothed(&target.targets)?;
+                objective.weighted(&target.targets, losses::joint(&seen(&self.logits[given])?, &own, &smooth)?)?
+            }
+            _ => losses::each(objective, &self.scalers[i], &own, &target.targets, self.extras[i].as_ref())?,
         };
         Ok(TaskLoss { loss: each.mean_all()?, observed: target.count })
     }
@@ -77,17 +87,25 @@ impl Outputs {
     /// Candle could not bring the logits to the CPU.
     pub fn predictions(&self) -> Result<Vec<Vec<f32>>> {
         let logits = self.logits.iter().map(host).collect::<Result<Vec<_>>>()?;
+        let extra = |extra: &Option<Tensor>| extra.as_ref().map_or(Ok(Vec::new()), host);
+        let extras = self.extras.iter().map(extra).collect::<Result<Vec<_>>>()?;
         let predict = |i: usize| -> Vec<f32> {
-            match (self.objectives.as_slice()[i].kind, self.objectives.given_index(i)) {
-                (Kind::Conditional, Some(given)) => {
+            let (objective, scaler) = (&self.objectives.as_slice()[i], &self.scalers[i]);
+            match (objective.kind, self.objectives.given_index(i), &objective.loss) {
+                (Kind::Conditional, Some(given), _) => {
                     let both = |(a, b): (&f32, &f32)| (sigmoid(*a) * sigmoid(*b)) as f32;
                     logits[given].iter().zip(&logits[i]).map(both).collect()
                 }
-                (Kind::Binary | Kind::Conditional, _) => logits[i].iter().map(|z| sigmoid(*z) as f32).collect(),
-                (Kind::Ranking, _) => logits[i].clone(),
-                (Kind::Regression | Kind::LogRegression, _) => {
-                    logits[i].iter().map(|z| self.scalers[i].inverse(*z)).collect()
+                (Kind::Binary | Kind::Conditional, ..) => logits[i].iter().map(|z| sigmoid(*z) as f32).collect(),
+                (Kind::Ranking, ..) => logits[i].clone(),
+                (_, _, Some(Loss::Ordinal { levels })) => {
+                    logits[i].iter().map(|z| losses::Levels(levels).expected(*z, &extras[i])).collect()
                 }
+                (_, _, Some(Loss::LogNormal | Loss::Censored { .. })) => {
+                    let spread = extras[i].first().map_or(0.0, |log| log.exp());
+                    logits[i].iter().map(|z| scaler.mean_of_log_normal(*z, spread)).collect()
+                }
+                (Kind::Regression | Kind::LogRegression, ..) => logits[i].iter().map(|z| scaler.inverse(*z)).collect(),
             }
         };
         Ok((0..logits.len()).map(predict).collect())

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Kind, Objective, ObjectiveError, Result};
+use crate::{Kind, Loss, Objective, ObjectiveError, Result};
 
 /// Brings labels to mean 0 and deviation 1 as the training labels have them (after `ln(1 + y)` for log-regressions), and
 /// predictions back. Does nothing for binary objectives.
@@ -33,7 +33,8 @@ impl Scaler {
     /// A regression without any label, or a label that its objective cannot mean.
     pub fn fit(objective: &Objective, labels: &[f32]) -> Result<Self> {
         check_labels(objective, labels)?;
-        if objective.kind.is_binary() {
+        // Levels are compared with labels as they are.
+        if objective.kind.is_binary() || matches!(objective.loss, Some(Loss::Ordinal { .. })) {
             return Ok(Self::default());
         }
         let plain = Self { log: objective.kind == Kind::LogRegression, ..Self::default() };
@@ -62,6 +63,13 @@ impl Scaler {
         let value = if self.log { value.exp_m1().max(0.0) } else { value };
         value.clamp(f32::MIN, f32::MAX)
     }
+
+    /// The mean `E[y]` where `ln(1 + y)` is normal, in standard units around `standard` with deviation `spread`:
+    /// `exp(m + v/2) - 1` for its mean `m` and variance `v` in logarithms. Finite, and not below 0.
+    pub(crate) fn mean_of_log_normal(&self, standard: f32, spread: f32) -> f32 {
+        let value = standard * self.std + self.mean + 0.5 * (spread * self.std).powi(2);
+        value.exp_m1().clamp(0.0, f32::MAX)
+    }
 }
 
 /// Says whether an objective can mean these labels; `NaN` is not observed and always right.
@@ -74,6 +82,9 @@ pub(crate) fn check_labels(objective: &Objective, labels: &[f32]) -> Result<()> 
                 "is neither 0 nor 1: turn it into a flag when importing, or use kind = \"regression\""
             }
             Kind::LogRegression if value < 0.0 => "is negative, which a log-regression cannot take",
+            _ if matches!(&objective.loss, Some(Loss::Ordinal { levels }) if !levels.contains(&value)) => {
+                "is none of the levels of its ordinal loss: name all of them"
+            }
             _ => continue,
         };
         let (name, column) = (objective.name.clone(), objective.column.clone());

@@ -8,7 +8,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::conditioning::ConditionedLinear;
 use crate::layers::{dropout, named_rng};
-use crate::{Conditioning, Kind, ObjectiveError, Objectives, Outputs, Result, Scaler};
+use crate::tasks::Sharing;
+use crate::{
+    Architecture, Conditioning, GateReport, Kind, Loss, ObjectiveError, Objectives, Outputs, Result, Scaler, losses,
+};
 
 #[cfg(test)]
 mod tests;
@@ -25,6 +28,9 @@ pub struct TowerConfig {
     pub dropout: f32,
     /// Seed of the initial weights.
     pub seed: u64,
+    /// What lies between the shared representation and the towers.
+    #[serde(skip_serializing_if = "Architecture::is_shared_bottom")]
+    pub architecture: Architecture,
     /// Whether the towers take the preference as an input.
     #[serde(skip_serializing_if = "Conditioning::is_none")]
     pub conditioning: Conditioning,
@@ -32,11 +38,18 @@ pub struct TowerConfig {
 
 impl Default for TowerConfig {
     fn default() -> Self {
-        Self { input: 128, hidden: 64, dropout: 0.1, seed: 0, conditioning: Conditioning::None }
+        Self {
+            input: 128,
+            hidden: 64,
+            dropout: 0.1,
+            seed: 0,
+            architecture: Architecture::SharedBottom,
+            conditioning: Conditioning::None,
+        }
     }
 }
 
-/// Shared-bottom towers (Caruana 1997): for each objective `Linear → SiLU → dropout → Linear`, `[B, D]` to a logit `[B]`.
+/// Towers over what tasks share ([`Architecture`]; by default, shared-bottom, the representation itself): for each objective `Linear → SiLU → dropout → Linear`, `[B, D]` to a logit `[B]`.
 ///
 /// A tower's initial weights and dropout come from the seed and the objective's name, so they are the same whichever other
 /// objectives are trained beside it.
@@ -68,8 +81,11 @@ pub struct TaskTowers {
     objectives: Arc<Objectives>,
     scalers: Vec<Scaler>,
     dropout: f32,
+    sharing: Sharing,
     /// Of a ranking there is none.
     towers: Vec<Option<Tower>>,
+    /// Numbers beside the towers, of losses that have some.
+    extras: Vec<Option<(String, Var)>>,
     /// The preference of who does not ask for one; `None` without conditioning.
     preference: Option<Vec<f64>>,
 }
@@ -94,15 +110,22 @@ impl TaskTowers {
             let (value, rule) = (config.dropout.to_string(), "it is a share, at least 0 and below 1");
             return Err(ObjectiveError::Setting { setting: "dropout", value, rule });
         }
+        let tasks: Vec<&str> = objectives
+            .iter()
+            .filter(|objective| objective.kind != Kind::Ranking)
+            .map(|objective| objective.name.as_str())
+            .collect();
+        let sharing = Sharing::new(&config.architecture, &tasks, config.input, config.seed, device)?;
+        let input = config.architecture.width(config.input);
         let tower = |name: &str| -> Result<Tower> {
             let layer = |k: usize, shape, by| {
                 let name = format!("towers.{name}.{k}");
                 ConditionedLinear::new(&name, shape, by, objectives.len(), config.seed, device)
             };
             if config.hidden == 0 {
-                return Ok(Tower { hidden: None, output: layer(0, (config.input, 1), config.conditioning)? });
+                return Ok(Tower { hidden: None, output: layer(0, (input, 1), config.conditioning)? });
             }
-            let hidden = Some(layer(0, (config.input, config.hidden), config.conditioning)?);
+            let hidden = Some(layer(0, (input, config.hidden), config.conditioning)?);
             let last = match config.conditioning {
                 // One modulation of what the hidden layer says; a logit of its own scale and shift would add nothing.
                 Conditioning::Film => Conditioning::None,
@@ -124,7 +147,9 @@ impl TaskTowers {
             objectives: Arc::new(objectives.clone()),
             scalers: vec![Scaler::default(); objectives.len()],
             dropout: config.dropout,
+            sharing,
             towers,
+            extras: objectives.iter().map(|objective| losses::extra(objective, device)).collect::<Result<_>>()?,
             preference,
         })
     }
@@ -174,11 +199,33 @@ impl TaskTowers {
             let bias = match (self.objectives.as_slice()[i].kind, self.objectives.given_index(i)) {
                 (Kind::Conditional, Some(given)) => logit(rates[i] / rates[given].max(1e-4)),
                 (Kind::Binary | Kind::Conditional, _) => logit(rates[i]),
+                // The offsets of its levels say it.
+                _ if matches!(self.objectives.as_slice()[i].loss, Some(Loss::Ordinal { .. })) => 0.0,
                 (Kind::Regression | Kind::LogRegression, _) => self.scalers[i].transform(rates[i]),
                 (Kind::Ranking, _) => continue,
             };
             let bias = if bias.is_finite() { bias } else { 0.0 };
             tower.output.bias().set(&Tensor::new(&[bias], tower.output.bias().device())?)?;
+        }
+        Ok(())
+    }
+
+    /// All that training labels say before training: scalers ([`Objectives::fit_scalers`]), output biases
+    /// ([`set_prior`](Self::set_prior)) and the offsets of ordinal losses. One column for each objective, `NaN` where not observed.
+    ///
+    /// # Errors
+    /// Not one column for each objective, a regression without labels, or a label its objective cannot mean.
+    pub fn fit(&mut self, columns: &[Vec<f32>]) -> Result<()> {
+        let scalers = self.objectives.fit_scalers(columns)?;
+        let rates = self.objectives.base_rates(&scalers, columns)?;
+        self.set_scalers(scalers)?;
+        self.set_prior(&rates)?;
+        for ((objective, extra), column) in self.objectives.iter().zip(&self.extras).zip(columns) {
+            if let (Some(Loss::Ordinal { levels }), Some((_, offsets))) = (&objective.loss, extra) {
+                let seen: Vec<f32> = column.iter().copied().filter(|label| !label.is_nan()).collect();
+                let values = losses::Levels(levels).offsets(&seen);
+                offsets.set(&Tensor::from_slice(&values, offsets.shape(), offsets.device())?)?;
+            }
         }
         Ok(())
     }
@@ -245,13 +292,18 @@ impl TaskTowers {
     ) -> Result<Outputs> {
         let shares = self.resolve(preference)?.unwrap_or_default();
         let mut logits = Vec::with_capacity(self.towers.len());
+        // One for each tower, or one for all of them.
+        let inputs = shared.map(|shared| self.sharing.forward(shared)).transpose()?;
+        let mut task = 0;
         for (tower, name) in self.towers.iter().zip(self.objectives.names()) {
             let missing = |input| ObjectiveError::NoInput { name: name.to_owned(), input };
             let Some(tower) = tower else {
                 logits.push(scores.ok_or_else(|| missing("the scores of user and item"))?.clone());
                 continue;
             };
-            let mut x = shared.ok_or_else(|| missing("the shared representation"))?.clone();
+            let inputs = inputs.as_ref().ok_or_else(|| missing("the shared representation"))?;
+            let mut x = inputs.get(task).unwrap_or(&inputs[0]).clone();
+            task += 1;
             if let Some(hidden) = &tower.hidden {
                 x = hidden.forward(&x, &shares)?.silu()?;
                 if let Some(seed) = dropout_seed {
@@ -260,22 +312,36 @@ impl TaskTowers {
             }
             logits.push(tower.output.forward(&x, &shares)?.squeeze(1)?);
         }
-        Ok(Outputs::new(self.objectives.clone(), self.scalers.clone(), logits))
+        let extras = self.extras.iter().map(|extra| extra.as_ref().map(|(_, var)| var.as_tensor().clone())).collect();
+        Ok(Outputs::new(self.objectives.clone(), self.scalers.clone(), logits, extras))
     }
 
-    /// All variables in a fixed order: `towers.OBJECTIVE.LAYER.weight` `[out, in]` and `….bias` `[out]`, each followed by those of
-    /// its conditioning.
+    /// Which experts each objective listens to for representations `[B, D]`; nothing for architectures without gates.
+    ///
+    /// # Errors
+    /// `shared` is not `[B, D]`.
+    pub fn gates(&self, shared: &Tensor) -> Result<Vec<GateReport>> {
+        self.sharing.gates(shared)
+    }
+
+    /// What several towers share, in a fixed order: `tasks.…`, experts, gates and their like; none for a shared bottom.
+    pub fn shared_parameters(&self) -> Vec<(String, Var)> {
+        self.sharing.parameters()
+    }
+
+    /// The towers' own variables in a fixed order: `towers.OBJECTIVE.LAYER.weight` `[out, in]` and `….bias` `[out]`, each followed by those of
+    /// its conditioning; last, the numbers of losses that have some (`towers.OBJECTIVE.offsets`, `….spread`).
     pub fn parameters(&self) -> Vec<(String, Var)> {
         let layers = self.towers.iter().flatten().flat_map(|t| t.hidden.iter().chain([&t.output]));
-        layers.flat_map(ConditionedLinear::parameters).collect()
+        layers.flat_map(ConditionedLinear::parameters).chain(self.extras.iter().flatten().cloned()).collect()
     }
 
-    /// Takes the values of [`TaskTowers::parameters`] from a file's tensors; others are ignored.
+    /// Takes the values of [`TaskTowers::shared_parameters`] and [`TaskTowers::parameters`] from a file's tensors; others are ignored.
     ///
     /// # Errors
     /// One is missing or has another shape; nothing has changed then.
     pub fn load(&self, tensors: &BTreeMap<String, Tensor>) -> Result<()> {
-        let parameters = self.parameters();
+        let parameters = [self.shared_parameters(), self.parameters()].concat();
         for (name, var) in &parameters {
             let reason = match tensors.get(name) {
                 None => "is missing".to_string(),

@@ -19,7 +19,7 @@
 //! use paretune_data::{Dataset, Part, Split, SplitStrategy};
 //! use paretune_encoder::{Encoder, LoadOptions};
 //! use paretune_features::{ModelFiles, TextTokenizer};
-//! use paretune_objectives::{Conditioning, Kind, Objective, Objectives};
+//! use paretune_objectives::{Architecture, Conditioning, Kind, Objective, Objectives};
 //! use paretune_recommender::{
 //!     BatchBuilder, Corpus, CorpusConfig, Encode, ItemVectors, RankingLoss, Recommender, RecommenderConfig, UserConfig, UserKind, Viewer,
 //! };
@@ -58,6 +58,7 @@
 //!     ranking: RankingLoss::default(),
 //!     repeats: true,
 //!     search: false,
+//!     tasks: Architecture::SharedBottom,
 //!     tower: 64,
 //!     dropout: 0.1,
 //!     item_features: corpus.item_width(),

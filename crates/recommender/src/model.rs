@@ -3,7 +3,8 @@
 use candle_core::{Device, Tensor, Var};
 use paretune_features::Tokenized;
 use paretune_objectives::{
-    Conditioning, Kind, Labels, Modulation, Objective, Objectives, Outputs, TaskLoss, TaskTowers, TowerConfig,
+    Architecture, Conditioning, GateReport, Kind, Labels, Modulation, Objective, Objectives, Outputs, TaskLoss,
+    TaskTowers, TowerConfig,
 };
 use serde::{Deserialize, Serialize};
 
@@ -42,6 +43,9 @@ pub struct RecommenderConfig {
     /// own, into the user's vector.
     #[serde(default)]
     pub search: bool,
+    /// What task towers share above the shared representation.
+    #[serde(default, skip_serializing_if = "Architecture::is_shared_bottom")]
+    pub tasks: Architecture,
     /// Width of the hidden layer of each task tower.
     pub tower: usize,
     /// Dropout in the task towers.
@@ -88,20 +92,31 @@ pub(crate) struct Shown<'a> {
     pub(crate) positions: &'a Tensor,
 }
 
+impl Shown<'_> {
+    /// What task towers read of samples of these users: `[u; i; u∘i; joint; position]`.
+    fn read(&self, users: &Tensor) -> candle_core::Result<Tensor> {
+        let product = (users * self.items)?;
+        let parts = [Some(users), Some(self.items), Some(&product), self.joint, Some(self.positions)];
+        Tensor::cat(&parts.into_iter().flatten().collect::<Vec<_>>(), 1)
+    }
+}
+
 /// Trainable parameters by their part in the model, each in a fixed order.
 pub struct Parameters {
     /// The text encoder.
     pub backbone: Vec<(String, Var)>,
     /// Item vectors above the encoder, the id table, the item tower and the user model.
     pub shared: Vec<(String, Var)>,
+    /// What task towers share above the shared representation: experts, gates and their like.
+    pub tasks: Vec<(String, Var)>,
     /// Task towers.
     pub towers: Vec<(String, Var)>,
 }
 
 impl Parameters {
-    /// All of them: backbone, shared, towers.
+    /// All of them: backbone, shared, tasks, towers.
     pub fn all(&self) -> Vec<(String, Var)> {
-        [&self.backbone, &self.shared, &self.towers].into_iter().flatten().cloned().collect()
+        [&self.backbone, &self.shared, &self.tasks, &self.towers].into_iter().flatten().cloned().collect()
     }
 }
 
@@ -213,6 +228,7 @@ impl Recommender {
             hidden: config.tower,
             dropout: config.dropout as f32,
             seed: seed.wrapping_add(300),
+            architecture: config.tasks.clone(),
             conditioning: config.conditioning,
         };
         let towers = TaskTowers::new(objectives, &tower, device)?;
@@ -285,10 +301,7 @@ impl Recommender {
     /// # Errors
     /// A regression without labels, or a label its objective cannot mean.
     pub fn fit(&mut self, columns: &[Vec<f32>]) -> Result<(), RecommenderError> {
-        let scalers = self.objectives().fit_scalers(columns)?;
-        let rates = self.objectives().base_rates(&scalers, columns)?;
-        self.towers.set_scalers(scalers)?;
-        Ok(self.towers.set_prior(&rates)?)
+        Ok(self.towers.fit(columns)?)
     }
 
     /// The labels of a batch, as the losses need them.
@@ -327,7 +340,7 @@ impl Recommender {
         shared.extend(self.modulations.iter().flatten().flat_map(Modulation::parameters));
         shared.extend(self.features.iter().flat_map(Features::parameters));
         let backbone = self.encoder().map_or_else(Vec::new, paretune_encoder::Encoder::parameters);
-        Parameters { backbone, shared, towers: self.towers.parameters() }
+        Parameters { backbone, shared, tasks: self.towers.shared_parameters(), towers: self.towers.parameters() }
     }
 
     /// What the whole catalogue is known by `[items, width]`, without a graph: what histories look up and what serving scores. The
@@ -412,6 +425,19 @@ impl Recommender {
         Ok((losses, added))
     }
 
+    /// Which experts each objective listens to on a batch, of a model whose tasks share experts ([`Architecture`]); nothing else.
+    ///
+    /// # Errors
+    /// When shapes do not fit.
+    pub fn gates(&self, shared: &Shared, batch: &Batch) -> Result<Vec<GateReport>, RecommenderError> {
+        let Some(items) = &shared.items else { return Ok(Vec::new()) };
+        let requests = Tensor::new(batch.requests.as_slice(), &self.device)?;
+        let users = shared.users.index_select(&requests, 0)?;
+        let positions = Tensor::from_slice(&batch.positions, (batch.len(), 1), &self.device)?;
+        let shown = Shown { items, joint: shared.joint.as_ref(), positions: &positions };
+        Ok(self.towers.gates(&shown.read(&users)?)?)
+    }
+
     /// `[u; i; u∘i; joint; position]` through the task towers, and the scores of rankings beside them.
     pub(crate) fn head(
         &self,
@@ -422,11 +448,7 @@ impl Recommender {
         dropout: Option<u64>,
     ) -> Result<Outputs, RecommenderError> {
         let read = match shown {
-            Some(Shown { items, joint, positions }) => {
-                let product = (users * items)?;
-                let parts = [Some(users), Some(items), Some(&product), joint, Some(positions)];
-                Some(Tensor::cat(&parts.into_iter().flatten().collect::<Vec<_>>(), 1)?)
-            }
+            Some(shown) => Some(shown.read(users)?),
             None => None,
         };
         Ok(self.towers.forward_with(read.as_ref(), scores, preference, dropout)?)

@@ -196,7 +196,7 @@ impl Recommender {
     /// What the encoder's own files do not hold.
     pub(crate) fn own_parameters(&self) -> Vec<(String, candle_core::Var)> {
         let parameters = self.parameters();
-        parameters.shared.into_iter().chain(parameters.towers).collect()
+        parameters.shared.into_iter().chain(parameters.tasks).chain(parameters.towers).collect()
     }
 }
 

@@ -17,7 +17,7 @@ use candle_core::Device;
 use paretune_data::{Dataset, Events, Items, Split, SplitStrategy, Users};
 use paretune_encoder::{Encoder, LoadOptions};
 use paretune_features::{ModelFiles, TextTokenizer};
-use paretune_objectives::{Conditioning, Kind, Objective, Objectives};
+use paretune_objectives::{Architecture, Conditioning, Kind, Objective, Objectives};
 use paretune_recommender::{
     Corpus, CorpusConfig, ItemVectors, RankingLoss, Recommender, RecommenderConfig, Scoring, UserConfig, UserKind,
 };
@@ -98,6 +98,7 @@ fn main() -> Fallible<()> {
         ranking: RankingLoss::InBatch(Scoring { temperature: 0.05, cosine: true }),
         repeats: true,
         search: false,
+        tasks: Architecture::SharedBottom,
         tower: 64,
         dropout: 0.0,
         item_features: corpus.item_width(),

@@ -18,7 +18,7 @@ use candle_core::Device;
 use paretune_data::{Dataset, Events, Items, Split, SplitStrategy, Users};
 use paretune_encoder::{Encoder, LoadOptions};
 use paretune_features::{ModelFiles, TextTokenizer};
-use paretune_objectives::{Conditioning, Kind, Objective, Objectives};
+use paretune_objectives::{Architecture, Conditioning, Kind, Objective, Objectives};
 use paretune_optim::{Groups, OptimizerConfig};
 use paretune_recommender::{
     Batch, Corpus, CorpusConfig, GraphConfig, Inputs, ItemVectors, RankingLoss, Recommender, RecommenderConfig,
@@ -192,6 +192,7 @@ impl Options {
             ranking: RankingLoss::default(),
             repeats: true,
             search: false,
+            tasks: Architecture::SharedBottom,
             tower: 64,
             dropout: 0.0,
             item_features: corpus.item_width(),

@@ -17,7 +17,7 @@ use std::time::Instant;
 use candle_core::Device;
 use paretune_data::{Dataset, Events, Items, Part, Shards, Split, SplitStrategy, Users};
 use paretune_features::{ModelFiles, TextTokenizer};
-use paretune_objectives::{Conditioning, Kind, Objective, Objectives};
+use paretune_objectives::{Architecture, Conditioning, Kind, Objective, Objectives};
 use paretune_recommender::{
     Corpus, CorpusConfig, ItemVectors, RankingLoss, Recommender, RecommenderConfig, UserConfig, UserKind,
 };
@@ -161,6 +161,7 @@ impl Options {
             ranking: RankingLoss::default(),
             repeats: true,
             search: false,
+            tasks: Architecture::SharedBottom,
             tower: 8,
             dropout: 0.0,
             item_features: corpus.item_width(),

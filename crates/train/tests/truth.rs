@@ -10,7 +10,7 @@ use paretune_data::{
 };
 use paretune_eval::top_k;
 use paretune_features::{ModelFiles, TextTokenizer};
-use paretune_objectives::{Conditioning, Kind, Objective, Objectives};
+use paretune_objectives::{Architecture, Conditioning, Kind, Objective, Objectives};
 use paretune_recommender::{
     BatchBuilder, Corpus, CorpusConfig, Encode, ItemVectors, RankingLoss, Reading, Recommender, RecommenderConfig,
     UserConfig, Viewer,
@@ -55,6 +55,7 @@ fn predictions_are_closer_to_the_truth_than_popularity() {
         ranking: RankingLoss::default(),
         repeats: true,
         search: false,
+        tasks: Architecture::SharedBottom,
         tower: 32,
         dropout: 0.1,
         item_features: corpus.item_width(),

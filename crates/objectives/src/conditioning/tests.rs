@@ -20,7 +20,7 @@ fn objectives() -> Objectives {
 }
 
 fn config(conditioning: Conditioning, hidden: usize) -> TowerConfig {
-    TowerConfig { input: 5, hidden, dropout: 0.3, seed: 11, conditioning }
+    TowerConfig { input: 5, hidden, dropout: 0.3, seed: 11, conditioning, ..TowerConfig::default() }
 }
 
 fn towers(conditioning: Conditioning, hidden: usize) -> (TaskTowers, Labels) {
@@ -211,7 +211,7 @@ fn one_model_covers_a_front_that_is_known_in_closed_form() {
     ])
     .unwrap();
     for conditioning in BOTH {
-        let config = TowerConfig { input: 5, hidden: 8, dropout: 0.0, seed: 3, conditioning };
+        let config = TowerConfig { input: 5, hidden: 8, dropout: 0.0, seed: 3, conditioning, ..TowerConfig::default() };
         let towers = TaskTowers::new(&objectives, &config, &Device::Cpu).unwrap();
         let answer = |r: [f64; 2], z: &Var| towers.forward_for(z, Some(&r), None).unwrap().logits()[0].clone();
         let mut random = named_rng(5, "preferences");

@@ -36,7 +36,7 @@ fn towers(config: TowerConfig) -> (TaskTowers, Labels) {
 }
 
 fn config() -> TowerConfig {
-    TowerConfig { input: D, hidden: 4, dropout: 0.3, seed: 11, conditioning: Conditioning::None }
+    TowerConfig { input: D, hidden: 4, dropout: 0.3, seed: 11, ..TowerConfig::default() }
 }
 
 fn shared(rows: usize, seed: u64) -> Var {

@@ -4,7 +4,7 @@ use std::{collections::HashMap, path::Path};
 
 use candle_core::{Device, Tensor, safetensors};
 use paretune_features::Packed;
-use paretune_objectives::{Conditioning, Kind, Objective, Objectives};
+use paretune_objectives::{Architecture, Conditioning, Kind, Objective, Objectives};
 use paretune_recommender::{
     Batch, ItemVectors, Pool, RankingLoss, Recommender, RecommenderConfig, Searched, Sequences, UserConfig, UserKind,
 };
@@ -58,6 +58,7 @@ impl Cases {
             ranking: RankingLoss::default(),
             repeats: true,
             search: false,
+            tasks: Architecture::SharedBottom,
             tower: 1,
             dropout: 0.0,
             item_features: 0,

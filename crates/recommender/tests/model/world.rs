@@ -9,7 +9,7 @@ use paretune_data::{
 };
 use paretune_encoder::{BertConfig, Encoder, Pooling};
 use paretune_features::{ModelFiles, TextTokenizer};
-use paretune_objectives::{Conditioning, Kind, Objective, Objectives};
+use paretune_objectives::{Architecture, Conditioning, Kind, Objective, Objectives};
 use paretune_recommender::{
     Batch, BatchBuilder, Corpus, CorpusConfig, Encode, GraphConfig, Inputs, ItemVectors, RankingLoss, Reading,
     Recommender, RecommenderConfig, UserConfig, UserKind, Viewer,
@@ -151,6 +151,7 @@ pub(crate) fn config(corpus: &Corpus, kind: UserKind) -> RecommenderConfig {
         ranking: RankingLoss::default(),
         repeats: true,
         search: false,
+        tasks: Architecture::SharedBottom,
         tower: 10,
         dropout: 0.1,
         item_features: corpus.item_width(),

@@ -9,7 +9,7 @@ use paretune_data::{
 };
 use paretune_encoder::{BertConfig, Encoder, LoadOptions, Pooling};
 use paretune_features::{ModelFiles, TextTokenizer};
-use paretune_objectives::{Conditioning, Kind, Objective, Objectives};
+use paretune_objectives::{Architecture, Conditioning, Kind, Objective, Objectives};
 use paretune_optim::{AdamW, AdamWConfig, Groups};
 use paretune_recommender::{
     Batch, Corpus, CorpusConfig, ItemVectors, Parameters, RankingLoss, Reading, Recommender, RecommenderConfig,
@@ -87,6 +87,7 @@ fn model(encoder: Encoder, corpus: &Corpus, objectives: &Objectives) -> Fallible
         ranking: RankingLoss::default(),
         repeats: true,
         search: false,
+        tasks: Architecture::SharedBottom,
         tower: 64,
         dropout: 0.1,
         item_features: corpus.item_width(),

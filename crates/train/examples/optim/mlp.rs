@@ -56,7 +56,14 @@ impl Mlp {
             [z] = cuts.at([z])?;
         }
         let losses = self.towers.forward(&z, None)?.losses(labels)?;
-        let graph = Graph { names: &names, losses: &losses, cuts: &cuts, towers: &self.heads, below: &self.below };
+        let graph = Graph {
+            names: &names,
+            losses: &losses,
+            cuts: &cuts,
+            towers: &self.heads,
+            between: &[],
+            below: &self.below,
+        };
         let step = graph.balance(balancer)?;
         sgd.step(&step.gradients, 1e-3)?;
         Ok(())

@@ -36,7 +36,14 @@ pub fn gradients_with_weights(
     let Forward { losses, cuts, .. } = forward(model, batch, known, cut, options.into())?;
     Measured::new(&names, &losses)?;
     let below = [parameters.backbone.as_slice(), &parameters.shared].concat();
-    let graph = Graph { names: &names, losses: &losses, cuts: &cuts, towers: &parameters.towers, below: &below };
+    let graph = Graph {
+        names: &names,
+        losses: &losses,
+        cuts: &cuts,
+        towers: &parameters.towers,
+        between: &parameters.tasks,
+        below: &below,
+    };
     graph.with_weights(weights, balancer)
 }
 
@@ -46,6 +53,7 @@ impl Graph<'_> {
         let found = backward(&self.weighted(weights)?)?;
         if self.cuts.is_whole() {
             let mut gradients = named(&found, self.towers)?;
+            gradients.extend(named(&found, self.between)?);
             gradients.extend(named(&found, self.below)?);
             let mut leaves = AtLeaves::new();
             self.cuts.collect(&found, self.cuts.levels(), &mut leaves)?;
@@ -55,6 +63,7 @@ impl Graph<'_> {
         // Task towers learn from their own losses, unweighted.
         let own: Vec<f64> = balancer.wanted().iter().map(|wanted| f64::from(u8::from(*wanted))).collect();
         let mut gradients = named(&backward(&self.weighted(&own)?)?, self.towers)?;
+        gradients.extend(named(&found, self.between)?);
         let row = self.cuts.of_loss(&found)?;
         gradients.extend(self.descend(self.top(&[row]).remove(0))?);
         Ok(gradients)

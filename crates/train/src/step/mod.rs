@@ -71,6 +71,8 @@ pub struct Graph<'a> {
     pub cuts: &'a Cuts<'a>,
     /// What lies above the shared representation: each objective's own.
     pub towers: &'a [(String, Var)],
+    /// What several objectives share above it (experts, gates): it follows the weights, but no method compares gradients of it.
+    pub between: &'a [(String, Var)],
     /// What lies below it: what all objectives share.
     pub below: &'a [(String, Var)],
 }
@@ -92,7 +94,14 @@ pub fn balanced_gradients(
     let names: Vec<&str> = model.objectives().names().collect();
     let Forward { losses, added, cuts } = forward(model, batch, known, balancer.cut(), options.into())?;
     let below = [parameters.backbone.as_slice(), &parameters.shared].concat();
-    let graph = Graph { names: &names, losses: &losses, cuts: &cuts, towers: &parameters.towers, below: &below };
+    let graph = Graph {
+        names: &names,
+        losses: &losses,
+        cuts: &cuts,
+        towers: &parameters.towers,
+        between: &parameters.tasks,
+        below: &below,
+    };
     let added = added.iter().map(|added| Ok((added.name, f64::from(added.loss.to_scalar::<f32>()?))));
     let added = added.collect::<Result<Vec<_>, TrainError>>()?;
     Ok(StepGradients { added, ..graph.balance(balancer)? })
@@ -179,10 +188,11 @@ impl Graph<'_> {
             return Ok((self.with_weights(&weights, balancer)?, weights));
         }
         let mut gradients = Gradients::new();
-        let mut rows = self.passes(balancer, &mut gradients)?;
+        let (mut rows, between) = self.passes(balancer, &mut gradients)?;
         if balancer.asks() == Asks::Rows {
             let (below, weights) = self.by_rows(measured, balancer, &rows)?;
             gradients.extend(below);
+            add_weighted(&mut gradients, &between, &weights)?;
             return Ok((gradients, weights));
         }
         let products = match balancer.cut() {
@@ -195,6 +205,7 @@ impl Graph<'_> {
         };
         let weights = balancer.weights(&measured.with(&measured.gramian(&products)?))?;
         gradients.extend(self.descend(combine(&self.top(&rows), &weights)?)?);
+        add_weighted(&mut gradients, &between, &weights)?;
         Ok((gradients, weights))
     }
 
@@ -229,19 +240,27 @@ impl Graph<'_> {
         Ok((self.descend(stacked.parts(&combination.direction)?)?, combination.weights))
     }
 
-    /// One backward pass for each objective: its gradient at the leaves, and the task towers' gradients into `towers`.
-    fn passes(&self, balancer: &Balancer, towers: &mut Gradients) -> Result<Vec<AtLeaves>, TrainError> {
+    /// One backward pass for each objective: its gradient at the leaves and at what lies between, and the task towers' gradients into
+    /// `towers`.
+    fn passes(
+        &self,
+        balancer: &Balancer,
+        towers: &mut Gradients,
+    ) -> Result<(Vec<AtLeaves>, Vec<Gradients>), TrainError> {
         let mut rows = Vec::with_capacity(self.losses.len());
+        let mut between = Vec::with_capacity(self.losses.len());
         for (loss, wanted) in self.losses.iter().zip(balancer.wanted()) {
             if !*wanted || loss.observed == 0 {
                 rows.push(AtLeaves::new());
+                between.push(Gradients::new());
                 continue;
             }
             let found = backward(&loss.loss)?;
             accumulate(towers, &named(&found, self.towers)?, 1.0)?;
+            between.push(named(&found, self.between)?);
             rows.push(self.cuts.of_loss(&found)?);
         }
-        Ok(rows)
+        Ok((rows, between))
     }
 
     /// The objectives' gradients at the leaves of the last level.
@@ -288,4 +307,15 @@ impl Graph<'_> {
     fn device(&self) -> Device {
         self.losses.first().map_or(Device::Cpu, |loss| loss.loss.device().clone())
     }
+}
+
+/// Adds the objectives' gradients by their weights; alike, for a method whose direction is no weighted sum.
+fn add_weighted(gradients: &mut Gradients, objectives: &[Gradients], weights: &[f64]) -> Result<(), TrainError> {
+    for (k, own) in objectives.iter().enumerate() {
+        let weight = weights.get(k).copied().unwrap_or(1.0);
+        if weight != 0.0 {
+            accumulate(gradients, own, weight)?;
+        }
+    }
+    Ok(())
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use candle_core::Device;
 use paretune_data::Part;
 use paretune_encoder::{BertConfig, Encoder, Pooling};
-use paretune_objectives::{Conditioning, Kind, Objective, Objectives};
+use paretune_objectives::{Architecture, Conditioning, Kind, Objective, Objectives};
 use paretune_optim::{Gradients, Method};
 use paretune_recommender::{
     AlignConfig, Auxiliary, Batch, ContrastConfig, Corpus, ItemVectors, RankingLoss, Recommender, RecommenderConfig,
@@ -68,6 +68,7 @@ impl Shop {
             ranking: RankingLoss::default(),
             repeats: true,
             search: false,
+            tasks: Architecture::SharedBottom,
             tower: 10,
             dropout: 0.1,
             item_features: self.corpus.item_width(),

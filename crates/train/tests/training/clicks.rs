@@ -7,7 +7,7 @@ use candle_core::Device;
 use paretune_data::{Dataset, Events, Items, Split, SplitStrategy, Users};
 use paretune_encoder::{BertConfig, Encoder, Pooling};
 use paretune_features::{ModelFiles, TextTokenizer};
-use paretune_objectives::{Conditioning, Kind, Objective, Objectives};
+use paretune_objectives::{Architecture, Conditioning, Kind, Objective, Objectives};
 use paretune_recommender::{
     Corpus, CorpusConfig, GraphConfig, Inputs, ItemVectors, RankingLoss, Recommender, RecommenderConfig, UserConfig,
     UserKind,
@@ -101,6 +101,7 @@ pub(crate) fn model(corpus: &Corpus, vectors: ItemVectors, kind: UserKind, loss:
         ranking: loss,
         repeats: true,
         search: false,
+        tasks: Architecture::SharedBottom,
         tower: 8,
         dropout: 0.0,
         item_features: corpus.item_width(),

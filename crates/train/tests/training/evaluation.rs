@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 
 use paretune_data::{Dataset, Events, Items, Part, SplitStrategy, Users};
-use paretune_encoder::Kernels;
-use paretune_objectives::{Conditioning, Kind, Objective, Objectives};
+use paretune_objectives::{Kind, Objective, Objectives};
 use paretune_recommender::Corpus;
 use paretune_train::evaluation::{Metrics, Monitor, Ranking, Rows, baselines, predict, utilities};
 
@@ -228,7 +227,7 @@ fn ranking_by_a_model_is_ranking_by_its_utilities() {
         })
         .collect();
     let corpus = corpus_of(log(&rows), &SplitStrategy::Time { valid: 0.3, test: 0.34 });
-    let world = World { corpus, objectives: two(), conditioning: Conditioning::None, kernels: Kernels::Fused };
+    let world = World { corpus, objectives: two(), ..World::new() };
     let model = world.model();
     let known = model.embed(&world.corpus.tokens, None).unwrap();
     let ranking = Ranking::new(&world.corpus, Part::Test, 100, &[1, 2]);

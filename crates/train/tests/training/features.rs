@@ -6,7 +6,7 @@ use std::path::Path;
 use candle_core::Device;
 use paretune_data::{Dataset, Events, FeatureSpec, Items, Part, Split, SplitStrategy, UserColumn, Users};
 use paretune_features::{ModelFiles, TextTokenizer};
-use paretune_objectives::{Conditioning, Kind, Objective, Objectives};
+use paretune_objectives::{Architecture, Conditioning, Kind, Objective, Objectives};
 use paretune_optim::Method;
 use paretune_recommender::{
     Corpus, CorpusConfig, FeatureConfig, FeatureNetwork, Inputs, ItemVectors, RankingLoss, Recommender,
@@ -104,6 +104,7 @@ fn model(corpus: &Corpus, features: FeatureConfig) -> Recommender {
         ranking: RankingLoss::default(),
         repeats: true,
         search: false,
+        tasks: Architecture::SharedBottom,
         tower: 16,
         dropout: 0.0,
         item_features: corpus.item_width(),

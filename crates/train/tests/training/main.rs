@@ -23,4 +23,5 @@ mod run;
 mod search;
 mod step;
 mod stream;
+mod tasks;
 mod world;

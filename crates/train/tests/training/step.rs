@@ -350,7 +350,7 @@ fn a_loss_that_goes_around_the_cut_is_refused() {
     let losses = [loss(top.sqr()), loss(&top + &low), loss(top.exp()), loss(top.tanh())];
     let names = ["a", "b", "c", "d"];
     let below = [("a".to_owned(), a)];
-    let graph = Graph { names: &names, losses: &losses, cuts: &cuts, towers: &[], below: &below };
+    let graph = Graph { names: &names, losses: &losses, cuts: &cuts, towers: &[], between: &[], below: &below };
     let mut balancer = bench.world.balancer(Method::UpGrad, GradientCut::Full, &[1.0; 4]);
     assert!(matches!(graph.balance(&mut balancer), Err(TrainError::AroundTheCut)));
     let straight = [loss(top.sqr()), loss(top.sqr()), loss(top.exp()), loss(top.tanh())];

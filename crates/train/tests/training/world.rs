@@ -13,7 +13,7 @@ use paretune_data::{
 };
 use paretune_encoder::{BertConfig, Encoder, Kernels, LoadOptions, Pooling};
 use paretune_features::{ModelFiles, TextTokenizer};
-use paretune_objectives::{Conditioning, Kind, Objective, Objectives};
+use paretune_objectives::{Architecture, Conditioning, Kind, Objective, Objectives};
 use paretune_optim::Method;
 use paretune_recommender::{
     Corpus, CorpusConfig, ItemVectors, RankingLoss, Reading, Recommender, RecommenderConfig, UserConfig,
@@ -26,6 +26,7 @@ pub(crate) struct World {
     pub(crate) corpus: Corpus,
     pub(crate) objectives: Objectives,
     pub(crate) conditioning: Conditioning,
+    pub(crate) tasks: Architecture,
     pub(crate) kernels: Kernels,
 }
 
@@ -77,12 +78,17 @@ impl World {
             corpus: corpus_of(dataset(), &TIME),
             objectives: objectives(),
             conditioning: Conditioning::None,
+            tasks: Architecture::SharedBottom,
             kernels: Kernels::Fused,
         }
     }
 
     pub(crate) fn with_only(names: &[&str]) -> Self {
         Self { objectives: objectives().select(names).unwrap(), ..Self::new() }
+    }
+
+    pub(crate) fn with_tasks(tasks: Architecture) -> Self {
+        Self { tasks, ..Self::new() }
     }
 
     pub(crate) fn conditioned(conditioning: Conditioning) -> Self {
@@ -109,6 +115,7 @@ impl World {
             ranking: RankingLoss::default(),
             repeats: true,
             search: false,
+            tasks: self.tasks.clone(),
             tower: 10,
             dropout: 0.1,
             item_features: self.corpus.item_width(),

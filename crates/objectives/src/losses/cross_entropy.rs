@@ -42,9 +42,14 @@ pub(crate) fn joint(a: &Tensor, b: &Tensor, y: &Tensor) -> Result<Tensor> {
     (softplus(&a)? + softplus(&b)?)? - (y.affine(-1.0, 1.0)? * either)?
 }
 
-/// Squared error `[N]`.
-pub(crate) fn squared(z: &Tensor, y: &Tensor) -> Result<Tensor> {
-    (z - y)?.sqr()
+/// Focal loss `[N]`: `-α_t (1 - p_t)^γ ln p_t`, for targets `y` that may be soft: the sum of both classes' terms, weighted by `y` and `1 - y`.
+pub(super) fn focal(z: &Tensor, y: &Tensor, gamma: f64, alpha: Option<f64>) -> Result<Tensor> {
+    let (positive, negative) = alpha.map_or((1.0, 1.0), |alpha| (alpha, 1.0 - alpha));
+    // -ln p and -ln (1 - p); (1 - p)^γ = e^{-γ softplus(z)}.
+    let (not, is) = (softplus(&z.neg()?)?, softplus(z)?);
+    let one = ((&is * -gamma)?.exp()? * &not)?;
+    let zero = ((&not * -gamma)?.exp()? * &is)?;
+    ((one * y)? * positive)? + ((zero * y.affine(-1.0, 1.0)?)? * negative)?
 }
 
 #[cfg(test)]
