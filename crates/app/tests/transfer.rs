@@ -119,7 +119,7 @@ fn a_model_answers_for_a_shop_that_it_has_never_seen() {
     let line = format!("finetune --dataset data --config clicks.toml --baselines none {QUICK}");
     scratch.run(&format!("{line} --name first")).ok();
     let out = scratch.run("evaluate --run runs/first --dataset shop.toml --from raw").ok();
-    assert!(out.contains("shop: 60 items, 50 users") && out.contains("start from"), "{out}");
+    assert!(out.contains("shop: 60 items, 50 users") && out.contains("starts from"), "{out}");
     let zero = json(&scratch.run("evaluate --run runs/first --dataset shop.toml --from raw --json").ok());
     assert!(zero["ranking"]["ndcg@10"]["model"].is_number() && zero["objectives"]["click"]["auc"]["model"].is_number());
     assert_eq!(zero, {

@@ -106,7 +106,7 @@ proptest! {
         let plain = run(composed(&logits, &values, &groups).unwrap());
         for (fused, plain) in fused.iter().zip(&plain) {
             for (a, b) in fused.iter().zip(plain) {
-                prop_assert!((a - b).abs() < 1e-5 * (1.0 + b.abs()), "{a} and {b}");
+                prop_assert!((a - b).abs() < 5e-5 * (1.0 + b.abs()), "{a} and {b}");
             }
         }
     }
