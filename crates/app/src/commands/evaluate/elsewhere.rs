@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use paretune_objectives::Objective;
-use paretune_recommender::{ItemSource, Recommender, Start};
+use paretune_recommender::{FeatureConfig, ItemSource, Recommender, Start};
 
 use crate::{
     cli,
@@ -37,6 +37,9 @@ pub(super) fn prepare(
     if config.model.items == ItemSource::Hybrid {
         config.model.items = ItemSource::Text;
     }
+    // Nor of the categories that the other data's descriptor may suggest as features.
+    config.features.clear();
+    config.model.features = FeatureConfig::default();
     let own = args.settings.iter().any(|setting| setting.starts_with("objectives"));
     if !own {
         config.objectives = objectives(&theirs, &config)?;
