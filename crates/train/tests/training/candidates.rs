@@ -128,7 +128,10 @@ fn negatives_are_candidates() {
                 };
             }
             assert_eq!(positives, log.intersection(&items).copied().collect::<BTreeSet<_>>());
-            assert_eq!(negatives, items, "{candidates:?}: every candidate is drawn by somebody");
+            // Enough draws for every candidate to be among them.
+            if rows.len() > 20 * items.len() {
+                assert_eq!(negatives, items, "{candidates:?}: every candidate is drawn by somebody");
+            }
         }
     }
 }
