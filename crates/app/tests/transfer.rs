@@ -134,7 +134,7 @@ fn a_model_answers_for_a_shop_that_it_has_never_seen() {
     let ranking = "--set \"objectives=[{name='click', kind='ranking', column='bought'}]\"";
     let start = format!(
         "finetune --dataset shop.toml --from raw --start runs/first {ranking} {}",
-        QUICK.replace("--model builtin", "")
+        QUICK.replace("--model builtin", "").replace("--set evaluation.users=10", "")
     );
     scratch.run(&format!("{start} --name second --baselines untrained,popularity")).ok();
     let second = scratch.json("runs/second/metrics.json");
