@@ -203,10 +203,18 @@ impl<'a> BatchBuilder<'a> {
         let request = request as usize;
         let (Some(read), Some(user)) = (self.reads.get_mut(request), self.users.get_mut(request)) else { return };
         (read.1, *user) = (0, None);
-        let mut unknown = Vec::new();
-        self.corpus.behaviour.new_user(&mut unknown);
-        let begin = request * self.corpus.user_width();
-        self.user_features[begin..begin + unknown.len()].copy_from_slice(&unknown);
+        let (corpus, clock) = (self.corpus, self.clocks[request]);
+        let (mut numbers, mut categories) = (Vec::new(), Vec::new());
+        corpus.behaviour.new_user(&mut numbers);
+        corpus.behaviour.context(clock, &mut numbers);
+        if let Some(features) = &corpus.features {
+            let moment = Moment { clock, query: None };
+            features.new_user(&BTreeMap::new(), moment, &[], &mut numbers, &mut categories);
+        }
+        let begin = request * numbers.len();
+        self.user_features[begin..begin + numbers.len()].copy_from_slice(&numbers);
+        let begin = request * categories.len();
+        self.user_categories[begin..begin + categories.len()].copy_from_slice(&categories);
     }
 
     fn push_request(&mut self, user: Option<u32>, clock: i64, read: (usize, usize)) -> u32 {
