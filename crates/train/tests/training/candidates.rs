@@ -135,7 +135,7 @@ fn negatives_are_candidates() {
                 negatives.extend(labelled.filter(|(_, label)| **label <= 0.0).map(|(item, _)| *item));
             }
             let users: BTreeSet<u32> = rows.users.iter().copied().collect();
-            let engaged = |user: &u32, item| corpus.histories.engaged_items(*user, false).contains(item);
+            let engaged = |user: &u32, item: &u32| corpus.histories.engaged_items(*user, false).contains(item);
             let possible: BTreeSet<u32> =
                 items.iter().copied().filter(|item| users.iter().any(|user| !engaged(user, item))).collect();
             assert_eq!(negatives, possible, "{candidates:?}: every candidate is drawn by somebody, some time");
