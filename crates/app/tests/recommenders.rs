@@ -249,3 +249,49 @@ fn a_query_is_part_of_the_request() {
     let line = format!("finetune --dataset data --name none --set model.search=true {QUICK}");
     scratch.run(&line).wrong(&["`query`", "model.search"]);
 }
+
+#[test]
+fn what_towers_pay_and_share_is_chosen_by_name() {
+    let scratch = Scratch::with_data();
+    let objective = |name: &str, kind: &str, column: &str, rest: &str| {
+        format!("[[objectives]]\nname = \"{name}\"\nkind = \"{kind}\"\ncolumn = \"{column}\"\n{rest}\n")
+    };
+    let data = "[data]\nengaged = \"click\"\ntemplate = \"{title}\"\nsplit = { strategy = \"time\", valid = 0.15, test = 0.15 }\n";
+    let all = |rating: &str| {
+        [
+            objective("click", "binary", "click", "loss = { name = \"focal\" }\nsmoothing = 0.05"),
+            objective("conversion", "conditional", "conversion", "given = \"click\"\npositive_weight = 2.0"),
+            objective("satisfaction", "regression", "rating", rating),
+            objective("dwell", "log-regression", "dwell_seconds", "loss = { name = \"censored\", at = 120.0 }"),
+            data.to_owned(),
+        ]
+        .concat()
+    };
+    scratch.write("tasks.toml", all("loss = { name = \"ordinal\", levels = [0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5, 5.0] }"));
+    for tasks in ["omoe", "mmoe", "ple", "cross-stitch", "aitm"] {
+        let line = format!(
+            "finetune --dataset data --config tasks.toml --name {tasks} --tasks {tasks} --baselines none {QUICK}"
+        );
+        scratch.run(&line).ok();
+        let metrics = scratch.json(&format!("runs/{tasks}/metrics.json"));
+        let again = scratch.run(&format!("evaluate --run runs/{tasks} --json")).ok();
+        let again: serde_json::Value = serde_json::from_str(&again).unwrap();
+        for (objective, metric) in
+            [("click", "auc"), ("conversion", "auc"), ("satisfaction", "rmse"), ("dwell", "log_rmse")]
+        {
+            let value = &metrics["objectives"][objective][metric]["model"];
+            assert!(value.is_number(), "{tasks}: {objective}: {metrics}");
+            assert_eq!(*value, again["objectives"][objective][metric]["model"], "{tasks}: {objective}");
+        }
+    }
+    let refused = |settings: &str, parts: &[&str]| {
+        let line = format!("finetune --dataset data --config tasks.toml --baselines none {settings} {QUICK}");
+        scratch.run(&line).wrong(parts);
+    };
+    refused("--tasks moe", &["unknown variant `moe`", "`mmoe`"]);
+    refused("--tasks mmoe --set model.tasks.experts=0", &["experts = 0", "at least 1"]);
+    scratch.write("tasks.toml", all("loss = { name = \"ordinal\", levels = [1.0, 5.0] }"));
+    refused("", &["satisfaction", "none of the levels"]);
+    scratch.write("tasks.toml", all("loss = { name = \"focal\" }"));
+    refused("", &["satisfaction", "kind = \"binary\""]);
+}
