@@ -158,7 +158,7 @@ impl Options {
             true => Self::encoder()?,
             false => ModelFiles::unweighted(Path::new(env!("CARGO_MANIFEST_DIR")).join("../features/fixtures/tiny")),
         };
-        let tokenizer = TextTokenizer::load(&files, Some(64))?;
+        let tokenizer = TextTokenizer::load(&files, Some(if self.texts { 64 } else { 16 }))?;
         let dataset = self.dataset();
         let split = Split::new(&dataset, &SplitStrategy::LeaveLast)?;
         let config = CorpusConfig {
