@@ -75,7 +75,7 @@ fn main() -> Fallible<()> {
     let (texts, chunk): (usize, usize) = (texts.parse()?, chunk.parse()?);
     let files = ModelFiles::local(Path::new(folder))?;
     let dataset = dataset(texts as u32);
-    let split = Split::new(&dataset, &SplitStrategy::Random { valid: 0.0, test: 0.0, seed: 1 })?;
+    let split = Split::new(&dataset, &SplitStrategy::Random { valid: 0.01, test: 0.01, seed: 1 })?;
     let config = CorpusConfig {
         engaged: "click".into(),
         feedback: vec!["click".into()],
