@@ -267,7 +267,10 @@ fn what_towers_pay_and_share_is_chosen_by_name() {
         ]
         .concat()
     };
-    scratch.write("tasks.toml", all("loss = { name = \"ordinal\", levels = [0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5, 5.0] }"));
+    scratch.write(
+        "tasks.toml",
+        all("loss = { name = \"ordinal\", levels = [0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5, 5.0] }"),
+    );
     for tasks in ["omoe", "mmoe", "ple", "cross-stitch", "aitm"] {
         let line = format!(
             "finetune --dataset data --config tasks.toml --name {tasks} --tasks {tasks} --baselines none {QUICK}"
