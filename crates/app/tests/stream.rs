@@ -76,6 +76,7 @@ fn what_a_stream_cannot_do_is_refused_with_the_reason() {
     refused("--baselines ease", &["baseline ease", "all events at once"]);
     refused("--user factors", &["\"factors\"", "such as sasrec"]);
     refused("--set model.user.features=true", &["model.user.features = false"]);
+    refused("--set model.search=true", &["reads queries", "model.search = false"]);
     refused("--set data.shards=0", &["0 shards; ask for 1 to 512"]);
     let line = "finetune --stream --baselines none";
     scratch.run(&format!("{line} {QUICK}")).wrong(&["which objectives", "docs/scale.md"]);
@@ -84,6 +85,12 @@ fn what_a_stream_cannot_do_is_refused_with_the_reason() {
     scratch.write("random.toml", RANKING.replace("\"time\"", "\"random\""));
     let line = "finetune --dataset data --config random.toml --stream --baselines none";
     scratch.run(&format!("{line} {QUICK}")).wrong(&["\"random\" shuffles the whole log"]);
+    let line = "finetune --dataset data --config features.toml --stream --baselines none";
+    scratch.write(
+        "features.toml",
+        format!("{RANKING}\n[[features]]\nname = \"price\"\nkind = \"numeric\"\nof = \"item\"\ncolumn = \"price\"\n"),
+    );
+    scratch.run(&format!("{line} {QUICK}")).wrong(&["features of columns", "leave [[features]] out"]);
     let clicks = RANKING.replace("kind = \"ranking\"", "kind = \"binary\"");
     scratch.write("clicks.toml", clicks);
     scratch

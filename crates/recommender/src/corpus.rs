@@ -66,12 +66,6 @@ pub struct Corpus {
     pub config: CorpusConfig,
     /// What is known of the whole log, of which this may be a part.
     summary: Arc<Summary>,
-    /// Mean and standard deviation of each feedback column over the training rows.
-    pub(crate) feedback: Vec<(f32, f32)>,
-    /// Mean log position over the training rows that have one.
-    pub(crate) log_position: f32,
-    /// One past the last clock of the log: the present.
-    pub(crate) end: i64,
     /// Features of columns, if there are any.
     pub(crate) features: Option<FeatureRows>,
 }
@@ -106,26 +100,12 @@ impl Corpus {
         let mut totals = Totals::new(&config, dataset.items.len());
         totals.add(&dataset.events, &split)?;
         let summary = Arc::new(totals.finish());
-        let (feedback, log_position, end) = (summary.feedback.clone(), summary.log_position, summary.end);
         let transforms = match config.features.as_slice() {
             [] => None,
             specs => Some(Arc::new(Transforms::fit(&dataset, &split, &histories, specs)?)),
         };
         let features = transforms.map(|transforms| FeatureRows::new(transforms, &dataset, &split)).transpose()?;
-        Ok(Self {
-            dataset,
-            split,
-            histories,
-            behaviour,
-            tokens,
-            searches,
-            config,
-            summary,
-            feedback,
-            log_position,
-            end,
-            features,
-        })
+        Ok(Self { dataset, split, histories, behaviour, tokens, searches, config, summary, features })
     }
 
     /// The same with features that were fitted before, in place of its own: those of a saved model
@@ -175,7 +155,6 @@ impl Corpus {
         }
         let Log { users, events, split, histories } = log;
         let columns = BehaviourConfig { engaged: config.engaged.clone(), feedback: config.feedback.clone() };
-        let (feedback, log_position, end) = (summary.feedback.clone(), summary.log_position, summary.end);
         Ok(Self {
             dataset: Dataset { name: name.to_owned(), items, users, events },
             split,
@@ -185,9 +164,6 @@ impl Corpus {
             searches: None,
             config,
             summary,
-            feedback,
-            log_position,
-            end,
             features: None,
         })
     }

@@ -59,7 +59,7 @@ impl Recommender {
     /// # Errors
     /// When shapes do not fit.
     pub fn catalogue(&self, corpus: &Corpus, vectors: &Tensor, clock: i64) -> Result<Catalogue, RecommenderError> {
-        let clock = clock.min(corpus.end);
+        let clock = clock.min(corpus.summary().end);
         let all: Vec<u32> = (0..corpus.dataset.items.len() as u32).collect();
         let candidates = self.known_items(vectors)?;
         let features = || {

@@ -11,7 +11,7 @@ pub struct Summary {
     pub(crate) feedback: Vec<(f32, f32)>,
     /// Mean log position over the training rows that have one.
     pub(crate) log_position: f32,
-    /// One past the last clock of the log.
+    /// One past the last clock of the log: the present.
     pub(crate) end: i64,
     pub(crate) engagement: Vec<u32>,
     pub(crate) met: Vec<bool>,

@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 use anyhow::Context;
 use toml::{Table, Value};
 
-use super::{parse, put};
+use super::layers::{parse, put};
 use crate::failure::wrong_input;
 
 /// What a run to begin with says of a configuration.

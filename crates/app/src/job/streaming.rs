@@ -6,7 +6,7 @@ use std::sync::Arc;
 use paretune_data::{DataError, Shards, SplitStrategy};
 use paretune_features::TextTokenizer;
 use paretune_objectives::Objectives;
-use paretune_recommender::ItemSource;
+use paretune_recommender::{CorpusConfig, ItemSource};
 use paretune_train::Stream;
 
 use super::{Job, check_template, choose_negatives, corpus_config, model_files, note_cut_texts, refuse_leaks};
@@ -19,13 +19,12 @@ use crate::{
 
 /// Deals the log out to the run's `shards/`, if it is not there yet, and reads it once.
 pub(super) fn prepare(mut config: RunConfig, run: &RunDir, device: candle_core::Device) -> anyhow::Result<Job> {
-    check(&config)?;
+    let (objectives, reads) = check(&config)?;
     let kept = run.join("shards");
     let shards = match kept.join("shards.json").is_file() {
         true => Shards::open(&kept)?,
         false => Shards::from_folder(Path::new(&config.data.dataset), &kept, config.data.shards, Some(&tell))?,
     };
-    let objectives = Objectives::new(config.objectives.clone())?;
     objectives.check_columns(&shards.feedback().iter().collect::<Vec<_>>())?;
     let mut notes = Vec::new();
     let files = model_files(&config.model, run)?;
@@ -34,7 +33,6 @@ pub(super) fn prepare(mut config: RunConfig, run: &RunDir, device: candle_core::
         ItemSource::Ids | ItemSource::Vectors => None,
         ItemSource::Text | ItemSource::Hybrid => Some(TextTokenizer::load(&files, Some(config.model.max_length))?),
     };
-    let reads = corpus_config(&config, &objectives);
     let stream = Stream::new(shards, &config.data.split, reads, tokenizer.as_ref(), config.data.sample)?;
     let corpus = Arc::clone(stream.sample());
     if tokenizer.is_some() {
@@ -63,8 +61,8 @@ fn tell(rows: u64) {
     }
 }
 
-/// What needs the whole log at once is refused before hours of reading.
-fn check(config: &RunConfig) -> anyhow::Result<()> {
+/// The objectives, and what of the tables the model reads. What needs the whole log at once is refused before hours of reading.
+fn check(config: &RunConfig) -> anyhow::Result<(Objectives, CorpusConfig)> {
     let name = &config.data.dataset;
     if config.data.from.is_some() || !Path::new(name).join("items.parquet").is_file() {
         return Err(wrong_input(format!(
@@ -77,13 +75,6 @@ fn check(config: &RunConfig) -> anyhow::Result<()> {
             "refit divides the log once more, which data.stream cannot: leave one of them out".to_owned(),
         ));
     }
-    for (setting, asked) in [("features", !config.features.is_empty()), ("model.search", config.model.search)] {
-        if asked {
-            return Err(wrong_input(format!(
-                "{setting} is made from all events at once, which data.stream does not keep: leave one of them out"
-            )));
-        }
-    }
     if config.data.train_share != 1.0 {
         return Err(wrong_input(
             "data.train_share draws rows of the whole log, which data.stream does not keep: leave one of them out"
@@ -95,12 +86,13 @@ fn check(config: &RunConfig) -> anyhow::Result<()> {
         return Err(DataError::SplitOfShards { strategy: split.name() }.into());
     }
     let objectives = Objectives::new(config.objectives.clone())?;
-    Stream::check(&config.model.user, config.model.graph.is_some(), &objectives)?;
+    let reads = corpus_config(config, &objectives);
+    Stream::check(&reads, &config.model.user, config.model.graph.is_some(), &objectives)?;
     let fitted = [(Baseline::ItemKnn, "item-knn"), (Baseline::Ease, "ease"), (Baseline::Mf, "mf")];
     match fitted.iter().find(|(baseline, _)| config.evaluation.baselines.contains(baseline)) {
         Some((_, name)) => Err(wrong_input(format!(
             "the baseline {name} is fitted on all events at once, which data.stream does not keep: leave it out of evaluation.baselines"
         ))),
-        None => Ok(()),
+        None => Ok((objectives, reads)),
     }
 }

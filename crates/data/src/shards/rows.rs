@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use arrow_array::{Int32Array, Int64Array};
 
-use crate::store::{Columns, EVENT_COLUMNS, Table, ids, observed, positions, texts, to_f32};
+use crate::store::{Columns, Table, feedback, ids, item_indices, observed, positions, propensity, texts};
 use crate::{DataError, Dataset};
 
 /// Columns of one length.
@@ -37,11 +37,7 @@ impl Rows {
 
     /// Part of a table whose items are `known`.
     pub(super) fn of_table(table: &Table, known: &HashMap<&str, u32>) -> Result<Self, DataError> {
-        let unknown = |row, id: &str| table.bad_value(row, "item_id", format!("no item has the id {id:?}"));
-        let item = table.ids("item_id")?;
-        let item =
-            item.iter().enumerate().map(|(row, id)| known.get(id.as_str()).copied().ok_or_else(|| unknown(row, id)));
-        Self::with_items(table, item.collect::<Result<_, _>>()?)
+        Self::with_items(table, item_indices(table, known)?)
     }
 
     /// Part of a shard of a log of so many items.
@@ -63,16 +59,6 @@ impl Rows {
             .ok_or_else(|| DataError::missing_column(&table.file, "timestamp", table.names()))?;
         let null = |row| table.bad_value(row, "timestamp", "the time is null; a log in shards needs every time".into());
         let timestamp = times.into_iter().enumerate().map(|(row, time)| time.ok_or_else(|| null(row)));
-        let mut feedback = BTreeMap::new();
-        for name in table.names().filter(|name| !EVENT_COLUMNS.contains(name)) {
-            if let Some(numbers) = table.numbers(name)? {
-                feedback.insert(name.to_owned(), to_f32(table, name, &numbers)?);
-            }
-        }
-        let propensity = match table.numbers("propensity")? {
-            Some(numbers) => Some(to_f32(table, "propensity", &numbers)?),
-            None => None,
-        };
         let request = table.texts("request_id")?;
         if let Some(row) = request.iter().flatten().position(Option::is_none) {
             return Err(table.bad_value(row, "request_id", "the id is null".into()));
@@ -83,9 +69,9 @@ impl Rows {
             timestamp: timestamp.collect::<Result<_, _>>()?,
             request,
             position: positions(table)?,
-            propensity,
+            propensity: propensity(table)?,
             query: table.texts("query")?,
-            feedback,
+            feedback: feedback(table)?,
         })
     }
 

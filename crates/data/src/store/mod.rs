@@ -22,7 +22,7 @@ use std::path::Path;
 use bytes::Bytes;
 
 pub(crate) use column::{Column, Table, guarded};
-pub(crate) use read::{positions, read_items, requests as read_requests, to_f32};
+pub(crate) use read::{feedback, item_indices, positions, propensity, read_items, requests as read_requests};
 pub(crate) use write::{Columns, encode, encode_at, flatten, ids, nullable, observed, texts, write_items};
 
 use crate::{DataError, Dataset};

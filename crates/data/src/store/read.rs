@@ -56,18 +56,7 @@ fn read_users(table: &Table) -> Result<Users, DataError> {
 
 fn read_events(table: &Table, items: &Items, users: &mut Users) -> Result<Events, DataError> {
     let known: HashMap<&str, u32> = items.ids.iter().map(String::as_str).zip(0..).collect();
-    let item: Vec<u32> = table
-        .ids("item_id")?
-        .iter()
-        .enumerate()
-        .map(|(row, id)| {
-            known
-                .get(id.as_str())
-                .copied()
-                .ok_or_else(|| table.bad_value(row, "item_id", format!("no item has the id {id:?}")))
-        })
-        .collect::<Result<_, _>>()?;
-
+    let item = item_indices(table, &known)?;
     let mut known: HashMap<String, u32> = users.ids.iter().cloned().zip(0..).collect();
     let user: Vec<u32> = table
         .ids("user_id")?
@@ -80,31 +69,43 @@ fn read_events(table: &Table, items: &Items, users: &mut Users) -> Result<Events
         })
         .collect();
 
-    let mut feedback = BTreeMap::new();
-    for name in table.names().filter(|name| !EVENT_COLUMNS.contains(name)) {
-        if let Some(numbers) = table.numbers(name)? {
-            feedback.insert(name.to_owned(), to_f32(table, name, &numbers)?);
-        }
-    }
-    let propensity = match table.numbers("propensity")? {
-        Some(numbers) => Some(to_f32(table, "propensity", &numbers)?),
-        None => None,
-    };
     let mut events = Events {
         user,
         item,
         timestamp: timestamps(table)?,
         request: requests(table)?,
         position: positions(table)?,
-        propensity,
+        propensity: propensity(table)?,
         query: table.texts("query")?,
-        feedback,
+        feedback: feedback(table)?,
     };
     events.sort();
     Ok(events)
 }
 
-pub(crate) fn to_f32(table: &Table, name: &str, numbers: &[Option<f64>]) -> Result<Vec<f32>, DataError> {
+/// The index of each row's item.
+pub(crate) fn item_indices(table: &Table, known: &HashMap<&str, u32>) -> Result<Vec<u32>, DataError> {
+    let unknown = |row, id: &str| table.bad_value(row, "item_id", format!("no item has the id {id:?}"));
+    let index = |(row, id): (usize, &String)| known.get(id.as_str()).copied().ok_or_else(|| unknown(row, id));
+    table.ids("item_id")?.iter().enumerate().map(index).collect()
+}
+
+/// Every column of numbers that is not one of the format's own.
+pub(crate) fn feedback(table: &Table) -> Result<BTreeMap<String, Vec<f32>>, DataError> {
+    let mut feedback = BTreeMap::new();
+    for name in table.names().filter(|name| !EVENT_COLUMNS.contains(name)) {
+        if let Some(numbers) = table.numbers(name)? {
+            feedback.insert(name.to_owned(), to_f32(table, name, &numbers)?);
+        }
+    }
+    Ok(feedback)
+}
+
+pub(crate) fn propensity(table: &Table) -> Result<Option<Vec<f32>>, DataError> {
+    table.numbers("propensity")?.map(|numbers| to_f32(table, "propensity", &numbers)).transpose()
+}
+
+fn to_f32(table: &Table, name: &str, numbers: &[Option<f64>]) -> Result<Vec<f32>, DataError> {
     let narrow = |(row, number): (usize, &Option<f64>)| match *number {
         Some(number) if !(number as f32).is_finite() => {
             Err(table.bad_value(row, name, format!("{number} is too large")))

@@ -87,11 +87,11 @@ impl<'a> BatchBuilder<'a> {
         match viewer {
             Viewer::Known { user, clock, train_only } => self.requests_of(*user, &[*clock], *train_only).start,
             Viewer::New { history } => {
-                let moment = Moment { clock: self.corpus.end, query: None };
+                let moment = Moment { clock: self.corpus.summary().end, query: None };
                 self.newcomer(history, &BTreeMap::new(), moment)
             }
             Viewer::Described { history, columns, query, clock } => {
-                let moment = Moment { clock: (*clock).min(self.corpus.end), query: query.as_deref() };
+                let moment = Moment { clock: (*clock).min(self.corpus.summary().end), query: query.as_deref() };
                 self.newcomer(history, columns, moment)
             }
         }
@@ -145,7 +145,7 @@ impl<'a> BatchBuilder<'a> {
     pub fn requests_of(&mut self, user: u32, clocks: &[i64], train_only: bool) -> Range<u32> {
         let corpus = self.corpus;
         let first = self.clocks.len() as u32;
-        let clocks = clocks.iter().map(|clock| (*clock).min(corpus.end));
+        let clocks = clocks.iter().map(|clock| (*clock).min(corpus.summary().end));
         let of = |clock| {
             let mut rows = corpus.histories.before(user, clock, corpus.config.history, train_only);
             rows.reverse();
@@ -186,7 +186,7 @@ impl<'a> BatchBuilder<'a> {
         self.sequences.push(self.chain(rows));
         let sequence = self.sequences.len() - 1;
         for (place, &row) in hidden.iter().filter_map(|&place| Some((place, rows.get(place)?))) {
-            let clock = corpus.split.clock[row as usize].min(corpus.end);
+            let clock = corpus.split.clock[row as usize].min(corpus.summary().end);
             self.user_features(user, clock, true);
             self.hidden.push((sequence, place));
             self.push_request(Some(user), clock, (sequence, rows.len()));
@@ -246,7 +246,7 @@ impl<'a> BatchBuilder<'a> {
 
     /// Adds a sample to a request: an item, the position it was shown at (0 = unknown), and a value for each label column.
     pub fn sample(&mut self, request: u32, item: u32, position: u16, labels: impl IntoIterator<Item = f32>) {
-        let clock = self.clocks.get(request as usize).copied().unwrap_or(self.corpus.end);
+        let clock = self.clocks.get(request as usize).copied().unwrap_or(self.corpus.summary().end);
         self.corpus.behaviour.item(item, clock, &mut self.item_features);
         self.attributes(request, item);
         self.push(request, item, position, labels);
@@ -268,7 +268,11 @@ impl<'a> BatchBuilder<'a> {
     fn push(&mut self, request: u32, item: u32, position: u16, labels: impl IntoIterator<Item = f32>) {
         self.shown.push(item);
         self.requests.push(request);
-        self.positions.push(if position == 0 { 0.0 } else { f32::from(position).ln() - self.corpus.log_position });
+        self.positions.push(if position == 0 {
+            0.0
+        } else {
+            f32::from(position).ln() - self.corpus.summary().log_position
+        });
         let mut labels = labels.into_iter();
         for column in &mut self.labels {
             column.push(labels.next().unwrap_or(f32::NAN));
@@ -375,7 +379,7 @@ impl<'a> BatchBuilder<'a> {
         let corpus = self.corpus;
         let log = &corpus.dataset.events;
         let mut features = Vec::with_capacity(corpus.event_width());
-        for (name, (mean, deviation)) in corpus.config.feedback.iter().zip(&corpus.feedback) {
+        for (name, (mean, deviation)) in corpus.config.feedback.iter().zip(&corpus.summary().feedback) {
             let value = log.feedback.get(name).map_or(f32::NAN, |column| column[row]);
             let observed = value.is_finite();
             features.push(f32::from(u8::from(observed)));
@@ -389,7 +393,7 @@ impl<'a> BatchBuilder<'a> {
     fn assumed(&self, place: usize, count: usize) -> Vec<f32> {
         let corpus = self.corpus;
         let mut features = Vec::with_capacity(corpus.event_width());
-        for (name, (mean, deviation)) in corpus.config.feedback.iter().zip(&corpus.feedback) {
+        for (name, (mean, deviation)) in corpus.config.feedback.iter().zip(&corpus.summary().feedback) {
             let engaged = *name == corpus.config.engaged;
             features.push(f32::from(u8::from(engaged)));
             features.push(if engaged { ((1.0 - mean) / deviation).clamp(-5.0, 5.0) } else { 0.0 });

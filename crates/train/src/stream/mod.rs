@@ -66,14 +66,7 @@ impl Stream {
         tokenizer: Option<&TextTokenizer>,
         users: usize,
     ) -> Result<Self, TrainError> {
-        if config.search {
-            let problem = "queries are told apart over the whole log; set model.search = false";
-            return Err(TrainError::NotStreamed { what: "a model that reads queries".into(), problem });
-        }
-        if !config.features.is_empty() {
-            let problem = "they are fitted to the whole log at once; leave [[features]] out";
-            return Err(TrainError::NotStreamed { what: "a model with features of columns".into(), problem });
-        }
+        Self::check_reading(&config)?;
         let split = shards.split(strategy)?;
         let mut totals = Totals::new(&config, shards.items());
         let mut sample = shards.sample(users);
@@ -118,12 +111,18 @@ impl Stream {
         self.parts[place(part)]
     }
 
-    /// Whether a model with such users, perhaps with a graph, can be trained for these objectives on a log that is read shard by shard.
+    /// Whether a model that reads this, with such users and perhaps a graph, can be trained for these objectives on a log that is read shard
+    /// by shard.
     ///
     /// # Errors
-    /// An objective with a task tower, a graph, a row for each user, features of users.
-    pub fn check(user: &UserConfig, graph: bool, objectives: &Objectives) -> Result<(), TrainError> {
-        let refused = |what: String, problem| Err(TrainError::NotStreamed { what, problem });
+    /// An objective with a task tower, a graph, a row for each user, features of users or of columns, queries.
+    pub fn check(
+        reads: &CorpusConfig,
+        user: &UserConfig,
+        graph: bool,
+        objectives: &Objectives,
+    ) -> Result<(), TrainError> {
+        Self::check_reading(reads)?;
         if let Some(objective) = objectives.iter().find(|objective| objective.kind != Kind::Ranking) {
             return refused(
                 format!("objective `{}`", objective.name),
@@ -145,6 +144,18 @@ impl Stream {
         Ok(())
     }
 
+    fn check_reading(reads: &CorpusConfig) -> Result<(), TrainError> {
+        if reads.search {
+            let problem = "queries are told apart over the whole log; set model.search = false";
+            return refused("a model that reads queries".into(), problem);
+        }
+        if !reads.features.is_empty() {
+            let problem = "they are fitted to the whole log at once; leave [[features]] out";
+            return refused("a model with features of columns".into(), problem);
+        }
+        Ok(())
+    }
+
     pub(crate) fn batches<'a>(
         &'a self,
         model: &'a Recommender,
@@ -152,7 +163,7 @@ impl Stream {
         config: &'a TrainingConfig,
         seed: u64,
     ) -> Result<Streamed<'a>, TrainError> {
-        Self::check(&model.config().user, model.has_graph(), objectives)?;
+        Self::check(&self.sample.config, &model.config().user, model.has_graph(), objectives)?;
         config.check_sizes()?;
         Ok(Streamed::new(self, model, objectives, config, seed))
     }
@@ -174,6 +185,10 @@ impl Stream {
     fn log(&self, shard: usize) -> Result<Log, TrainError> {
         Ok(self.shards.log(shard, &self.split, &self.sample.config.engaged)?)
     }
+}
+
+fn refused(what: String, problem: &'static str) -> Result<(), TrainError> {
+    Err(TrainError::NotStreamed { what, problem })
 }
 
 fn place(part: Part) -> usize {
