@@ -283,11 +283,11 @@ pub enum DataError {
     },
 
     /// A folder of shards, or what it is to be made of, is not as it must be.
-    #[error("{} {problem}. Write the shards again from the tables", path.display())]
+    #[error("{} {problem}", path.display())]
     Shards {
         /// The file or folder.
         path: PathBuf,
-        /// What is wrong with it.
+        /// What is wrong with it, and what mends it.
         problem: String,
     },
 

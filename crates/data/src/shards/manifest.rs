@@ -1,7 +1,7 @@
 //! What a folder of shards holds, and how one can tell that it still does.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -67,8 +67,13 @@ impl FileSum {
             return Ok(bytes);
         }
         let problem = format!("does not hold what was written ({} of {} bytes, or others)", bytes.len(), self.bytes);
-        Err(DataError::Shards { path, problem })
+        Err(damaged(path, problem))
     }
+}
+
+/// Shards that are not what was written.
+pub(super) fn damaged(path: PathBuf, problem: String) -> DataError {
+    DataError::Shards { path, problem: format!("{problem}. Write the shards again from the tables") }
 }
 
 /// The name of a shard's file.
@@ -80,7 +85,7 @@ impl Manifest {
     pub(super) fn read(folder: &Path) -> Result<Self, DataError> {
         let path = folder.join(FILE);
         let text = fs::read_to_string(&path).map_err(DataError::io("read", &path))?;
-        let bad = |problem: String| DataError::Shards { path: path.clone(), problem };
+        let bad = |problem: String| damaged(path.clone(), problem);
         let manifest: Self =
             serde_json::from_str(&text).map_err(|error| bad(format!("is not a list of shards: {error}")))?;
         if manifest.format != FORMAT {

@@ -23,7 +23,7 @@ pub use split::ShardSplit;
 
 use crate::store::{Table, read_items, read_requests, write_items};
 use crate::{DataError, Dataset, Events, Items, Split, SplitStrategy, Users, atomic};
-use manifest::{FORMAT, FileSum, ITEMS, Manifest};
+use manifest::{FORMAT, FileSum, ITEMS, Manifest, damaged};
 use rows::Rows;
 use scatter::Scatter;
 use source::{BLOCK, Source};
@@ -67,12 +67,14 @@ pub struct Shards {
 
 impl Shards {
     /// Deals out the log of a folder of Parquet tables, which is read block by block: `items.parquet`, and `events.parquet` or any number of
-    /// files `events/*.parquet` in the order of their names. What `to` held before is replaced. `progress` hears the number of rows read so far.
+    /// files `events/*.parquet` in the order of their names. Shards that `to` held before are replaced. `progress` hears the number of rows read so
+    /// far.
     ///
     /// Takes as much memory as the items, the largest shard, and half a million rows. The same tables always give the same bytes.
     ///
     /// # Errors
-    /// As [`Dataset::read`], with file and row; a log without times, files with other columns than the first, a number of shards that cannot be.
+    /// As [`Dataset::read`], with file and row; a log without times, files with other columns than the first, a number of shards that cannot be,
+    /// other things in `to`.
     pub fn from_folder(
         tables: &Path,
         to: &Path,
@@ -86,7 +88,8 @@ impl Shards {
     /// Deals out the log of a data set in memory.
     ///
     /// # Errors
-    /// A log without times, tables that do not fit together, a number of shards that cannot be, or what the operating system says.
+    /// A log without times, tables that do not fit together, a number of shards that cannot be, other things in `to`,
+    /// or what the operating system says.
     pub fn from_dataset(dataset: &Dataset, to: &Path, count: usize) -> Result<Self, DataError> {
         dataset.check()?;
         Self::write(&dataset.name, dataset.items.clone(), Source::of_dataset(dataset)?, to, count, None)
@@ -102,6 +105,11 @@ impl Shards {
     ) -> Result<Self, DataError> {
         if !(1..=MOST).contains(&count) {
             let problem = format!("cannot be made of {count} shards; ask for 1 to {MOST}");
+            return Err(DataError::Shards { path: to.to_owned(), problem });
+        }
+        if holds_something_else(to)? {
+            let problem =
+                "holds other things than shards, which writing would replace; give an empty folder".to_owned();
             return Err(DataError::Shards { path: to.to_owned(), problem });
         }
         let beside = beside(to);
@@ -192,7 +200,7 @@ impl Shards {
         let items = read_items(&Table::read(&path.display().to_string(), Bytes::from(bytes))?)?;
         if items.len() != self.items() {
             let problem = format!("has {} items, {} are expected", items.len(), self.items());
-            return Err(DataError::Shards { path, problem });
+            return Err(damaged(path, problem));
         }
         Ok(items)
     }
@@ -303,6 +311,14 @@ impl Shards {
         }
         Ok(clocks)
     }
+}
+
+/// Whether a folder holds files, but no shards.
+fn holds_something_else(folder: &Path) -> Result<bool, DataError> {
+    if !folder.exists() || folder.join(manifest::FILE).is_file() {
+        return Ok(false);
+    }
+    Ok(fs::read_dir(folder).map_err(DataError::io("read the folder", folder))?.next().is_some())
 }
 
 /// Where a folder is made before it gets its name.

@@ -48,7 +48,10 @@ impl<'a> Source<'a> {
         }
         files.sort();
         match files.is_empty() {
-            true => Err(DataError::Shards { path: many, problem: "holds no file that ends in .parquet".into() }),
+            true => Err(DataError::Shards {
+                path: many,
+                problem: "holds no file that ends in .parquet; put the events there".into(),
+            }),
             false => Ok(Self::Files(files)),
         }
     }

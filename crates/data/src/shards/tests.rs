@@ -318,6 +318,10 @@ fn what_cannot_be_dealt_out_is_refused_and_leaves_nothing() {
     write(&dataset);
     refused(Shards::from_folder(&tables, &to, 0, None), &["0 shards; ask for 1 to 512"]);
     refused(Shards::from_folder(&tables, &to, 513, None), &["513 shards"]);
+    // What is no folder of shards is not swept away.
+    let before = files(&tables);
+    refused(Shards::from_dataset(&dataset, &tables, 2), &["holds other things than shards", "give an empty folder"]);
+    assert_eq!(files(&tables), before);
 
     let mut timeless = dataset.clone();
     timeless.events.timestamp = None;
