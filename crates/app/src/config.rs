@@ -8,7 +8,7 @@ mod start;
 use std::{collections::BTreeMap, path::PathBuf};
 
 use paretune_data::{FeatureSpec, Part, SplitStrategy, leaks::LeakThresholds};
-use paretune_objectives::Objective;
+use paretune_objectives::{Kind, Objective};
 use paretune_train::{BalanceConfig, TrainingConfig, evaluation::Candidates};
 use serde::{Deserialize, Serialize};
 
@@ -169,11 +169,12 @@ impl RunConfig {
     /// Weights of the objectives for the full ranking.
     pub(crate) fn rank_weights(&self) -> Vec<f64> {
         let by = &self.evaluation.rank_by;
+        let first = self.objectives.iter().position(|objective| objective.kind != Kind::List);
         self.objectives
             .iter()
             .enumerate()
             .map(|(k, objective)| match by.is_empty() {
-                true => f64::from(u8::from(k == 0)),
+                true => f64::from(u8::from(Some(k) == first)),
                 false => by.get(&objective.name).copied().unwrap_or(0.0),
             })
             .collect()

@@ -1,13 +1,13 @@
 //! A job's parts, made from its configuration: tables, corpus, objectives, models.
 
-use std::{collections::BTreeSet, fs, str::FromStr, sync::Arc};
+use std::{cell::OnceCell, collections::BTreeSet, fs, str::FromStr, sync::Arc};
 
 use paretune_data::{Dataset, Part, Split, Transforms, keep_share};
 use paretune_encoder::device_name;
 use paretune_eval::report::Table;
 use paretune_features::{FetchOptions, ModelFiles, ModelSource, TextTokenizer};
-use paretune_objectives::Objectives;
-use paretune_recommender::{Corpus, CorpusConfig, FeatureConfig, Recommender};
+use paretune_objectives::{Kind, Objective, Objectives};
+use paretune_recommender::{Corpus, CorpusConfig, FeatureConfig, ListFacts, Recommender};
 use paretune_train::{Stream, evaluation::Candidates};
 
 use crate::{
@@ -45,6 +45,8 @@ pub(crate) struct Job {
     /// What a reader of the report should know.
     pub(crate) notes: Vec<String>,
     given: Given,
+    /// What goals of lists look at, the same for every model of the job.
+    facts: OnceCell<ListFacts>,
     device: candle_core::Device,
 }
 
@@ -118,7 +120,18 @@ impl Job {
         note_cut_texts(&config, &corpus, &mut notes);
         let given = Given::read(&config.model, &corpus, &device, run, &mut notes)?;
         let corpus = Arc::new(corpus);
-        Ok(Self { config, corpus, stream: None, objectives, files, cleaning, notes, given, device })
+        Ok(Self {
+            config,
+            corpus,
+            stream: None,
+            objectives,
+            files,
+            cleaning,
+            notes,
+            given,
+            facts: OnceCell::new(),
+            device,
+        })
     }
 
     /// The tables that hold a user's events, or any where none is asked for.
@@ -197,10 +210,15 @@ impl Job {
     }
 }
 
+/// The objectives that have labels.
+pub(crate) fn labelled(objectives: &Objectives) -> impl Iterator<Item = &Objective> {
+    objectives.iter().filter(|objective| objective.kind != Kind::List)
+}
+
 /// What of the tables the configured model reads.
 fn corpus_config(config: &RunConfig, objectives: &Objectives) -> CorpusConfig {
     let feedback: BTreeSet<&String> =
-        objectives.iter().map(|objective| &objective.column).chain([&config.data.engaged]).collect();
+        labelled(objectives).map(|objective| &objective.column).chain([&config.data.engaged]).collect();
     CorpusConfig {
         engaged: config.data.engaged.clone(),
         feedback: feedback.into_iter().cloned().collect(),

@@ -6,12 +6,12 @@ use candle_core::Tensor;
 use paretune_data::Part;
 use paretune_eval::better_is_higher;
 use paretune_eval::report::{Cell, FrontPoint, FrontSection, Table};
-use paretune_objectives::Conditioning;
+use paretune_objectives::{Conditioning, Kind, Objective};
 use paretune_recommender::{
     Ease, EaseConfig, Interactions, ItemKnn, ItemKnnConfig, ItemSource, Mf, MfConfig, Recommender, Scorer,
 };
 use paretune_train::evaluation::{
-    Candidates, Metrics, Ranked, Ranking, Rows, baselines, predict, primary_metric, value_metrics,
+    Candidates, Metrics, Ranked, Ranking, Rows, baselines, list_metric_at, predict, primary_metric, value_metrics,
 };
 use serde::Serialize;
 
@@ -55,7 +55,8 @@ impl<'a> Bench<'a> {
             config.seed,
         )?;
         let ranking =
-            Ranking::among(candidates, &job.corpus, Part::Test, config.evaluation.users, &config.evaluation.top);
+            Ranking::among(candidates, &job.corpus, Part::Test, config.evaluation.users, &config.evaluation.top)
+                .with_goals(&job.objectives)?;
         Ok(Self { job, rows, ranking, vectors: Vec::new(), points: Vec::new(), metrics: Metrics::default() })
     }
 
@@ -67,7 +68,10 @@ impl<'a> Bench<'a> {
     /// Keeps the vectors of the model before training, to measure diversity by.
     pub(crate) fn keep_vectors(&mut self, untrained: &Recommender) -> anyhow::Result<Tensor> {
         let known = untrained.embed(&self.job.corpus.tokens, None)?;
-        if self.job.config.model.items != ItemSource::Ids {
+        let compared = untrained.list_facts().and_then(|facts| facts.vectors());
+        if let Some(vectors) = compared {
+            self.vectors = vectors.flatten_all()?.to_vec1()?;
+        } else if self.job.config.model.items != ItemSource::Ids {
             self.vectors = known.flatten_all()?.to_vec1()?;
         }
         Ok(known)
@@ -103,14 +107,35 @@ impl<'a> Bench<'a> {
     ) -> anyhow::Result<BTreeMap<String, f64>> {
         let job = self.job;
         let predictions = predict(model, &job.corpus, known, &self.rows)?;
+        let ranked = self.ranking.model(model, &job.objectives, known, weights, &self.vectors)?;
+        let listed: BTreeMap<String, f64> = ranked.ranking.into_iter().chain(ranked.list).collect();
         let metrics = job.objectives.iter().enumerate().map(|(k, objective)| {
-            let values = value_metrics(objective, &predictions[k], &self.rows.labels[k], &self.rows.users);
-            values.get(primary_metric(objective)).copied().unwrap_or(f64::NAN)
+            let metric = self.front_metric(k);
+            let of_lists = metric.contains('@').then(|| listed.get(&metric).copied());
+            let values = || value_metrics(objective, &predictions[k], &self.rows.labels[k], &self.rows.users);
+            of_lists.unwrap_or_else(|| values().get(&metric).copied()).unwrap_or(f64::NAN)
         });
         let named = job.objectives.names().map(str::to_owned).zip(weights.iter().copied()).collect();
         self.points.push(FrontPoint::new(label, named, metrics.collect()));
-        let ranked = self.ranking.model(model, &job.objectives, known, weights, &self.vectors)?;
-        Ok(ranked.ranking.into_iter().chain(ranked.list).collect())
+        Ok(listed)
+    }
+
+    /// What the front shows of the objective at `k`: its primary metric; for one whose lists some goal is about, what the lists are worth.
+    fn front_metric(&self, k: usize) -> String {
+        let objectives = &self.job.objectives;
+        let cut = self.cut();
+        let shaped = (0..objectives.len()).any(|goal| objectives.shaped_by(goal) == Some(k));
+        let objective = &objectives.as_slice()[k];
+        match list_metric_at(objective, cut) {
+            Some(metric) => metric,
+            None if shaped => format!("ndcg@{cut}"),
+            None => primary_metric(objective).to_owned(),
+        }
+    }
+
+    /// Where lists are cut.
+    fn cut(&self) -> usize {
+        self.job.config.evaluation.top.first().copied().unwrap_or(10)
     }
 
     /// The front over the points so far; metrics that some point lacks are left out. `None` with fewer than two points or metrics.
@@ -121,7 +146,10 @@ impl<'a> Bench<'a> {
             return Ok(None);
         }
         let objectives = self.job.objectives.as_slice();
-        let names = kept.iter().map(|&m| format!("{} {}", objectives[m].name, primary_metric(&objectives[m])));
+        let names = kept.iter().map(|&m| {
+            let (name, metric) = (&objectives[m].name, self.front_metric(m));
+            format!("{name} {}", metric.strip_prefix(&format!("{name}.")).unwrap_or(&metric))
+        });
         let mut points = self.points.clone();
         for point in &mut points {
             point.metrics = kept.iter().map(|&m| point.metrics[m]).collect();
@@ -191,7 +219,9 @@ impl<'a> Bench<'a> {
         let job = self.job;
         let weights = job.weights();
         if self.wants(Baseline::SingleObjective) && weights.iter().filter(|weight| **weight > 0.0).count() > 1 {
-            for (k, objective) in job.objectives.iter().enumerate().filter(|(k, _)| weights[*k] > 0.0) {
+            // A goal of lists alone has no list to shape.
+            let trained = |(k, objective): &(usize, &Objective)| weights[*k] > 0.0 && objective.kind != Kind::List;
+            for (k, objective) in job.objectives.iter().enumerate().filter(trained) {
                 let alone: Vec<f64> = (0..weights.len()).map(|other| f64::from(u8::from(other == k))).collect();
                 let label = format!("{} alone", objective.name);
                 let folder = checkpoints.join(format!("alone-{}", objective.name));
@@ -224,6 +254,13 @@ impl<'a> Bench<'a> {
 
     fn ranked(&mut self, method: &str, ranked: Ranked) {
         if ranked.users > 0 {
+            for objective in &self.job.objectives {
+                let value = list_metric_at(objective, self.cut()).and_then(|name| ranked.list.get(&name).copied());
+                if let Some(value) = value {
+                    let table = self.metrics.objectives.entry(objective.name.clone()).or_default();
+                    Metrics::add_to(table, method, [(primary_metric(objective).to_owned(), value)].into());
+                }
+            }
             self.metrics.add_ranked(method, ranked);
         }
     }
@@ -248,7 +285,8 @@ impl<'a> Bench<'a> {
             for method in ["untrained", "popularity", "item_mean"] {
                 let Some(value) = self.metrics.primary(objective, method) else { continue };
                 let ahead = if better_is_higher(metric) { model > value } else { model < value };
-                if method != "item_mean" {
+                // Lists of anything at all are varied: what a goal costs and brings is the front's to say.
+                if method != "item_mean" && objective.kind != Kind::List {
                     all &= ahead;
                 }
                 let verb = if ahead { "beats" } else { "does not beat" };

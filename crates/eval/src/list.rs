@@ -1,7 +1,9 @@
 //! What recommended lists are like as lists: varied, novel, and fair to those who offer the items.
 
+mod due;
 mod exposure;
 
+use due::Due;
 pub use exposure::{gini, shannon_entropy, top_share};
 
 use std::collections::BTreeMap;
@@ -24,6 +26,7 @@ use crate::ranking::discount;
 /// | `provider_gini@k` | [`gini`] of the providers' exposure | providers |
 /// | `provider_entropy@k` | [`shannon_entropy`] of the same, in nats | providers |
 /// | `provider_top_share@k` | share of the exposure that goes to the most exposed 10 % of the providers | providers |
+/// | `NAME.disparity@k` | `½ Σ_g \|E_g − t_g\|` of groups' shares of the exposure and their due, from 0 (all have it) to 1 | groups of that name |
 ///
 /// The exposure of a provider is the sum of `1 / log2(1 + rank)` over the ranks at which its items stand; providers that are
 /// never recommended count, with 0. RecBole differs in three ways: it counts a padding item in the catalogue, divides its
@@ -48,6 +51,7 @@ pub struct ListAccumulator<'a> {
     providers: Option<&'a [Option<u32>]>,
     shown: Vec<f64>,
     exposure: BTreeMap<u32, f64>,
+    groups: Vec<Due<'a>>,
     lists: usize,
     recommendations: f64,
     log_popularity: f64,
@@ -68,6 +72,7 @@ impl<'a> ListAccumulator<'a> {
             providers: None,
             shown: vec![0.0; items],
             exposure: BTreeMap::new(),
+            groups: Vec::new(),
             lists: 0,
             recommendations: 0.0,
             log_popularity: 0.0,
@@ -110,6 +115,22 @@ impl<'a> ListAccumulator<'a> {
         Ok(self)
     }
 
+    /// Adds `NAME.disparity`: each item's group, and the share of the exposure that is each group's due. Items of no group, or one without a due,
+    /// are not counted.
+    ///
+    /// # Errors
+    /// [`EvalError::Length`] if there is not one entry per item.
+    pub fn with_due(
+        mut self,
+        name: impl Into<String>,
+        groups: &'a [Option<u32>],
+        due: &'a [f64],
+    ) -> Result<Self, EvalError> {
+        self.check("groups", groups.len(), self.shown.len())?;
+        self.groups.push(Due::new(name.into(), groups, due));
+        Ok(self)
+    }
+
     /// Adds the list recommended to one user, best first.
     ///
     /// # Errors
@@ -131,6 +152,7 @@ impl<'a> ListAccumulator<'a> {
             if let Some(provider) = self.providers.and_then(|providers| providers[item]) {
                 *self.exposure.entry(provider).or_default() += discount(position);
             }
+            self.groups.iter_mut().for_each(|groups| groups.add(item, discount(position)));
         }
         if let Some(diversity) = self.vectors.and_then(|(all, width)| diversity(top, all, width)) {
             self.diversity += diversity;
@@ -167,6 +189,9 @@ impl<'a> ListAccumulator<'a> {
         put("provider_gini", gini(&exposure));
         put("provider_entropy", shannon_entropy(&exposure));
         put("provider_top_share", top_share(&exposure, 0.1));
+        for groups in &self.groups {
+            put(&format!("{}.disparity", groups.name()), groups.disparity());
+        }
         metrics
     }
 

@@ -37,6 +37,14 @@ pub enum ObjectiveError {
         /// What is wrong, and what would be right.
         reason: String,
     },
+    /// A goal of lists that is missing, superfluous or out of range.
+    #[error("objective \"{name}\": {reason}")]
+    Goal {
+        /// The objective.
+        name: String,
+        /// What is wrong, and what would be right.
+        reason: String,
+    },
     /// A weight is negative or not finite.
     #[error("objective \"{name}\": weight {weight} must be finite and not negative")]
     Weight {

@@ -60,7 +60,7 @@ mod towers;
 
 pub use conditioning::{Conditioning, Modulation};
 pub use error::ObjectiveError;
-pub use goals::{Goal, Groups, Policy, Target};
+pub use goals::{Goal, Groups, ListGoal, Policy, Target};
 pub use labels::Labels;
 pub use layers::Linear;
 pub use losses::Loss;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Loss, ObjectiveError, Result, Scaler};
+use crate::{ListGoal, Loss, ObjectiveError, Result, Scaler};
 
 #[cfg(test)]
 mod tests;
@@ -25,9 +25,17 @@ pub enum Kind {
     /// 0 or 1, of which only the order of items counts: has no tower, and predicts how well user and item fit (a score without a
     /// unit, made by who owns both). Its loss is a ranking loss, or, of single samples, binary cross-entropy.
     Ranking,
+    /// Of the lists that another objective's ranking shows: diversity, coverage, fairness, novelty. Has neither labels nor a tower, and predicts
+    /// nothing; its loss looks at a whole batch.
+    List,
 }
 
 impl Kind {
+    /// Whether predictions come from a task tower.
+    pub fn has_tower(self) -> bool {
+        !matches!(self, Self::Ranking | Self::List)
+    }
+
     /// Whether labels are 0 or 1.
     pub fn is_binary(self) -> bool {
         matches!(self, Self::Binary | Self::Conditional | Self::Ranking)
@@ -42,7 +50,8 @@ pub struct Objective {
     pub name: String,
     /// Loss and unit.
     pub kind: Kind,
-    /// Feedback column of the events.
+    /// Feedback column of the events; none of [`Kind::List`].
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub column: String,
     /// Preference; what it does is the balancing method's to say.
     #[serde(default = "one")]
@@ -59,6 +68,9 @@ pub struct Objective {
     /// For [`Kind::Conditional`]: name of the binary objective that must be 1 first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub given: Option<String>,
+    /// For [`Kind::List`]: what lists are to be like.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub goal: Option<ListGoal>,
 }
 
 fn one() -> f64 {
@@ -85,12 +97,23 @@ impl Objective {
             smoothing: 0.0,
             positive_weight: 1.0,
             given: None,
+            goal: None,
         }
+    }
+
+    /// A goal of lists, of weight 1.
+    pub fn list(name: impl Into<String>, goal: ListGoal) -> Self {
+        Self { goal: Some(goal), ..Self::new(name, Kind::List, "") }
     }
 
     /// With another loss than its kind's own.
     pub fn loss(self, loss: Loss) -> Self {
         Self { loss: Some(loss), ..self }
+    }
+
+    /// Whether its predictions alone put items in order: a conditional one's need those of its condition.
+    fn shows_lists(&self) -> bool {
+        !matches!(self.kind, Kind::List | Kind::Conditional)
     }
 
     /// With another weight.
@@ -158,7 +181,37 @@ impl Objectives {
         let set = Self { all };
         set.all.iter().try_for_each(Objective::check_loss)?;
         set.all.iter().try_for_each(|o| set.check_given(o))?;
+        set.all.iter().try_for_each(|o| set.check_goal(o))?;
         Ok(set)
+    }
+
+    fn check_goal(&self, objective: &Objective) -> Result<()> {
+        let wrong = |reason: String| Err(ObjectiveError::Goal { name: objective.name.clone(), reason });
+        let goal = match (objective.kind, &objective.goal, objective.column.is_empty()) {
+            (Kind::List, Some(goal), true) => goal,
+            (Kind::List, Some(_), false) => {
+                return wrong("the lists' goals are made from no label: leave `column` out".into());
+            }
+            (Kind::List, None, _) => {
+                return wrong("kind = \"list\" needs a goal, such as goal = { name = \"diversity\" }".into());
+            }
+            (_, Some(_), _) => {
+                return wrong("`goal` belongs to kind = \"list\" only: remove it, or set the kind".into());
+            }
+            (_, None, true) => return wrong("`column` is missing: the feedback column that holds its labels".into()),
+            (_, None, false) => return Ok(()),
+        };
+        if let Some(reason) = goal.problem() {
+            return wrong(reason);
+        }
+        let able: Vec<&str> = self.all.iter().filter(|o| o.shows_lists()).map(|o| o.name.as_str()).collect();
+        match &goal.of {
+            _ if able.is_empty() => wrong("there is no objective whose lists it could be about: add a ranking".into()),
+            Some(of) if !able.contains(&of.as_str()) => {
+                wrong(format!("goal.of = \"{of}\" must be an objective that ranks: {}", able.join(", ")))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn check_given(&self, objective: &Objective) -> Result<()> {
@@ -198,12 +251,27 @@ impl Objectives {
         Self::new(self.all.iter().filter(wanted).cloned().collect())
     }
 
+    /// Of a goal of lists, the position of the objective whose lists it is about; `None` for any other objective.
+    pub fn shaped_by(&self, index: usize) -> Option<usize> {
+        let goal = self.all.get(index)?.goal.as_ref()?;
+        match &goal.of {
+            Some(of) => self.all.iter().position(|o| o.name == *of),
+            None => self.ranks_by(),
+        }
+    }
+
+    /// The objective that lists are ranked by unless something else is said: the first ranking, else the first with a tower that can rank.
+    pub fn ranks_by(&self) -> Option<usize> {
+        let ranking = self.all.iter().position(|o| o.kind == Kind::Ranking);
+        ranking.or_else(|| self.all.iter().position(Objective::shows_lists))
+    }
+
     /// Says whether the events have every column that is needed.
     ///
     /// # Errors
     /// The first missing column, with the list of those that are there.
     pub fn check_columns<S: AsRef<str>>(&self, available: &[S]) -> Result<()> {
-        for objective in &self.all {
+        for objective in self.all.iter().filter(|objective| objective.kind != Kind::List) {
             if !available.iter().any(|c| c.as_ref() == objective.column) {
                 let names: Vec<&str> = available.iter().map(AsRef::as_ref).collect();
                 return Err(ObjectiveError::MissingColumn {

@@ -34,7 +34,8 @@ impl Scaler {
     pub fn fit(objective: &Objective, labels: &[f32]) -> Result<Self> {
         check_labels(objective, labels)?;
         // Levels are compared with labels as they are.
-        if objective.kind.is_binary() || matches!(objective.loss, Some(Loss::Ordinal { .. })) {
+        let unscaled = objective.kind.is_binary() || objective.kind == Kind::List;
+        if unscaled || matches!(objective.loss, Some(Loss::Ordinal { .. })) {
             return Ok(Self::default());
         }
         let plain = Self { log: objective.kind == Kind::LogRegression, ..Self::default() };

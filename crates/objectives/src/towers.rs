@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use candle_core::{Device, Tensor, Var};
+use candle_core::{DType, Device, Tensor, Var};
 use serde::{Deserialize, Serialize};
 
 use crate::conditioning::ConditionedLinear;
@@ -112,7 +112,7 @@ impl TaskTowers {
         }
         let tasks: Vec<&str> = objectives
             .iter()
-            .filter(|objective| objective.kind != Kind::Ranking)
+            .filter(|objective| objective.kind.has_tower())
             .map(|objective| objective.name.as_str())
             .collect();
         let sharing = Sharing::new(&config.architecture, &tasks, config.input, config.seed, device)?;
@@ -133,9 +133,9 @@ impl TaskTowers {
             };
             Ok(Tower { hidden, output: layer(1, (config.hidden, 1), last)? })
         };
-        let towers = objectives.iter().map(|objective| match objective.kind {
-            Kind::Ranking => Ok(None),
-            _ => tower(&objective.name).map(Some),
+        let towers = objectives.iter().map(|objective| match objective.kind.has_tower() {
+            false => Ok(None),
+            true => tower(&objective.name).map(Some),
         });
         let towers = towers.collect::<Result<_>>()?;
         let own: Vec<f64> = objectives.iter().map(|objective| objective.weight).collect();
@@ -202,7 +202,7 @@ impl TaskTowers {
                 // The offsets of its levels say it.
                 _ if matches!(self.objectives.as_slice()[i].loss, Some(Loss::Ordinal { .. })) => 0.0,
                 (Kind::Regression | Kind::LogRegression, _) => self.scalers[i].transform(rates[i]),
-                (Kind::Ranking, _) => continue,
+                (Kind::Ranking | Kind::List, _) => continue,
             };
             let bias = if bias.is_finite() { bias } else { 0.0 };
             tower.output.bias().set(&Tensor::new(&[bias], tower.output.bias().device())?)?;
@@ -295,9 +295,16 @@ impl TaskTowers {
         // One for each tower, or one for all of them.
         let inputs = shared.map(|shared| self.sharing.forward(shared)).transpose()?;
         let mut task = 0;
-        for (tower, name) in self.towers.iter().zip(self.objectives.names()) {
+        for (tower, objective) in self.towers.iter().zip(self.objectives.iter()) {
+            let name = objective.name.as_str();
             let missing = |input| ObjectiveError::NoInput { name: name.to_owned(), input };
             let Some(tower) = tower else {
+                if objective.kind == Kind::List {
+                    let rows = shared.or(scores).map_or(Ok(0), |rows| rows.dim(0))?;
+                    let device = shared.or(scores).map_or(&Device::Cpu, Tensor::device);
+                    logits.push(Tensor::zeros(rows, DType::F32, device)?);
+                    continue;
+                }
                 logits.push(scores.ok_or_else(|| missing("the scores of user and item"))?.clone());
                 continue;
             };
@@ -314,6 +321,25 @@ impl TaskTowers {
         }
         let extras = self.extras.iter().map(|extra| extra.as_ref().map(|(_, var)| var.as_tensor().clone())).collect();
         Ok(Outputs::new(self.objectives.clone(), self.scalers.clone(), logits, extras))
+    }
+
+    /// The logits `[B]` of one objective with a tower for a representation `[B, D]`, without dropout: what puts items in order.
+    ///
+    /// # Errors
+    /// `shared` is not `[B, D]`, an objective without a tower, or as [`prefer`](Self::prefer).
+    pub fn logits_of(&self, objective: usize, shared: &Tensor, preference: Option<&[f64]>) -> Result<Tensor> {
+        let Some(Some(tower)) = self.towers.get(objective) else {
+            let name = self.objectives.names().nth(objective).unwrap_or_default().to_owned();
+            return Err(ObjectiveError::NoInput { name, input: "a tower" });
+        };
+        let shares = self.resolve(preference)?.unwrap_or_default();
+        let inputs = self.sharing.forward(shared)?;
+        let task = self.towers[..objective].iter().flatten().count();
+        let mut x = inputs.get(task).unwrap_or(&inputs[0]).clone();
+        if let Some(hidden) = &tower.hidden {
+            x = hidden.forward(&x, &shares)?.silu()?;
+        }
+        Ok(tower.output.forward(&x, &shares)?.squeeze(1)?)
     }
 
     /// Which experts each objective listens to for representations `[B, D]`; nothing for architectures without gates.

@@ -76,6 +76,35 @@ pub enum RecommenderError {
         "model.popularity adds to the scores of rankings, and no objective is one: set an objective's kind to \"ranking\", or leave it out"
     )]
     NeedsRanking,
+    /// A goal of lists, and nothing of the catalogue that it could look at.
+    #[error("an objective is a goal of lists: say what it looks at with Recommender::with_list_facts before training")]
+    NeedsListFacts,
+    /// Exposure is to be fair to groups that are not known.
+    #[error(
+        "data set \"{dataset}\": a goal of exposure by {column} needs the items' column `{column}`, which is absent, or empty where it \
+         counts; name other groups, or another target"
+    )]
+    NoGroups {
+        /// The data set.
+        dataset: String,
+        /// The column of its items.
+        column: &'static str,
+    },
+    /// Diversity, and nothing that says how unlike items are.
+    #[error(
+        "data set \"{dataset}\": diversity needs to know how unlike items are: by texts (model.items = \"text\" or \"hybrid\"), by \
+         vectors (model.vectors), or by the items' column `category`"
+    )]
+    NoLikeness {
+        /// The data set.
+        dataset: String,
+    },
+    /// Pairs that no sample shows have no features of user and item together.
+    #[error(
+        "a goal of lists that a task tower ranks cannot look at features that cross user and item; give it a ranking \
+         (kind = \"ranking\"), or leave those features out"
+    )]
+    ListsOfJoint,
     /// The graph could not be built or used.
     #[error(transparent)]
     Graph(#[from] crate::GraphError),

@@ -91,7 +91,7 @@ impl GivenVectors {
     }
 
     /// `[items, width]` of the whole catalogue.
-    pub(crate) fn all(&self) -> &Tensor {
+    pub fn all(&self) -> &Tensor {
         &self.values
     }
 

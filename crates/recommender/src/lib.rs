@@ -94,6 +94,7 @@ mod error;
 mod features;
 mod fusion;
 mod given;
+mod goals;
 mod graph;
 mod item;
 mod model;
@@ -118,6 +119,7 @@ pub use error::RecommenderError;
 pub use features::{Arrangement, FeatureConfig, FeatureNetwork};
 pub use fusion::{Fusion, FusionError, Hide, Modality};
 pub use given::{Combine, GivenVectors};
+pub use goals::{ItemGroups, ListFacts};
 pub use graph::{
     Added, Attribute, EdgeDropout, Graph, GraphBuilder, GraphError, LightGcn, Missing, NodeVectors, Relation, Tail,
     propagate,

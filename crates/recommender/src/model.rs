@@ -9,6 +9,7 @@ use paretune_objectives::{
 use serde::{Deserialize, Serialize};
 
 use crate::features::{FeatureConfig, FeatureSizes, Features};
+use crate::goals::{ListFacts, ListPolicies};
 use crate::item::{ItemModel, ItemTower};
 use crate::prior::Prior;
 use crate::propagation::{Inputs, Propagation};
@@ -94,7 +95,7 @@ pub(crate) struct Shown<'a> {
 
 impl Shown<'_> {
     /// What task towers read of samples of these users: `[u; i; u∘i; joint; position]`.
-    fn read(&self, users: &Tensor) -> candle_core::Result<Tensor> {
+    pub(crate) fn read(&self, users: &Tensor) -> candle_core::Result<Tensor> {
         let product = (users * self.items)?;
         let parts = [Some(users), Some(self.items), Some(&product), self.joint, Some(self.positions)];
         Tensor::cat(&parts.into_iter().flatten().collect::<Vec<_>>(), 1)
@@ -142,6 +143,8 @@ pub struct Recommender {
     pub(crate) modulations: Option<[Modulation; 2]>,
     /// What training adds to the loss of a ranking.
     pub(crate) auxiliary: Auxiliary,
+    /// What goals of lists look at.
+    pub(crate) list_facts: Option<ListFacts>,
     /// What its features are called, where that was said.
     pub(crate) feature_names: FeatureNames,
     /// What columns say beside histories and texts.
@@ -208,7 +211,7 @@ impl Recommender {
             (true, None) => return Err(RecommenderError::NeedsEncoder),
         };
         let user_model = users::build(&config.user, widths, seed.wrapping_add(200), device)?;
-        let towers = objectives.iter().any(|objective| objective.kind != Kind::Ranking);
+        let towers = objectives.iter().any(|objective| objective.kind.has_tower());
         let features = match (features, &config.features) {
             (None, Some(_)) => return Err(RecommenderError::NeedsFeatures),
             (None, None) => None,
@@ -249,6 +252,7 @@ impl Recommender {
             towers,
             modulations,
             auxiliary: Auxiliary::default(),
+            list_facts: None,
             feature_names: FeatureNames::default(),
             features,
             device: device.clone(),
@@ -324,7 +328,7 @@ impl Recommender {
 
     /// Whether some objective has a task tower.
     pub(crate) fn has_towers(&self) -> bool {
-        self.objectives().iter().any(|objective| objective.kind != Kind::Ranking)
+        self.objectives().iter().any(|objective| objective.kind.has_tower())
     }
 
     /// Every trainable parameter. What no objective asks for, the item tower of a model that only ranks, is not among them.
@@ -385,7 +389,8 @@ impl Recommender {
         self.head(shown, &users, scores.as_ref(), batch.preference.as_deref(), dropout)
     }
 
-    /// The loss of every objective, unweighted, in order: of task towers over their samples ([`Outputs::losses`]), of rankings over lists.
+    /// The loss of every objective, unweighted, in order: of task towers over their samples ([`Outputs::losses`]), of rankings over lists, of
+    /// goals of lists over what the batch's requests would be shown.
     /// That of the first ranking includes what training adds ([`Recommender::with_auxiliary`]).
     ///
     /// # Errors
@@ -415,8 +420,10 @@ impl Recommender {
             true => Some(self.outputs(shared, batch, dropout)?.losses(&labels)?),
             false => None,
         };
-        let loss = |(k, objective): (usize, &Objective)| match (&towers, objective.kind) {
-            (Some(losses), kind) if kind != Kind::Ranking => Ok(losses[k].clone()),
+        let mut shown = ListPolicies::default();
+        let loss = |(k, objective): (usize, &Objective)| match (&towers, &objective.goal) {
+            (_, Some(goal)) => self.goal_loss(k, goal, shared, batch, &mut shown),
+            (Some(losses), _) if objective.kind.has_tower() => Ok(losses[k].clone()),
             _ => self.ranking_loss(shared, batch, &batch.labels[k]),
         };
         let mut losses =

@@ -36,7 +36,7 @@ impl Recommender {
     }
 
     /// Users `[n, dim]` as they are multiplied with items; with a prior one column more.
-    fn compared_users(&self, users: &Tensor) -> Result<Tensor, RecommenderError> {
+    pub(crate) fn compared_users(&self, users: &Tensor) -> Result<Tensor, RecommenderError> {
         let users = self.compared(users)?;
         if self.prior.is_none() {
             return Ok(users);
@@ -47,7 +47,7 @@ impl Recommender {
     }
 
     /// Items `[n, dim]`, or `[n, dim + 1]` with a prior, which no scaling to unit length reaches.
-    fn compared_items(&self, items: &Tensor) -> Result<Tensor, RecommenderError> {
+    pub(crate) fn compared_items(&self, items: &Tensor) -> Result<Tensor, RecommenderError> {
         if self.prior.is_none() {
             return self.compared(items);
         }

@@ -5,7 +5,7 @@ mod forms;
 use std::time::Instant;
 
 use paretune_eval::report::{Cell, FrontSection, Table};
-use paretune_objectives::Conditioning;
+use paretune_objectives::{Conditioning, Kind, Objective, Objectives};
 use paretune_recommender::Recommender;
 use serde::Serialize;
 
@@ -80,7 +80,7 @@ fn measure(
         true => vec![Conditioning::None, Conditioning::Film, Conditioning::Hypernetwork],
         false => vec![job.config.model.conditioning],
     };
-    let balances = balances(job.objectives.len(), own.points.unwrap_or(POINTS));
+    let balances = balances(&job.objectives, own.points);
     for conditioning in wanted.iter().copied().filter(|form| !form.is_none()) {
         // What cannot be trained shows before anything is.
         let model = job.new_model(job.conditioned(conditioning, own.conditioned_epochs))?;
@@ -214,13 +214,54 @@ impl Points<'_> {
     }
 
     fn label(&self, weights: &[f64]) -> String {
+        if self.job.objectives.iter().any(|objective| objective.kind == Kind::List) {
+            return goals_label(&self.job.objectives, weights);
+        }
         let names: Vec<String> = self.job.objectives.names().map(str::to_owned).collect();
         label(&names, weights)
     }
 }
 
-/// Balances to train: all equal, each objective alone, then between each objective and the rest, ever closer to equal.
-fn balances(objectives: usize, points: usize) -> Vec<Vec<f64>> {
+/// Balances to train. With goals of lists: what the lists are worth without any, then with each of them, ever stronger, and with all; the
+/// others keep their weights.
+fn balances(objectives: &Objectives, points: Option<usize>) -> Vec<Vec<f64>> {
+    let goals: Vec<usize> = (0..objectives.len()).filter(|k| objectives.shaped_by(*k).is_some()).collect();
+    if goals.is_empty() {
+        return between(objectives.len(), points.unwrap_or(POINTS));
+    }
+    let with = |strength: &dyn Fn(usize) -> f64| -> Vec<f64> {
+        let weight = |(k, objective): (usize, &Objective)| match objective.kind {
+            Kind::List => objective.weight * strength(k),
+            _ => objective.weight,
+        };
+        objectives.iter().enumerate().map(weight).collect()
+    };
+    let mut all = vec![with(&|_| 0.0)];
+    for factor in STRENGTHS {
+        all.extend(goals.iter().map(|&goal| with(&|k| if k == goal { factor } else { 0.0 })));
+        if goals.len() > 1 {
+            all.push(with(&|_| factor));
+        }
+    }
+    all.truncate(points.unwrap_or(1 + 2 * (goals.len() + usize::from(goals.len() > 1))).max(2));
+    all
+}
+
+/// Times a goal's own weight.
+const STRENGTHS: [f64; 5] = [1.0, 4.0, 0.25, 16.0, 2.0];
+
+fn goals_label(objectives: &Objectives, weights: &[f64]) -> String {
+    let goals: Vec<String> = objectives
+        .iter()
+        .zip(weights)
+        .filter(|(objective, weight)| objective.kind == Kind::List && **weight > 0.0)
+        .map(|(objective, weight)| format!("{} {weight}", objective.name))
+        .collect();
+    if goals.is_empty() { "no goal of lists".to_owned() } else { goals.join(", ") }
+}
+
+/// All equal, each objective alone, then between each objective and the rest, ever closer to equal.
+fn between(objectives: usize, points: usize) -> Vec<Vec<f64>> {
     let mut all = vec![vec![1.0; objectives]];
     all.extend(
         (0..objectives).map(|k| (0..objectives).map(|other| f64::from(u8::from(other == k))).collect::<Vec<f64>>()),
@@ -255,7 +296,7 @@ mod tests {
 
     #[test]
     fn balances_differ_and_start_with_equal_and_alone() {
-        let all = balances(3, 9);
+        let all = between(3, 9);
         assert_eq!(all.len(), 9);
         assert_eq!(all[0], vec![1.0, 1.0, 1.0]);
         assert_eq!(all[2], vec![0.0, 1.0, 0.0]);

@@ -5,9 +5,9 @@ use std::path::Path;
 use paretune_data::Part;
 use paretune_encoder::{CacheOptions, Encoder, LoadOptions, Trainable};
 use paretune_features::ModelFiles;
-use paretune_objectives::{Conditioning, Objective};
+use paretune_objectives::{Conditioning, Kind, Objective};
 use paretune_recommender::{
-    Auxiliary, Combine, Inputs, ItemSource, ItemVectors, Recommender, RecommenderConfig, Start, Taken,
+    Auxiliary, Combine, Inputs, ItemSource, ItemVectors, ListFacts, Recommender, RecommenderConfig, Start, Taken,
 };
 
 use super::{Job, MODEL};
@@ -93,7 +93,32 @@ impl Job {
         // Ids of other data mean nothing here.
         let start = model.start.as_ref().filter(|_| variant.items != ItemSource::Ids);
         let taken = start.map(|run| Start::read(&run.join("model"))?.take(&mut recommender)).transpose()?;
+        let lists = self.objectives.iter().any(|objective| objective.kind == Kind::List);
+        let recommender = match lists {
+            true => {
+                let facts = self.list_facts(&recommender, variant)?;
+                recommender.with_list_facts(facts)
+            }
+            false => recommender,
+        };
         Ok((recommender, taken))
+    }
+
+    /// What goals of lists look at: items are as unlike as what the model that is configured knows of their texts before training, or as
+    /// vectors made elsewhere are.
+    fn list_facts(&self, untrained: &Recommender, variant: Variant) -> anyhow::Result<ListFacts> {
+        if let Some(facts) = self.facts.get() {
+            return Ok(facts.clone());
+        }
+        let reads = |items| matches!(items, ItemSource::Text | ItemSource::Hybrid);
+        let vectors = match (reads(self.config.model.items), reads(variant.items)) {
+            (true, true) => Some(untrained.embed(&self.corpus.tokens, None)?),
+            // A baseline of another kind came first.
+            (true, false) => Some(self.begin(self.variant())?.0.embed(&self.corpus.tokens, None)?),
+            (false, _) => self.given.vectors.first().map(|vectors| vectors.all().clone()),
+        };
+        let facts = ListFacts::new(&self.corpus, &self.objectives, vectors.as_ref(), &self.device)?;
+        Ok(self.facts.get_or_init(|| facts).clone())
     }
 
     /// Saves a trained model; an adapter of its text encoder is merged into the weights there, and is saved by itself as well.
@@ -188,6 +213,9 @@ impl Job {
         let positives = rows.iter().filter(|&&row| engaged.is_some_and(|column| column[row as usize] > 0.0)).count();
         let sampled = positives * self.config.training.negatives;
         let column = |objective: &Objective| {
+            if objective.kind == Kind::List {
+                return vec![f32::NAN; rows.len() + sampled];
+            }
             let values = feedback
                 .get(&objective.column)
                 .into_iter()

@@ -49,7 +49,18 @@ pub(super) fn prepare(mut config: RunConfig, run: &RunDir, device: candle_core::
     choose_negatives(&mut config, &corpus, &mut notes);
     note_cut_texts(&config, &corpus, &mut notes);
     let given = Given::read(&config.model, &corpus, &device, run, &mut notes)?;
-    Ok(Job { config, corpus, stream: Some(stream), objectives, files, cleaning: None, notes, given, device })
+    Ok(Job {
+        config,
+        corpus,
+        stream: Some(stream),
+        objectives,
+        files,
+        cleaning: None,
+        notes,
+        given,
+        facts: std::cell::OnceCell::new(),
+        device,
+    })
 }
 
 /// Says now and then how far the dealing is.

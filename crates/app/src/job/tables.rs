@@ -34,7 +34,7 @@ pub(super) fn refuse_leaks(
     objectives: &Objectives,
     notes: &mut Vec<String>,
 ) -> anyhow::Result<()> {
-    let columns: Vec<&str> = objectives.iter().map(|objective| objective.column.as_str()).collect();
+    let columns: Vec<&str> = super::labelled(objectives).map(|objective| objective.column.as_str()).collect();
     let found = leaks::check(dataset, split, &columns, &config.leaks)?;
     let template = Template::parse(&config.data.template)?;
     leaks::refuse(&found, &config.features, &template.fields())?;
@@ -52,7 +52,7 @@ pub(super) fn refuse_leaking_features(
     notes: &mut Vec<String>,
 ) -> anyhow::Result<()> {
     let Some(transforms) = corpus.transforms().filter(|_| !refit) else { return Ok(()) };
-    let columns: Vec<&str> = objectives.iter().map(|objective| objective.column.as_str()).collect();
+    let columns: Vec<&str> = super::labelled(objectives).map(|objective| objective.column.as_str()).collect();
     let found = leaks::check_features(transforms, &corpus.dataset, &corpus.split, &columns, &config.leaks)?;
     leaks::refuse(&found, &config.features, &[])?;
     notes.extend(found.iter().map(|leak| format!("Features that may know too much: {leak}.")));

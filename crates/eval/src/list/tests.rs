@@ -100,3 +100,23 @@ proptest! {
         prop_assert!((diversity(&top, &vectors, 3).unwrap() - sum / 6.0).abs() < 1e-9);
     }
 }
+
+#[test]
+fn disparity_is_half_the_distance_between_what_is_shown_and_what_is_due() {
+    let groups = [Some(0), Some(0), Some(1), None];
+    let of = |due: &[f64], lists: &[&[u32]]| {
+        let mut all = ListAccumulator::new(4, 2).with_due("fair", &groups, due).unwrap();
+        lists.iter().for_each(|list| all.add_user(list).unwrap());
+        all.finish().get("fair.disparity@2").copied()
+    };
+    // Each group stands first once and second once.
+    assert!(of(&[0.5, 0.5], &[&[0, 2], &[2, 1]]).unwrap().abs() < 1e-12);
+    assert_eq!(of(&[0.25, 0.75], &[&[0, 1]]), Some(0.75));
+    // Second places are worth 1 / log2(3); the item of no group takes nothing.
+    let second = 1.0 / 3f64.log2();
+    let expected = (1.0 / (1.0 + second) - 0.5).abs();
+    assert!((of(&[0.5, 0.5], &[&[0, 2], &[3]]).unwrap() - expected).abs() < 1e-12);
+    assert_eq!(of(&[0.5, 0.5], &[&[3]]), None);
+    assert!(ListAccumulator::new(3, 2).with_due("fair", &groups, &[1.0]).is_err());
+    assert!(!crate::better_is_higher("fair.disparity@10"));
+}

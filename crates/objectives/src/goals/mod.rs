@@ -10,7 +10,7 @@ mod tests;
 
 use candle_core::{D, Result, Tensor};
 
-pub use goal::{Goal, Groups, Target};
+pub use goal::{Goal, Groups, ListGoal, Target};
 
 /// What is shown: the policies of a batch.
 ///
@@ -32,6 +32,28 @@ pub struct Policy {
 }
 
 impl Policy {
+    /// From scores `[R, N]` in standard deviations of each row: `softmax(z / τ)`, `z = (s - mean s) / √var s`. Scores that are scaled down as a whole
+    /// rank the same, and are the same policy. What `hidden` names (row by row, `[R × N]`) is not shown at all, but counts in mean and variance.
+    ///
+    /// # Errors
+    /// As [`Self::new`], and not one entry of `hidden` for each score.
+    pub fn standardized(scores: &Tensor, temperature: f64, hidden: Option<&[bool]>) -> crate::Result<Self> {
+        let (rows, candidates) = scores.dims2()?;
+        let centred = scores.broadcast_sub(&scores.mean_keepdim(D::Minus1)?)?;
+        let deviation = (centred.sqr()?.mean_keepdim(D::Minus1)? + FLAT)?.sqrt()?;
+        let mut z = centred.broadcast_div(&deviation)?;
+        if let Some(hidden) = hidden {
+            if hidden.len() != rows * candidates {
+                let (what, found) = ("entries that say what is hidden".into(), hidden.len());
+                return Err(crate::ObjectiveError::Count { what, found, expected: rows * candidates });
+            }
+            let far: Vec<f32> =
+                hidden.iter().map(|hidden| if *hidden { -FAR * temperature as f32 } else { 0.0 }).collect();
+            z = (z + Tensor::from_vec(far, (rows, candidates), scores.device())?.to_dtype(scores.dtype())?)?;
+        }
+        Self::new(&z, temperature)
+    }
+
     /// From scores `[R, N]`, divided by `temperature`.
     ///
     /// # Errors
@@ -120,6 +142,12 @@ impl Policy {
         self.shares.matmul(&values)?.mean_all()
     }
 }
+
+/// Variance of scores that do not differ.
+const FLAT: f64 = 1e-8;
+
+/// How far below all others something hidden lies: `e^-FAR` is 0 in single precision beside 1.
+const FAR: f32 = 1e4;
 
 /// Keeps a logarithm finite where nothing is shown.
 const TINY: f64 = 1e-12;

@@ -16,10 +16,17 @@ fn scalar(value: Result<Tensor>) -> f64 {
 
 /// The gradient of a goal against central differences, in double precision.
 fn check(rows: usize, candidates: usize, goal: impl Fn(&Policy) -> Result<Tensor>) {
+    let hidden: Vec<bool> = (0..rows * candidates).map(|at| at == 1).collect();
+    check_of(rows, candidates, |scores| goal(&Policy::new(scores, 0.7).unwrap()));
+    check_of(rows, candidates, |scores| goal(&Policy::standardized(scores, 0.7, None).unwrap()));
+    check_of(rows, candidates, |scores| goal(&Policy::standardized(scores, 0.7, Some(&hidden)).unwrap()));
+}
+
+fn check_of(rows: usize, candidates: usize, goal: impl Fn(&Tensor) -> Result<Tensor>) {
     let values = scores(rows, candidates, 3);
     let at = |values: &[f64]| {
         let scores = Var::from_slice(values, (rows, candidates), &Device::Cpu).unwrap();
-        let value = goal(&Policy::new(&scores, 0.7).unwrap()).unwrap();
+        let value = goal(&scores).unwrap();
         (scores, value)
     };
     let (var, value) = at(&values);
@@ -77,11 +84,45 @@ fn what_is_shown_alike_and_what_is_not() {
 }
 
 #[test]
+fn what_is_scaled_as_a_whole_shows_the_same() {
+    let values = scores(3, 6, 5);
+    let shares = |scale: f64, shift: f64, hidden: Option<&[bool]>| {
+        let values: Vec<f64> = values.iter().map(|value| value * scale + shift).collect();
+        let scores = Tensor::from_vec(values, (3, 6), &Device::Cpu).unwrap();
+        Policy::standardized(&scores, 0.5, hidden).unwrap().shares().to_vec2::<f64>().unwrap()
+    };
+    for (row, other) in shares(1.0, 0.0, None).iter().zip(shares(0.01, 7.0, None)) {
+        for (own, other) in row.iter().zip(other) {
+            assert!((own - other).abs() < 1e-3, "{own} and {other}");
+        }
+    }
+    // In closed form: z = (s - mean) / deviation.
+    let row = &values[..6];
+    let mean = row.iter().sum::<f64>() / 6.0;
+    let deviation = (row.iter().map(|s| (s - mean).powi(2)).sum::<f64>() / 6.0).sqrt();
+    let raised: Vec<f64> = row.iter().map(|s| ((s - mean) / deviation / 0.5).exp()).collect();
+    for (own, raised_one) in shares(1.0, 0.0, None)[0].iter().zip(&raised) {
+        assert!((own - raised_one / raised.iter().sum::<f64>()).abs() < 1e-7);
+    }
+    let hidden: Vec<bool> = (0..18).map(|at| at % 6 == 2).collect();
+    for row in shares(1.0, 0.0, Some(&hidden)) {
+        assert_eq!(row[2], 0.0);
+        assert!((row.iter().sum::<f64>() - 1.0).abs() < 1e-12);
+    }
+    // Scores that do not differ show everything alike, and have a gradient that is finite.
+    let flat = Var::zeros((2, 4), DType::F32, &Device::Cpu).unwrap();
+    let loss = Policy::standardized(&flat, 0.5, None).unwrap().mean_of(&[1.0, 0.0, 0.0, 0.0]).unwrap();
+    let gradient = loss.backward().unwrap().get(&flat).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+    assert!((scalar(Ok(loss)) - 0.25).abs() < 1e-6 && gradient.iter().all(|slope| slope.is_finite()));
+}
+
+#[test]
 fn what_is_no_policy_is_refused() {
     let scores = Tensor::zeros((2, 3), DType::F32, &Device::Cpu).unwrap();
     for temperature in [0.0, -1.0, f64::NAN] {
         assert!(Policy::new(&scores, temperature).unwrap_err().to_string().contains("temperature"));
     }
+    assert!(Policy::standardized(&scores, 1.0, Some(&[true])).unwrap_err().to_string().contains("hidden"));
     let nobody = Tensor::zeros((0, 3), DType::F32, &Device::Cpu).unwrap();
     assert!(Policy::new(&nobody, 1.0).unwrap_err().to_string().contains("requests"));
     let policy = Policy::new(&scores, 1.0).unwrap();

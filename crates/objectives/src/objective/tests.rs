@@ -54,3 +54,36 @@ fn a_subset_keeps_the_order_and_needs_its_conditions() {
     assert!(set.select(&["ratings"]).unwrap_err().to_string().contains("click, conversion, rating"));
     assert!(set.select(&["conversion"]).is_err());
 }
+
+#[test]
+fn goals_of_lists_name_what_they_are_about() {
+    let text = r#"[{"name": "click", "kind": "binary", "column": "click"},
+        {"name": "liked", "kind": "ranking", "column": "like"},
+        {"name": "variety", "kind": "list", "weight": 0.3, "goal": {"name": "diversity"}},
+        {"name": "fair", "kind": "list", "goal": {"name": "exposure", "groups": "category", "target": "equal", "of": "click"}}]"#;
+    let set: Objectives = serde_json::from_str(text).unwrap();
+    assert_eq!(serde_json::from_str::<Objectives>(&serde_json::to_string(&set).unwrap()).unwrap(), set);
+    let about: Vec<Option<usize>> = (0..5).map(|k| set.shaped_by(k)).collect();
+    assert_eq!(about, [None, None, Some(1), Some(0), None]);
+    assert!(set.check_columns(&["click", "like"]).is_ok());
+    assert!(set.select(&["click", "variety"]).is_ok(), "another ranking will do");
+    assert!(set.select(&["liked", "fair"]).unwrap_err().to_string().contains("must be an objective that ranks: liked"));
+    assert!(set.select(&["variety"]).unwrap_err().to_string().contains("add a ranking"));
+}
+
+#[test]
+fn goals_of_lists_that_make_no_sense_are_refused() {
+    let with = |objective| refused(vec![click(), objective]);
+    let goal = ListGoal::new(crate::Goal::Diversity);
+    let list = |goal: ListGoal| Objective::list("variety", goal);
+    assert!(with(Objective { goal: None, ..list(goal.clone()) }).contains("needs a goal"));
+    assert!(with(Objective { column: "click".into(), ..list(goal.clone()) }).contains("leave `column` out"));
+    let flagged = Objective { goal: Some(goal.clone()), ..Objective::new("like", Kind::Binary, "like") };
+    assert!(with(flagged).contains("kind = \"list\" only"));
+    assert!(with(Objective::new("like", Kind::Binary, "")).contains("`column` is missing"));
+    assert!(with(list(ListGoal { temperature: 0.0, ..goal.clone() })).contains("goal.temperature = 0"));
+    assert!(with(list(ListGoal { candidates: 1, ..goal.clone() })).contains("goal.candidates = 1"));
+    assert!(with(list(ListGoal { groups: crate::Groups::Category, ..goal.clone() })).contains("exposure"));
+    assert!(with(list(goal.clone()).given("click")).contains("remove it"));
+    assert!(with(Objective { smoothing: 0.1, ..list(goal) }).contains("for flags"));
+}

@@ -8,6 +8,7 @@ mod conditioning;
 mod features;
 mod files;
 mod given;
+mod goals;
 mod gradients;
 mod kinds;
 mod lookup;

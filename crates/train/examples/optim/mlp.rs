@@ -63,6 +63,7 @@ impl Mlp {
             towers: &self.heads,
             between: &[],
             below: &self.below,
+            borrows: &[],
         };
         let step = graph.balance(balancer)?;
         sgd.step(&step.gradients, 1e-3)?;

@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use candle_core::Tensor;
 use paretune_data::Part;
 use paretune_eval::{RankingAccumulator, better_is_higher};
-use paretune_objectives::{Kind, Objectives};
+use paretune_objectives::{Goal, Kind, Objective, Objectives};
 use paretune_recommender::{Corpus, Recommender};
 
 use super::scores::variance;
-use super::{Ranking, Rows, predict_for, primary_metric, value_metrics};
+use super::{Ranking, Rows, list_metric_at, predict_for, primary_metric, value_metrics};
 use crate::TrainError;
 
 /// Validation scores at most this many rows: enough to compare weights of one run.
@@ -40,10 +40,12 @@ impl<'a> Monitor<'a> {
         seed: u64,
     ) -> Result<Self, TrainError> {
         let rows = Rows::new(corpus, objectives, Part::Valid, negatives, ROWS, seed)?;
-        let ranks = weights.keys().any(|name| name.contains('@'));
+        let lists = objectives.iter().any(|objective| objective.kind == Kind::List);
+        let ranks = lists || weights.keys().any(|name| name.contains('@'));
         let variances =
             objectives.iter().zip(&rows.labels).map(|(objective, labels)| variance(objective.kind, labels)).collect();
-        let ranking = ranks.then(|| Ranking::new(corpus, Part::Valid, users, &CUTS));
+        let ranking =
+            ranks.then(|| Ranking::new(corpus, Part::Valid, users, &CUTS).with_goals(objectives)).transpose()?;
         let monitor = Self { weights: weights.clone(), rows, ranking, variances };
         let known = monitor.known(objectives);
         match weights.keys().find(|name| !known.contains(*name)) {
@@ -62,6 +64,7 @@ impl<'a> Monitor<'a> {
             let names = value_metrics(objective, &guess, &self.rows.labels[k], &self.rows.users).into_keys();
             known.extend(names.map(|name| format!("{}.{name}", objective.name)));
             known.extend(self.variances[k].map(|_| format!("{}.r2", objective.name)));
+            known.extend(objective.goal.as_ref().map(|_| of_lists(objective)));
         }
         if self.ranking.as_ref().is_none_or(|ranking| !ranking.is_empty()) {
             known.extend(RankingAccumulator::new(&CUTS).per_user().into_keys());
@@ -122,8 +125,20 @@ impl<'a> Monitor<'a> {
             let mut metrics = self.value_metrics(objectives, predictions);
             if let Some(ranking) = &self.ranking {
                 let mut weights = vec![0.0; objectives.len()];
-                weights[0] = 1.0;
-                metrics.extend(ranking.model_for(*preference, model, objectives, known, &weights, &[])?.ranking);
+                let first = objectives.iter().position(|objective| objective.kind != Kind::List);
+                weights[first.unwrap_or_default()] = 1.0;
+                let vectors = model.list_facts().and_then(|facts| facts.vectors());
+                let vectors = vectors.map_or(Ok(Vec::new()), |vectors| vectors.flatten_all()?.to_vec1::<f32>())?;
+                let ranked = ranking.model_for(*preference, model, objectives, known, &weights, &vectors)?;
+                metrics.extend(ranked.ranking);
+                for objective in objectives {
+                    let value = list_metric_at(objective, CUTS[0]).and_then(|name| ranked.list.get(&name).copied());
+                    let most = match objective.goal.as_ref().map(|goal| goal.name) {
+                        Some(Goal::Novelty) => ranking.most_novel().max(1.0),
+                        _ => 1.0,
+                    };
+                    metrics.extend(value.map(|value| (of_lists(objective), value / most)));
+                }
             }
             all.push(metrics);
         }
@@ -146,8 +161,12 @@ impl<'a> Monitor<'a> {
 
     /// How good each objective is, larger being better: AUC, or R² for regressions; `None` where it is not measured.
     pub(crate) fn skills(metrics: &BTreeMap<String, f64>, objectives: &Objectives) -> Vec<Option<f64>> {
-        let skill = |objective: &paretune_objectives::Objective| {
+        let skill = |objective: &Objective| {
             let metric = match objective.kind {
+                Kind::List => {
+                    let value = metrics.get(&of_lists(objective)).copied()?;
+                    return Some(if better_is_higher(primary_metric(objective)) { value } else { 1.0 - value });
+                }
                 Kind::Binary | Kind::Conditional | Kind::Ranking => primary_metric(objective),
                 Kind::Regression | Kind::LogRegression => "r2",
             };
@@ -181,6 +200,11 @@ impl<'a> Monitor<'a> {
             })
             .sum()
     }
+}
+
+/// The name of what a goal of lists comes to: between 0 and 1, novelty as a share of the most there can be.
+fn of_lists(objective: &Objective) -> String {
+    format!("{}.{}", objective.name, primary_metric(objective))
 }
 
 fn unknown<'n>(name: &str, known: impl Iterator<Item = &'n String>) -> TrainError {

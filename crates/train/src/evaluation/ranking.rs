@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use candle_core::Tensor;
 use paretune_data::{Part, SplitStrategy};
 use paretune_eval::{BucketRanking, Buckets, ListAccumulator, SplitRanking, top_k};
-use paretune_objectives::{Kind, Objectives};
-use paretune_recommender::{Batch, BatchBuilder, Corpus, Encode, Recommender, Scorer, Viewer};
+use paretune_objectives::{Goal, Kind, Objectives};
+use paretune_recommender::{Batch, BatchBuilder, Corpus, Encode, ItemGroups, Recommender, Scorer, Viewer};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
@@ -58,6 +58,8 @@ pub struct Ranking<'a> {
     /// Engagements in training.
     counts: Vec<u32>,
     providers: Option<Vec<Option<u32>>>,
+    /// By name, groups whose exposure is some objective's goal.
+    groups: Vec<(String, ItemGroups)>,
     ks: Vec<usize>,
 }
 
@@ -134,9 +136,28 @@ impl<'a> Ranking<'a> {
             popularity: counts.iter().copied().map(f64::from).collect(),
             counts,
             providers: providers(corpus),
+            groups: Vec::new(),
             corpus,
             ks: ks.to_vec(),
         }
+    }
+
+    /// Measures besides what the objectives' goals of lists ask for ([`list_metric_at`](super::list_metric_at)).
+    ///
+    /// # Errors
+    /// Groups of which the items know nothing.
+    pub fn with_goals(mut self, objectives: &Objectives) -> Result<Self, TrainError> {
+        for objective in objectives {
+            if let Some(goal) = objective.goal.as_ref().filter(|goal| goal.name == Goal::Exposure) {
+                self.groups.push((objective.name.clone(), ItemGroups::new(self.corpus, goal)?));
+            }
+        }
+        Ok(self)
+    }
+
+    /// How novel a list can be, in bits: of items that nobody engaged with.
+    pub(crate) fn most_novel(&self) -> f64 {
+        self.popularity.iter().map(|count| count + 1.0).sum::<f64>().log2()
     }
 
     /// Number of users.
@@ -209,6 +230,7 @@ impl<'a> Ranking<'a> {
         vectors: &[f32],
         combine: impl Fn(Vec<Vec<f32>>) -> Vec<f32> + Sync,
     ) -> Result<Ranked, TrainError> {
+        let weights = &rank_weights(objectives, weights);
         let mut measured = self.measure(vectors)?;
         // Scores of user and item do not look at the moment, and are one matrix product for many users.
         let asked = || objectives.iter().zip(weights).filter(|(_, weight)| **weight != 0.0);
@@ -322,6 +344,9 @@ impl<'a> Ranking<'a> {
         if let Some(providers) = &self.providers {
             list = list.with_providers(providers)?;
         }
+        for (name, groups) in &self.groups {
+            list = list.with_due(name.as_str(), &groups.of, &groups.due)?;
+        }
         let by_item = SplitRanking::new(&self.ks, Buckets::default());
         let by_user = SplitRanking::new(&self.ks, Buckets::default());
         Ok(Measured { by_item, by_user, of: self, list, k, users: 0 })
@@ -376,6 +401,23 @@ fn providers(corpus: &Corpus) -> Option<Vec<Option<u32>>> {
     Some(column.iter().map(|name| index.get(name.as_deref()?).copied()).collect())
 }
 
+/// Weights to rank by: a goal of lists has none, for it says nothing of single items. Where nothing else is wanted, lists are those of the
+/// objective that they are about.
+pub fn rank_weights(objectives: &Objectives, weights: &[f64]) -> Vec<f64> {
+    let items = objectives.iter().zip(weights).map(|(objective, weight)| match objective.kind {
+        Kind::List => 0.0,
+        _ => *weight,
+    });
+    let mut own: Vec<f64> = items.collect();
+    if own.iter().all(|weight| *weight == 0.0) && weights.iter().any(|weight| *weight != 0.0) {
+        let wanted = weights.iter().position(|weight| *weight != 0.0).and_then(|goal| objectives.shaped_by(goal));
+        if let Some(weight) = wanted.and_then(|of| own.get_mut(of)) {
+            *weight = 1.0;
+        }
+    }
+    own
+}
+
 /// One score for each item from the predictions `[objective][item]` of one request: `Σ_k w_k z_k`, where `z_k` is the
 /// objective's prediction (log-odds for probabilities, logs for times) standardised over the catalogue, so that weights mean the
 /// same whatever an objective's unit.
@@ -383,7 +425,7 @@ pub fn utilities(objectives: &Objectives, predictions: &[Vec<f32>], weights: &[f
     let items = predictions.first().map_or(0, Vec::len);
     let mut total = vec![0.0f32; items];
     for ((objective, prediction), weight) in objectives.iter().zip(predictions).zip(weights) {
-        if *weight == 0.0 {
+        if *weight == 0.0 || objective.kind == Kind::List {
             continue;
         }
         let raw: Vec<f64> = prediction
@@ -393,7 +435,7 @@ pub fn utilities(objectives: &Objectives, predictions: &[Vec<f32>], weights: &[f
                     let p = f64::from(value).clamp(1e-12, 1.0 - 1e-7);
                     (p / (1.0 - p)).ln()
                 }
-                Kind::Regression | Kind::Ranking => f64::from(value),
+                Kind::Regression | Kind::Ranking | Kind::List => f64::from(value),
                 Kind::LogRegression => f64::from(value.max(0.0)).ln_1p(),
             })
             .collect();

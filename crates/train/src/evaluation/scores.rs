@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use paretune_eval::{RankingAccumulator, auc, gauc, log_loss, mae, rmse, top_k};
-use paretune_objectives::{Kind, Objective, Objectives};
+use paretune_objectives::{Goal, Kind, ListGoal, Objective, Objectives};
 use serde::{Deserialize, Serialize};
 
 use super::{Ranked, Rows};
@@ -134,6 +134,24 @@ pub fn primary_metric(objective: &Objective) -> &'static str {
         Kind::Binary | Kind::Conditional | Kind::Ranking => "auc",
         Kind::Regression => "rmse",
         Kind::LogRegression => "log_rmse",
+        Kind::List => objective.goal.as_ref().map_or("list", list_metric),
+    }
+}
+
+/// The name of an objective's metric in [`Ranked::list`] for lists of `k`, if it is a goal of lists.
+pub fn list_metric_at(objective: &Objective, k: usize) -> Option<String> {
+    let goal = objective.goal.as_ref()?;
+    let metric = list_metric(goal);
+    Some(if goal.name == Goal::Exposure { format!("{}.{metric}@{k}", objective.name) } else { format!("{metric}@{k}") })
+}
+
+/// What a goal of lists is judged by: a metric of lists, between 0 and 1 but for novelty, which is in bits.
+fn list_metric(goal: &ListGoal) -> &'static str {
+    match goal.name {
+        Goal::Diversity => "diversity",
+        Goal::Coverage => "coverage",
+        Goal::Exposure => "disparity",
+        Goal::Novelty => "novelty",
     }
 }
 
@@ -150,6 +168,7 @@ pub fn value_metrics(
             ("gauc", gauc(predictions, labels, users)),
             ("log_loss", log_loss(predictions, labels)),
         ],
+        Kind::List => Vec::new(),
         Kind::Ranking => vec![("auc", auc(predictions, labels)), ("gauc", gauc(predictions, labels, users))],
         Kind::Regression => vec![("rmse", rmse(predictions, labels)), ("mae", mae(predictions, labels))],
         Kind::LogRegression => {
@@ -169,13 +188,14 @@ pub fn skill(objective: &Objective, predictions: &[f32], labels: &[f32], users: 
     match objective.kind {
         Kind::Binary | Kind::Conditional | Kind::Ranking => Some(2.0 * value - 1.0),
         Kind::Regression | Kind::LogRegression => Some(1.0 - value * value / variance(objective.kind, labels)?),
+        Kind::List => None,
     }
 }
 
 /// Variance of a regression's labels in the unit its error is in; `None` where they hardly differ.
 pub(super) fn variance(kind: Kind, labels: &[f32]) -> Option<f64> {
     let log = match kind {
-        Kind::Binary | Kind::Conditional | Kind::Ranking => return None,
+        Kind::Binary | Kind::Conditional | Kind::Ranking | Kind::List => return None,
         Kind::Regression => false,
         Kind::LogRegression => true,
     };

@@ -7,7 +7,7 @@ use paretune_recommender::{Batch, Parameters, Recommender};
 
 use super::cuts::AtLeaves;
 use super::measured::Measured;
-use super::{DType, Forward, Graph, StepOptions, forward};
+use super::{DType, Forward, Graph, StepOptions, borrowers, forward};
 use crate::differentiate::named;
 use crate::{Balancer, GradientCut, TrainError};
 
@@ -43,6 +43,7 @@ pub fn gradients_with_weights(
         towers: &parameters.towers,
         between: &parameters.tasks,
         below: &below,
+        borrows: &borrowers(model),
     };
     graph.with_weights(weights, balancer)
 }
@@ -60,8 +61,13 @@ impl Graph<'_> {
             self.descend_from(leaves, &mut gradients)?;
             return Ok(gradients);
         }
-        // Task towers learn from their own losses, unweighted.
-        let own: Vec<f64> = balancer.wanted().iter().map(|wanted| f64::from(u8::from(*wanted))).collect();
+        // Task towers learn from their own losses, unweighted, and from what borrows them.
+        let own =
+            balancer.wanted().iter().zip(weights).enumerate().map(|(k, (wanted, weight))| match self.borrows(k) {
+                true => *weight,
+                false => f64::from(u8::from(*wanted)),
+            });
+        let own: Vec<f64> = own.collect();
         let mut gradients = named(&backward(&self.weighted(&own)?)?, self.towers)?;
         gradients.extend(named(&found, self.between)?);
         let row = self.cuts.of_loss(&found)?;

@@ -31,7 +31,7 @@ mod streamed;
 
 use candle_core::{DType, Device, Tensor, Var};
 use paretune_encoder::backward;
-use paretune_objectives::TaskLoss;
+use paretune_objectives::{Kind, TaskLoss};
 use paretune_optim::{Gradients, accumulate};
 use paretune_recommender::{AuxiliaryLoss, Batch, Parameters, Recommender, Shared};
 
@@ -75,6 +75,9 @@ pub struct Graph<'a> {
     pub between: &'a [(String, Var)],
     /// What lies below it: what all objectives share.
     pub below: &'a [(String, Var)],
+    /// Which objectives have no tower of their own and move those of others, as goals of lists do: what they say of a tower follows their
+    /// weight. Empty: none does.
+    pub borrows: &'a [bool],
 }
 
 /// Computes the balanced gradient of one batch.
@@ -101,10 +104,16 @@ pub fn balanced_gradients(
         towers: &parameters.towers,
         between: &parameters.tasks,
         below: &below,
+        borrows: &borrowers(model),
     };
     let added = added.iter().map(|added| Ok((added.name, f64::from(added.loss.to_scalar::<f32>()?))));
     let added = added.collect::<Result<Vec<_>, TrainError>>()?;
     Ok(StepGradients { added, ..graph.balance(balancer)? })
+}
+
+/// Which objectives of a model move the towers of others.
+pub(super) fn borrowers(model: &Recommender) -> Vec<bool> {
+    model.objectives().iter().map(|objective| objective.kind == Kind::List).collect()
 }
 
 /// The losses of a batch as numbers, with the dropout of a step.
@@ -240,7 +249,11 @@ impl Graph<'_> {
         Ok((self.descend(stacked.parts(&combination.direction)?)?, combination.weights))
     }
 
-    /// One backward pass for each objective: its gradient at the leaves and at what lies between, and the task towers' gradients into
+    fn borrows(&self, objective: usize) -> bool {
+        self.borrows.get(objective).copied().unwrap_or(false)
+    }
+
+    /// One backward pass for each objective: its gradient at the leaves and at what follows its weight, and the task towers' gradients into
     /// `towers`.
     fn passes(
         &self,
@@ -256,8 +269,13 @@ impl Graph<'_> {
                 continue;
             }
             let found = backward(&loss.loss)?;
-            accumulate(towers, &named(&found, self.towers)?, 1.0)?;
-            between.push(named(&found, self.between)?);
+            let mut weighed = named(&found, self.between)?;
+            let own = named(&found, self.towers)?;
+            match self.borrows(rows.len()) {
+                true => weighed.extend(own),
+                false => accumulate(towers, &own, 1.0)?,
+            }
+            between.push(weighed);
             rows.push(self.cuts.of_loss(&found)?);
         }
         Ok((rows, between))

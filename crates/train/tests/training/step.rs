@@ -6,7 +6,7 @@ use paretune_optim::{Gradients, Method, Setting};
 use paretune_recommender::{Batch, Recommender, Sequences};
 use paretune_train::{
     BalanceConfig, Balancer, GradientCut, Plan, TrainError,
-    step::{Cuts, Graph, StepGradients, balanced_gradients},
+    step::{Cuts, Graph, StepGradients, balanced_gradients, gradients_with_weights},
 };
 
 use crate::world::{World, short, values};
@@ -350,7 +350,8 @@ fn a_loss_that_goes_around_the_cut_is_refused() {
     let losses = [loss(top.sqr()), loss(&top + &low), loss(top.exp()), loss(top.tanh())];
     let names = ["a", "b", "c", "d"];
     let below = [("a".to_owned(), a)];
-    let graph = Graph { names: &names, losses: &losses, cuts: &cuts, towers: &[], between: &[], below: &below };
+    let graph =
+        Graph { names: &names, losses: &losses, cuts: &cuts, towers: &[], between: &[], below: &below, borrows: &[] };
     let mut balancer = bench.world.balancer(Method::UpGrad, GradientCut::Full, &[1.0; 4]);
     assert!(matches!(graph.balance(&mut balancer), Err(TrainError::AroundTheCut)));
     let straight = [loss(top.sqr()), loss(top.sqr()), loss(top.exp()), loss(top.tanh())];
@@ -365,4 +366,29 @@ fn settings_that_do_not_fit_each_other_are_refused() {
     assert!(refused("method = \"upgrad\"\nrefresh = 0").contains("at least 1"));
     assert!(refused("method = \"graddrop\"\ncontrol = { kind = \"anneal\", to = { click = 1 } }").contains("control"));
     assert!(refused("method = \"upgrad\"\ncontrol = { kind = \"anneal\", towards = 1 }").contains("towards"));
+}
+
+/// A goal of lists moves the tower that ranks by its weight, whatever way the gradient is computed; towers follow their own losses unweighted.
+#[test]
+fn a_tower_that_a_goal_borrows_follows_its_own_loss_and_the_goals_weight() {
+    let bench = Bench::new(World::with_goals());
+    let separate = bench.separate();
+    let parameters = bench.model.parameters();
+    for cut in [GradientCut::Shared, GradientCut::Full] {
+        let found = bench.step(Method::UpGrad, cut, &[1.0; 4]);
+        assert!(found.weights[2..].iter().all(|weight| *weight > 0.0), "{:?}", found.weights);
+        let [below, towers] = bench.names();
+        let one = |names: &[String]| combined(std::slice::from_ref(&found.gradients), &[1.0], names, &bench.model);
+        let weights = [1.0, 1.0, found.weights[2], found.weights[3]];
+        assert_close(&one(&towers), &combined(&separate, &weights, &towers, &bench.model), 1e-4);
+        assert_close(&one(&below), &combined(&separate, &found.weights, &below, &bench.model), 1e-4);
+        // Without asking the method again.
+        let balancer = bench.world.balancer(Method::UpGrad, cut, &[1.0; 4]);
+        let (model, batch, known) = (&bench.model, &bench.batch, &bench.known);
+        let again = gradients_with_weights(model, &parameters, batch, known, &found.weights, &balancer, 77).unwrap();
+        for names in [&below, &towers] {
+            let again = combined(std::slice::from_ref(&again), &[1.0], names, &bench.model);
+            assert_close(&one(names), &again, 1e-4);
+        }
+    }
 }

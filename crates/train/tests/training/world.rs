@@ -13,10 +13,10 @@ use paretune_data::{
 };
 use paretune_encoder::{BertConfig, Encoder, Kernels, LoadOptions, Pooling};
 use paretune_features::{ModelFiles, TextTokenizer};
-use paretune_objectives::{Architecture, Conditioning, Kind, Objective, Objectives};
+use paretune_objectives::{Architecture, Conditioning, Goal, Kind, ListGoal, Objective, Objectives};
 use paretune_optim::Method;
 use paretune_recommender::{
-    Corpus, CorpusConfig, ItemVectors, RankingLoss, Reading, Recommender, RecommenderConfig, UserConfig,
+    Corpus, CorpusConfig, ItemVectors, ListFacts, RankingLoss, Reading, Recommender, RecommenderConfig, UserConfig,
 };
 use paretune_train::{
     BalanceConfig, Balancer, GradientCut, Observer, Outcome, TrainError, TrainEvent, Trainer, TrainingConfig,
@@ -87,6 +87,18 @@ impl World {
         Self { objectives: objectives().select(names).unwrap(), ..Self::new() }
     }
 
+    /// Clicks and ratings, and two goals for the lists that clicks make.
+    pub(crate) fn with_goals() -> Self {
+        let goal = |name: Goal| Objective::list(name.name(), ListGoal::new(name));
+        let objectives = Objectives::new(vec![
+            Objective::new("click", Kind::Binary, "click"),
+            Objective::new("satisfaction", Kind::Regression, "rating"),
+            goal(Goal::Coverage),
+            goal(Goal::Novelty),
+        ]);
+        Self { objectives: objectives.unwrap(), ..Self::new() }
+    }
+
     pub(crate) fn with_tasks(tasks: Architecture) -> Self {
         Self { tasks, ..Self::new() }
     }
@@ -127,14 +139,14 @@ impl World {
         let vectors = ItemVectors::Text(Box::new(encoder));
         let mut model = Recommender::new(config, vectors, &self.objectives, 5, &Device::Cpu).unwrap();
         let rows = self.corpus.split.rows(Part::Train);
-        let column = |objective: &Objective| &self.corpus.dataset.events.feedback[&objective.column];
-        let labels: Vec<Vec<f32>> = self
-            .objectives
-            .iter()
-            .map(|objective| rows.iter().map(|&row| column(objective)[row as usize]).collect())
-            .collect();
+        let column = |objective: &Objective| self.corpus.dataset.events.feedback.get(&objective.column);
+        let label = |objective: &Objective, row: &u32| column(objective).map_or(f32::NAN, |all| all[*row as usize]);
+        let labels: Vec<Vec<f32>> =
+            self.objectives.iter().map(|objective| rows.iter().map(|row| label(objective, row)).collect()).collect();
         model.fit(&labels).unwrap();
-        model
+        let vectors = model.embed(&self.corpus.tokens, None).unwrap();
+        let facts = ListFacts::new(&self.corpus, &self.objectives, Some(&vectors), &Device::Cpu).unwrap();
+        model.with_list_facts(facts)
     }
 
     /// The same weights in the network of `self.kernels`.
