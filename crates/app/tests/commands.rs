@@ -56,6 +56,36 @@ fn a_front_marks_what_no_other_balance_beats() {
 }
 
 #[test]
+fn a_front_of_goals_shows_what_lists_gain_and_cost() {
+    let scratch = Scratch::with_data();
+    let goals = concat!(env!("CARGO_MANIFEST_DIR"), "/../../datasets/goals/marketplace.toml");
+    let line = format!("front --points 3 --dataset data --config {goals} --name goals {QUICK}");
+    let out = scratch.run(&line).ok();
+    assert!(out.contains("no goal of lists") && out.contains("variety 1"), "{out}");
+    let file = scratch.json("runs/goals/front.json");
+    let names: Vec<&str> =
+        file["front"]["metrics"].as_array().unwrap().iter().map(|name| name.as_str().unwrap()).collect();
+    let expected =
+        ["click ndcg@10", "satisfaction rmse", "variety diversity@10", "breadth coverage@10", "fairness disparity@10"];
+    assert_eq!(names, expected);
+    assert_eq!(file["front"]["maximise"], serde_json::json!([true, false, true, true, false]));
+    for point in file["front"]["points"].as_array().unwrap() {
+        let values: Vec<f64> = point["metrics"].as_array().unwrap().iter().map(|x| x.as_f64().unwrap()).collect();
+        assert!(values.iter().all(|value| value.is_finite()) && values[4] <= 1.0, "{point}");
+    }
+    assert!(scratch.text("runs/goals/report.html").contains("disparity@10"));
+
+    // One model with goals: measured beside what it is compared with, and measured again.
+    scratch.run(&format!("finetune --dataset data --config {goals} --name one --baselines popularity {QUICK}")).ok();
+    let metrics = scratch.json("runs/one/metrics.json");
+    let fairness = &metrics["objectives"]["fairness"]["disparity"];
+    assert!(fairness["model"].is_f64() && fairness["popularity"].is_f64(), "{metrics}");
+    let again: Value = serde_json::from_str(&scratch.run("evaluate --run runs/one --json").ok()).unwrap();
+    assert_eq!(again["objectives"]["fairness"]["disparity"]["model"], fairness["model"]);
+    scratch.run("recommend --run runs/one --user user-00001").ok();
+}
+
+#[test]
 fn a_comparison_measures_every_method_by_every_seed_and_goes_on_when_cut_off() {
     let scratch = Scratch::with_data();
     let methods = "weighted-sum,upgrad:refresh=2,graddrop,mgda:normalize=none:gradients=full";

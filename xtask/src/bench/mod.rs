@@ -6,6 +6,7 @@ mod freshness;
 mod models;
 mod optim;
 mod scale;
+mod tasks;
 mod tuning;
 
 use std::ffi::OsString;
@@ -21,7 +22,8 @@ use crate::process::{cargo, root};
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// `encoder` (forward, train step, embedding), `backbones` (every family), `models` (every user model), `freshness` (reading texts less
-    /// often), `optim` (what balancing costs), `scale` (logs larger than memory) or `tuning` (what adapters cost and save).
+    /// often), `optim` (what balancing costs), `scale` (logs larger than memory), `tasks` (what sharing between objectives is worth)
+    /// or `tuning` (what adapters cost and save).
     what: String,
     /// Passed on; `cargo xtask bench encoder --help` lists what `encoder` takes, and so on.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -36,8 +38,11 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         "models" => models::run(&args.rest),
         "optim" => optim::run(&args.rest),
         "scale" => scale::run(&args.rest),
+        "tasks" => tasks::run(&args.rest),
         "tuning" => tuning::run(&args.rest),
-        other => bail!("no bench `{other}`; there are: encoder, backbones, models, freshness, optim, scale, tuning"),
+        other => {
+            bail!("no bench `{other}`; there are: encoder, backbones, models, freshness, optim, scale, tasks, tuning")
+        }
     }
 }
 

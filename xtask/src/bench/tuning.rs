@@ -213,7 +213,7 @@ fn watch(id: u32, peak: &AtomicU64, done: &AtomicBool) {
     }
 }
 
-fn mean_and_deviation(values: impl Iterator<Item = f64>) -> (f64, f64) {
+pub(super) fn mean_and_deviation(values: impl Iterator<Item = f64>) -> (f64, f64) {
     let values: Vec<f64> = values.collect();
     let mean = values.iter().sum::<f64>() / values.len() as f64;
     let square = values.iter().map(|value| (value - mean).powi(2)).sum::<f64>();

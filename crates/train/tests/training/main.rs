@@ -11,6 +11,7 @@ mod devices;
 mod distill;
 mod evaluation;
 mod features;
+mod goals;
 mod hidden_users;
 mod kinds;
 mod negatives;
