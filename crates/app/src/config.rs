@@ -8,7 +8,7 @@ mod start;
 use std::{collections::BTreeMap, path::PathBuf};
 
 use paretune_data::{FeatureSpec, Part, SplitStrategy, leaks::LeakThresholds};
-use paretune_objectives::{Kind, Objective};
+use paretune_objectives::Objective;
 use paretune_train::{BalanceConfig, TrainingConfig, evaluation::Candidates};
 use serde::{Deserialize, Serialize};
 
@@ -169,7 +169,7 @@ impl RunConfig {
     /// Weights of the objectives for the full ranking.
     pub(crate) fn rank_weights(&self) -> Vec<f64> {
         let by = &self.evaluation.rank_by;
-        let first = self.objectives.iter().position(|objective| objective.kind != Kind::List);
+        let first = self.objectives.iter().position(|objective| objective.kind.has_labels());
         self.objectives
             .iter()
             .enumerate()

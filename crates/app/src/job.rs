@@ -6,7 +6,7 @@ use paretune_data::{Dataset, Part, Split, Transforms, keep_share};
 use paretune_encoder::device_name;
 use paretune_eval::report::Table;
 use paretune_features::{FetchOptions, ModelFiles, ModelSource, TextTokenizer};
-use paretune_objectives::{Kind, Objective, Objectives};
+use paretune_objectives::{Objective, Objectives};
 use paretune_recommender::{Corpus, CorpusConfig, FeatureConfig, ListFacts, Recommender};
 use paretune_train::{Stream, evaluation::Candidates};
 
@@ -212,7 +212,7 @@ impl Job {
 
 /// The objectives that have labels.
 pub(crate) fn labelled(objectives: &Objectives) -> impl Iterator<Item = &Objective> {
-    objectives.iter().filter(|objective| objective.kind != Kind::List)
+    objectives.iter().filter(|objective| objective.kind.has_labels())
 }
 
 /// What of the tables the configured model reads.

@@ -94,6 +94,11 @@ impl<'a> Bench<'a> {
         self.metrics.add(method, &job.objectives, &self.rows, &predictions);
         let ranked = self.ranking.model(model, &job.objectives, known, &job.config.rank_weights(), &self.vectors)?;
         self.ranked(method, ranked);
+        for objective in job.objectives.iter().filter(|objective| objective.kind == Kind::Cost) {
+            let Some(width) = model.kept_width()? else { continue };
+            let table = self.metrics.objectives.entry(objective.name.clone()).or_default();
+            Metrics::add_to(table, method, [(primary_metric(objective).to_owned(), width)].into());
+        }
         Ok(())
     }
 
@@ -109,9 +114,13 @@ impl<'a> Bench<'a> {
         let predictions = predict(model, &job.corpus, known, &self.rows)?;
         let ranked = self.ranking.model(model, &job.objectives, known, weights, &self.vectors)?;
         let listed: BTreeMap<String, f64> = ranked.ranking.into_iter().chain(ranked.list).collect();
+        let width = model.kept_width()?;
         let metrics = job.objectives.iter().enumerate().map(|(k, objective)| {
             let metric = self.front_metric(k);
-            let of_lists = metric.contains('@').then(|| listed.get(&metric).copied());
+            let of_lists = match objective.kind {
+                Kind::Cost => Some(width),
+                _ => metric.contains('@').then(|| listed.get(&metric).copied()),
+            };
             let values = || value_metrics(objective, &predictions[k], &self.rows.labels[k], &self.rows.users);
             of_lists.unwrap_or_else(|| values().get(&metric).copied()).unwrap_or(f64::NAN)
         });
@@ -120,11 +129,14 @@ impl<'a> Bench<'a> {
         Ok(listed)
     }
 
-    /// What the front shows of the objective at `k`: its primary metric; for one whose lists some goal is about, what the lists are worth.
+    /// What the front shows of the objective at `k`: its primary metric; for one whose lists some goal is about, or a ranking where width has
+    /// its price, what the lists are worth.
     fn front_metric(&self, k: usize) -> String {
         let objectives = &self.job.objectives;
         let cut = self.cut();
         let shaped = (0..objectives.len()).any(|goal| objectives.shaped_by(goal) == Some(k));
+        let costs = objectives.iter().any(|objective| objective.kind == Kind::Cost);
+        let shaped = shaped || (costs && objectives.as_slice()[k].kind == Kind::Ranking);
         let objective = &objectives.as_slice()[k];
         match list_metric_at(objective, cut) {
             Some(metric) => metric,
@@ -219,8 +231,8 @@ impl<'a> Bench<'a> {
         let job = self.job;
         let weights = job.weights();
         if self.wants(Baseline::SingleObjective) && weights.iter().filter(|weight| **weight > 0.0).count() > 1 {
-            // A goal of lists alone has no list to shape.
-            let trained = |(k, objective): &(usize, &Objective)| weights[*k] > 0.0 && objective.kind != Kind::List;
+            // Of what has no labels there is nothing to train alone.
+            let trained = |(k, objective): &(usize, &Objective)| weights[*k] > 0.0 && objective.kind.has_labels();
             for (k, objective) in job.objectives.iter().enumerate().filter(trained) {
                 let alone: Vec<f64> = (0..weights.len()).map(|other| f64::from(u8::from(other == k))).collect();
                 let label = format!("{} alone", objective.name);
@@ -286,7 +298,7 @@ impl<'a> Bench<'a> {
                 let Some(value) = self.metrics.primary(objective, method) else { continue };
                 let ahead = if better_is_higher(metric) { model > value } else { model < value };
                 // Lists of anything at all are varied: what a goal costs and brings is the front's to say.
-                if method != "item_mean" && objective.kind != Kind::List {
+                if method != "item_mean" && objective.kind.has_labels() {
                     all &= ahead;
                 }
                 let verb = if ahead { "beats" } else { "does not beat" };

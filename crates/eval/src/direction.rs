@@ -1,5 +1,5 @@
 /// Metrics for which less is better, by their name without prefix and cut-off.
-const LOWER: [&str; 15] = [
+const LOWER: [&str; 16] = [
     "disparity",
     "error",
     "gini",
@@ -15,6 +15,7 @@ const LOWER: [&str; 15] = [
     "provider_top_share",
     "rmse",
     "seconds",
+    "width",
 ];
 
 /// Whether a larger value of this metric is better.

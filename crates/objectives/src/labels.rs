@@ -84,7 +84,7 @@ pub(crate) fn targets(objectives: &Objectives, scalers: &[Scaler], columns: &[Ve
                 column.iter().zip(&columns[given]).map(both).collect()
             }
             (Kind::Binary | Kind::Conditional | Kind::Ranking, _) => column.clone(),
-            (Kind::List, _) => vec![f32::NAN; rows],
+            (Kind::List | Kind::Cost, _) => vec![f32::NAN; rows],
             (Kind::Regression | Kind::LogRegression, _) => column.iter().map(|v| scalers[i].transform(*v)).collect(),
         });
     }

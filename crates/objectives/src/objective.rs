@@ -28,12 +28,20 @@ pub enum Kind {
     /// Of the lists that another objective's ranking shows: diversity, coverage, fairness, novelty. Has neither labels nor a tower, and predicts
     /// nothing; its loss looks at a whole batch.
     List,
+    /// What a score costs: the share of the shared representation's columns that count, of which training shuts those that are not worth their
+    /// weight. Has neither labels nor a tower.
+    Cost,
 }
 
 impl Kind {
     /// Whether predictions come from a task tower.
     pub fn has_tower(self) -> bool {
-        !matches!(self, Self::Ranking | Self::List)
+        !matches!(self, Self::Ranking | Self::List | Self::Cost)
+    }
+
+    /// Whether samples have labels for it; else it is a matter of the model.
+    pub fn has_labels(self) -> bool {
+        !matches!(self, Self::List | Self::Cost)
     }
 
     /// Whether labels are 0 or 1.
@@ -50,7 +58,7 @@ pub struct Objective {
     pub name: String,
     /// Loss and unit.
     pub kind: Kind,
-    /// Feedback column of the events; none of [`Kind::List`].
+    /// Feedback column of the events; none of kinds without [labels](Kind::has_labels).
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub column: String,
     /// Preference; what it does is the balancing method's to say.
@@ -106,6 +114,11 @@ impl Objective {
         Self { goal: Some(goal), ..Self::new(name, Kind::List, "") }
     }
 
+    /// What a score costs, of weight 1.
+    pub fn cost(name: impl Into<String>) -> Self {
+        Self::new(name, Kind::Cost, "")
+    }
+
     /// With another loss than its kind's own.
     pub fn loss(self, loss: Loss) -> Self {
         Self { loss: Some(loss), ..self }
@@ -113,7 +126,7 @@ impl Objective {
 
     /// Whether its predictions alone put items in order: a conditional one's need those of its condition.
     fn shows_lists(&self) -> bool {
-        !matches!(self.kind, Kind::List | Kind::Conditional)
+        self.kind.has_labels() && self.kind != Kind::Conditional
     }
 
     /// With another weight.
@@ -195,6 +208,10 @@ impl Objectives {
             (Kind::List, None, _) => {
                 return wrong("kind = \"list\" needs a goal, such as goal = { name = \"diversity\" }".into());
             }
+            (Kind::Cost, None, true) => return self.check_alone(objective),
+            (Kind::Cost, None, false) => {
+                return wrong("what a score costs is made from no label: leave `column` out".into());
+            }
             (_, Some(_), _) => {
                 return wrong("`goal` belongs to kind = \"list\" only: remove it, or set the kind".into());
             }
@@ -239,6 +256,19 @@ impl Objectives {
         }
     }
 
+    /// There is one width to pay for.
+    fn check_alone(&self, objective: &Objective) -> Result<()> {
+        let wrong = |reason: String| Err(ObjectiveError::Goal { name: objective.name.clone(), reason });
+        let others = self.all.iter().filter(|other| other.kind == Kind::Cost && other.name != objective.name);
+        match others.map(|other| other.name.as_str()).next() {
+            Some(other) => wrong(format!("\"{other}\" is of kind \"cost\" already, and there is one width to pay for")),
+            None if !self.all.iter().any(|other| other.kind.has_labels()) => {
+                wrong("there is nothing whose scores could cost anything: add an objective with labels".into())
+            }
+            None => Ok(()),
+        }
+    }
+
     /// The objectives whose names are in `names`, in this set's order; a conditional one needs its `given` among them.
     ///
     /// # Errors
@@ -271,7 +301,7 @@ impl Objectives {
     /// # Errors
     /// The first missing column, with the list of those that are there.
     pub fn check_columns<S: AsRef<str>>(&self, available: &[S]) -> Result<()> {
-        for objective in self.all.iter().filter(|objective| objective.kind != Kind::List) {
+        for objective in self.all.iter().filter(|objective| objective.kind.has_labels()) {
             if !available.iter().any(|c| c.as_ref() == objective.column) {
                 let names: Vec<&str> = available.iter().map(AsRef::as_ref).collect();
                 return Err(ObjectiveError::MissingColumn {

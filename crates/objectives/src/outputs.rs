@@ -81,7 +81,7 @@ impl Outputs {
 
     /// Predictions in natural units, `[objectives][B]`: probabilities for binary objectives; for conditional ones the
     /// probability that both happen (ESMM's CTCVR), never above that of the condition; rating units and seconds for regressions; scores
-    /// for rankings; zeros for goals of lists.
+    /// for rankings; zeros where there are no labels.
     ///
     /// # Errors
     /// Candle could not bring the logits to the CPU.
@@ -97,7 +97,7 @@ impl Outputs {
                     logits[given].iter().zip(&logits[i]).map(both).collect()
                 }
                 (Kind::Binary | Kind::Conditional, ..) => logits[i].iter().map(|z| sigmoid(*z) as f32).collect(),
-                (Kind::Ranking | Kind::List, ..) => logits[i].clone(),
+                (Kind::Ranking | Kind::List | Kind::Cost, ..) => logits[i].clone(),
                 (_, _, Some(Loss::Ordinal { levels })) => {
                     logits[i].iter().map(|z| losses::Levels(levels).expected(*z, &extras[i])).collect()
                 }

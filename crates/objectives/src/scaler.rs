@@ -34,7 +34,7 @@ impl Scaler {
     pub fn fit(objective: &Objective, labels: &[f32]) -> Result<Self> {
         check_labels(objective, labels)?;
         // Levels are compared with labels as they are.
-        let unscaled = objective.kind.is_binary() || objective.kind == Kind::List;
+        let unscaled = objective.kind.is_binary() || !objective.kind.has_labels();
         if unscaled || matches!(objective.loss, Some(Loss::Ordinal { .. })) {
             return Ok(Self::default());
         }

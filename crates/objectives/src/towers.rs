@@ -202,7 +202,7 @@ impl TaskTowers {
                 // The offsets of its levels say it.
                 _ if matches!(self.objectives.as_slice()[i].loss, Some(Loss::Ordinal { .. })) => 0.0,
                 (Kind::Regression | Kind::LogRegression, _) => self.scalers[i].transform(rates[i]),
-                (Kind::Ranking | Kind::List, _) => continue,
+                (Kind::Ranking | Kind::List | Kind::Cost, _) => continue,
             };
             let bias = if bias.is_finite() { bias } else { 0.0 };
             tower.output.bias().set(&Tensor::new(&[bias], tower.output.bias().device())?)?;
@@ -299,7 +299,7 @@ impl TaskTowers {
             let name = objective.name.as_str();
             let missing = |input| ObjectiveError::NoInput { name: name.to_owned(), input };
             let Some(tower) = tower else {
-                if objective.kind == Kind::List {
+                if !objective.kind.has_labels() {
                     let rows = shared.or(scores).map_or(Ok(0), |rows| rows.dim(0))?;
                     let device = shared.or(scores).map_or(&Device::Cpu, Tensor::device);
                     logits.push(Tensor::zeros(rows, DType::F32, device)?);

@@ -93,6 +93,7 @@ mod corpus;
 mod error;
 mod features;
 mod fusion;
+
 mod given;
 mod goals;
 mod graph;
@@ -110,6 +111,7 @@ mod start;
 mod store;
 mod summary;
 mod users;
+mod width;
 
 pub use auxiliary::{AlignConfig, Auxiliary, AuxiliaryLoss, ContrastConfig};
 pub use batch::{Batch, BatchBuilder, Encode, Pool, Searched, Sequences, Viewer};

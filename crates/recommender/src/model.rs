@@ -16,6 +16,7 @@ use crate::propagation::{Inputs, Propagation};
 use crate::ranking::RankingLoss;
 use crate::search::Search;
 use crate::users::{self, UserConfig, UserKind, UserModel, Widths};
+use crate::width::WidthGates;
 use crate::{Auxiliary, AuxiliaryLoss, Batch, FeatureNames, ItemVectors, RecommenderError};
 
 /// Sizes of everything above the item vectors.
@@ -84,6 +85,9 @@ pub struct Shared {
     pub aligned: Option<Tensor>,
     /// `[samples, dim]`: what features of request and item say together. Absent without such features, or where all objectives are rankings.
     pub joint: Option<Tensor>,
+    /// `[dim]`: how much each column of items and users is worth, as log-odds of [width gates](crate::Recommender::kept_width). Absent where width has
+    /// no price.
+    pub gates: Option<Tensor>,
 }
 
 /// Samples as the task towers are shown them, all `[samples, …]`.
@@ -143,6 +147,8 @@ pub struct Recommender {
     pub(crate) modulations: Option<[Modulation; 2]>,
     /// What training adds to the loss of a ranking.
     pub(crate) auxiliary: Auxiliary,
+    /// What shuts columns of the shared representation.
+    pub(crate) gates: Option<WidthGates>,
     /// What goals of lists look at.
     pub(crate) list_facts: Option<ListFacts>,
     /// What its features are called, where that was said.
@@ -235,6 +241,8 @@ impl Recommender {
             conditioning: config.conditioning,
         };
         let towers = TaskTowers::new(objectives, &tower, device)?;
+        let costs = objectives.iter().any(|objective| objective.kind == Kind::Cost);
+        let gates = costs.then(|| WidthGates::new(config.dim, device)).transpose()?;
         let modulation = |name| {
             let seed = seed.wrapping_add(400);
             Modulation::new(name, config.conditioning, objectives.len(), config.dim, seed, device)
@@ -252,6 +260,7 @@ impl Recommender {
             towers,
             modulations,
             auxiliary: Auxiliary::default(),
+            gates,
             list_facts: None,
             feature_names: FeatureNames::default(),
             features,
@@ -343,6 +352,7 @@ impl Recommender {
         shared.extend(self.user_model.iter().flat_map(|users| users.parameters()));
         shared.extend(self.modulations.iter().flatten().flat_map(Modulation::parameters));
         shared.extend(self.features.iter().flat_map(Features::parameters));
+        shared.extend(self.gates.iter().flat_map(WidthGates::parameters));
         let backbone = self.encoder().map_or_else(Vec::new, paretune_encoder::Encoder::parameters);
         Parameters { backbone, shared, tasks: self.towers.shared_parameters(), towers: self.towers.parameters() }
     }
@@ -374,6 +384,11 @@ impl Recommender {
     /// # Errors
     /// When shapes do not fit.
     pub fn outputs(&self, shared: &Shared, batch: &Batch, dropout: Option<u64>) -> Result<Outputs, RecommenderError> {
+        self.outputs_of(self.gated(shared, dropout)?.as_ref(), batch, dropout)
+    }
+
+    /// As [`Self::outputs`], of a representation behind its gates.
+    fn outputs_of(&self, shared: &Shared, batch: &Batch, dropout: Option<u64>) -> Result<Outputs, RecommenderError> {
         let requests = Tensor::new(batch.requests.as_slice(), &self.device)?;
         let users = shared.users.index_select(&requests, 0)?;
         let scores = match &shared.candidates {
@@ -415,13 +430,16 @@ impl Recommender {
         dropout: Option<u64>,
     ) -> Result<(Vec<TaskLoss>, Vec<AuxiliaryLoss>), RecommenderError> {
         let labels = self.labels(batch)?;
+        let shared = self.gated(shared, dropout)?;
+        let shared = shared.as_ref();
         // Rankings need no outputs of single samples.
         let towers = match self.has_towers() {
-            true => Some(self.outputs(shared, batch, dropout)?.losses(&labels)?),
+            true => Some(self.outputs_of(shared, batch, dropout)?.losses(&labels)?),
             false => None,
         };
         let mut shown = ListPolicies::default();
         let loss = |(k, objective): (usize, &Objective)| match (&towers, &objective.goal) {
+            _ if objective.kind == Kind::Cost => self.width_loss(shared),
             (_, Some(goal)) => self.goal_loss(k, goal, shared, batch, &mut shown),
             (Some(losses), _) if objective.kind.has_tower() => Ok(losses[k].clone()),
             _ => self.ranking_loss(shared, batch, &batch.labels[k]),
@@ -437,6 +455,7 @@ impl Recommender {
     /// # Errors
     /// When shapes do not fit.
     pub fn gates(&self, shared: &Shared, batch: &Batch) -> Result<Vec<GateReport>, RecommenderError> {
+        let shared = self.gated(shared, None)?;
         let Some(items) = &shared.items else { return Ok(Vec::new()) };
         let requests = Tensor::new(batch.requests.as_slice(), &self.device)?;
         let users = shared.users.index_select(&requests, 0)?;

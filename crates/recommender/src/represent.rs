@@ -6,6 +6,7 @@ use candle_core::Tensor;
 use paretune_features::Packed;
 
 use crate::users::Past;
+use crate::width::WidthGates;
 use crate::{Batch, NodeVectors, Recommender, RecommenderError, Shared};
 
 /// All items before propagation, and all nodes after it.
@@ -146,7 +147,8 @@ impl Recommender {
             None => None,
         };
         let candidates = self.ranks().then(|| self.with_prior(vectors, &batch.items)).transpose()?;
-        Ok(Shared { items, users, candidates, views, aligned, joint })
+        let gates = self.gates.as_ref().map(WidthGates::odds).transpose()?;
+        Ok(Shared { items, users, candidates, views, aligned, joint, gates })
     }
 
     /// Users and what they search for.

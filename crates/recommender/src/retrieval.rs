@@ -46,13 +46,14 @@ impl Recommender {
         Ok(Tensor::cat(&[&users, &column], 1)?)
     }
 
-    /// Items `[n, dim]`, or `[n, dim + 1]` with a prior, which no scaling to unit length reaches.
+    /// Items `[n, width]`, or `[n, width + 1]` with a prior, which no scaling to unit length reaches.
     pub(crate) fn compared_items(&self, items: &Tensor) -> Result<Tensor, RecommenderError> {
         if self.prior.is_none() {
             return self.compared(items);
         }
-        let vectors = self.compared(&items.narrow(1, 0, self.config.dim)?.contiguous()?)?;
-        Ok(Tensor::cat(&[&vectors, &items.narrow(1, self.config.dim, 1)?], 1)?)
+        let width = items.dim(1)? - 1;
+        let vectors = self.compared(&items.narrow(1, 0, width)?.contiguous()?)?;
+        Ok(Tensor::cat(&[&vectors, &items.narrow(1, width, 1)?], 1)?)
     }
 
     /// What rankings compare users with: vectors `[n, dim]` of these items, with the prior as one more column where there is one.

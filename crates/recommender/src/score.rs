@@ -8,6 +8,7 @@ use rayon::prelude::*;
 use crate::features::{ItemRows, Shelf};
 use crate::model::Shown;
 use crate::prior::Prior;
+use crate::width::WidthGates;
 use crate::{Batch, Corpus, Recommender, RecommenderError, Shared};
 
 /// Every item as the item tower sees it at one moment.
@@ -147,8 +148,10 @@ impl Recommender {
             views: None,
             aligned: None,
             joint: None,
+            gates: self.gates.as_ref().map(WidthGates::odds).transpose()?,
         };
         let shared = self.condition(trunk, batch)?;
+        let shared = self.gated(&shared, None)?.into_owned();
         let (items, users) = (shared.items.map(|items| items.detach()), shared.users.detach());
         let scores = shared.candidates.map(|candidates| self.against(&users, &candidates, batch)).transpose()?;
         let n = catalogue.len();
@@ -178,8 +181,11 @@ impl Recommender {
     /// When shapes do not fit, or the batch's preference is not one for this model.
     pub fn retrieve(&self, catalogue: &Catalogue, batch: &Batch, known: &Tensor) -> Result<Tensor, RecommenderError> {
         let users = self.users(batch, known)?;
-        let trunk = Shared { items: None, users, candidates: None, views: None, aligned: None, joint: None };
-        let users = self.condition(trunk, batch)?.users.detach();
-        self.against(&users, &catalogue.candidates, batch)
+        let gates = self.gates.as_ref().map(WidthGates::odds).transpose()?;
+        let candidates = Some(catalogue.candidates.clone());
+        let trunk = Shared { items: None, users, candidates, views: None, aligned: None, joint: None, gates };
+        let shared = self.kept(&self.condition(trunk, batch)?)?;
+        let candidates = shared.candidates.as_ref().unwrap_or(&catalogue.candidates);
+        self.against(&shared.users.detach(), candidates, batch)
     }
 }

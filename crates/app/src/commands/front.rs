@@ -5,7 +5,7 @@ mod forms;
 use std::time::Instant;
 
 use paretune_eval::report::{Cell, FrontSection, Table};
-use paretune_objectives::{Conditioning, Kind, Objective, Objectives};
+use paretune_objectives::{Conditioning, Objective, Objectives};
 use paretune_recommender::Recommender;
 use serde::Serialize;
 
@@ -214,7 +214,7 @@ impl Points<'_> {
     }
 
     fn label(&self, weights: &[f64]) -> String {
-        if self.job.objectives.iter().any(|objective| objective.kind == Kind::List) {
+        if self.job.objectives.iter().any(|objective| !objective.kind.has_labels()) {
             return goals_label(&self.job.objectives, weights);
         }
         let names: Vec<String> = self.job.objectives.names().map(str::to_owned).collect();
@@ -222,17 +222,18 @@ impl Points<'_> {
     }
 }
 
-/// Balances to train. With goals of lists: what the lists are worth without any, then with each of them, ever stronger, and with all; the
-/// others keep their weights.
+/// Balances to train. With goals that have no labels (of lists, of cost): what there is without any, then with each of them, ever stronger, and
+/// with all; the others keep their weights.
 fn balances(objectives: &Objectives, points: Option<usize>) -> Vec<Vec<f64>> {
-    let goals: Vec<usize> = (0..objectives.len()).filter(|k| objectives.shaped_by(*k).is_some()).collect();
+    let labelled = |k: &usize| objectives.as_slice()[*k].kind.has_labels();
+    let goals: Vec<usize> = (0..objectives.len()).filter(|k| !labelled(k)).collect();
     if goals.is_empty() {
         return between(objectives.len(), points.unwrap_or(POINTS));
     }
     let with = |strength: &dyn Fn(usize) -> f64| -> Vec<f64> {
         let weight = |(k, objective): (usize, &Objective)| match objective.kind {
-            Kind::List => objective.weight * strength(k),
-            _ => objective.weight,
+            kind if kind.has_labels() => objective.weight,
+            _ => objective.weight * strength(k),
         };
         objectives.iter().enumerate().map(weight).collect()
     };
@@ -254,10 +255,10 @@ fn goals_label(objectives: &Objectives, weights: &[f64]) -> String {
     let goals: Vec<String> = objectives
         .iter()
         .zip(weights)
-        .filter(|(objective, weight)| objective.kind == Kind::List && **weight > 0.0)
+        .filter(|(objective, weight)| !objective.kind.has_labels() && **weight > 0.0)
         .map(|(objective, weight)| format!("{} {weight}", objective.name))
         .collect();
-    if goals.is_empty() { "no goal of lists".to_owned() } else { goals.join(", ") }
+    if goals.is_empty() { "no goal".to_owned() } else { goals.join(", ") }
 }
 
 /// All equal, each objective alone, then between each objective and the rest, ever closer to equal.

@@ -213,7 +213,7 @@ impl Job {
         let positives = rows.iter().filter(|&&row| engaged.is_some_and(|column| column[row as usize] > 0.0)).count();
         let sampled = positives * self.config.training.negatives;
         let column = |objective: &Objective| {
-            if objective.kind == Kind::List {
+            if !objective.kind.has_labels() {
                 return vec![f32::NAN; rows.len() + sampled];
             }
             let values = feedback

@@ -84,6 +84,9 @@ fn goals_of_lists_that_make_no_sense_are_refused() {
     assert!(with(list(ListGoal { temperature: 0.0, ..goal.clone() })).contains("goal.temperature = 0"));
     assert!(with(list(ListGoal { candidates: 1, ..goal.clone() })).contains("goal.candidates = 1"));
     assert!(with(list(ListGoal { groups: crate::Groups::Category, ..goal.clone() })).contains("exposure"));
+    assert!(with(Objective { column: "click".into(), ..Objective::cost("width") }).contains("leave `column` out"));
+    assert!(refused(vec![Objective::cost("width")]).contains("add an objective with labels"));
+    assert!(refused(vec![click(), Objective::cost("a"), Objective::cost("b")]).contains("one width"));
     assert!(with(list(goal.clone()).given("click")).contains("remove it"));
     assert!(with(Objective { smoothing: 0.1, ..list(goal) }).contains("for flags"));
 }

@@ -19,4 +19,5 @@ mod repeats;
 mod search;
 mod start;
 mod users;
+mod width;
 mod world;

@@ -19,7 +19,7 @@ pub fn popularity(corpus: &Corpus, objective: &Objective, k: usize, train: &Rows
     let (a, b) = match objective.kind {
         Kind::Binary | Kind::Conditional | Kind::Ranking => logistic(&pairs)?,
         Kind::Regression | Kind::LogRegression => linear(&pairs)?,
-        Kind::List => return None,
+        Kind::List | Kind::Cost => return None,
     };
     Some(rows.items.iter().map(|&item| natural(objective, a + b * x(item)) as f32).collect())
 }
@@ -45,7 +45,9 @@ pub fn item_mean(corpus: &Corpus, objective: &Objective, k: usize, train: &Rows,
         rows.items
             .iter()
             .map(|&item| match objective.kind {
-                Kind::Binary | Kind::Conditional | Kind::Ranking | Kind::List => value(item as usize) as f32,
+                Kind::Binary | Kind::Conditional | Kind::Ranking | Kind::List | Kind::Cost => {
+                    value(item as usize) as f32
+                }
                 Kind::Regression | Kind::LogRegression => natural(objective, value(item as usize)) as f32,
             })
             .collect(),
@@ -69,7 +71,7 @@ fn observed<'a>(train: &'a Rows, objective: &'a Objective, k: usize) -> impl Ite
 fn natural(objective: &Objective, value: f64) -> f64 {
     match objective.kind {
         Kind::Binary | Kind::Conditional | Kind::Ranking => 1.0 / (1.0 + (-value).exp()),
-        Kind::Regression | Kind::List => value,
+        Kind::Regression | Kind::List | Kind::Cost => value,
         Kind::LogRegression => value.exp_m1(),
     }
 }

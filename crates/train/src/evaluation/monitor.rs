@@ -64,7 +64,7 @@ impl<'a> Monitor<'a> {
             let names = value_metrics(objective, &guess, &self.rows.labels[k], &self.rows.users).into_keys();
             known.extend(names.map(|name| format!("{}.{name}", objective.name)));
             known.extend(self.variances[k].map(|_| format!("{}.r2", objective.name)));
-            known.extend(objective.goal.as_ref().map(|_| of_lists(objective)));
+            known.extend((!objective.kind.has_labels()).then(|| of_goal(objective)));
         }
         if self.ranking.as_ref().is_none_or(|ranking| !ranking.is_empty()) {
             known.extend(RankingAccumulator::new(&CUTS).per_user().into_keys());
@@ -123,9 +123,12 @@ impl<'a> Monitor<'a> {
         let mut all = Vec::with_capacity(preferences.len());
         for (predictions, preference) in predictions.iter().zip(preferences) {
             let mut metrics = self.value_metrics(objectives, predictions);
+            for objective in objectives.iter().filter(|objective| objective.kind == Kind::Cost) {
+                metrics.extend(model.kept_width()?.map(|share| (of_goal(objective), share)));
+            }
             if let Some(ranking) = &self.ranking {
                 let mut weights = vec![0.0; objectives.len()];
-                let first = objectives.iter().position(|objective| objective.kind != Kind::List);
+                let first = objectives.iter().position(|objective| objective.kind.has_labels());
                 weights[first.unwrap_or_default()] = 1.0;
                 let vectors = model.list_facts().and_then(|facts| facts.vectors());
                 let vectors = vectors.map_or(Ok(Vec::new()), |vectors| vectors.flatten_all()?.to_vec1::<f32>())?;
@@ -137,7 +140,7 @@ impl<'a> Monitor<'a> {
                         Some(Goal::Novelty) => ranking.most_novel().max(1.0),
                         _ => 1.0,
                     };
-                    metrics.extend(value.map(|value| (of_lists(objective), value / most)));
+                    metrics.extend(value.map(|value| (of_goal(objective), value / most)));
                 }
             }
             all.push(metrics);
@@ -163,8 +166,8 @@ impl<'a> Monitor<'a> {
     pub(crate) fn skills(metrics: &BTreeMap<String, f64>, objectives: &Objectives) -> Vec<Option<f64>> {
         let skill = |objective: &Objective| {
             let metric = match objective.kind {
-                Kind::List => {
-                    let value = metrics.get(&of_lists(objective)).copied()?;
+                Kind::List | Kind::Cost => {
+                    let value = metrics.get(&of_goal(objective)).copied()?;
                     return Some(if better_is_higher(primary_metric(objective)) { value } else { 1.0 - value });
                 }
                 Kind::Binary | Kind::Conditional | Kind::Ranking => primary_metric(objective),
@@ -202,8 +205,8 @@ impl<'a> Monitor<'a> {
     }
 }
 
-/// The name of what a goal of lists comes to: between 0 and 1, novelty as a share of the most there can be.
-fn of_lists(objective: &Objective) -> String {
+/// The name of what a goal without labels comes to: between 0 and 1, novelty as a share of the most there can be.
+fn of_goal(objective: &Objective) -> String {
     format!("{}.{}", objective.name, primary_metric(objective))
 }
 

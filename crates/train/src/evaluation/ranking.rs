@@ -401,16 +401,17 @@ fn providers(corpus: &Corpus) -> Option<Vec<Option<u32>>> {
     Some(column.iter().map(|name| index.get(name.as_deref()?).copied()).collect())
 }
 
-/// Weights to rank by: a goal of lists has none, for it says nothing of single items. Where nothing else is wanted, lists are those of the
+/// Weights to rank by: what has no labels has none, for it says nothing of single items. Where nothing else is wanted, lists are those of the
 /// objective that they are about.
 pub fn rank_weights(objectives: &Objectives, weights: &[f64]) -> Vec<f64> {
     let items = objectives.iter().zip(weights).map(|(objective, weight)| match objective.kind {
-        Kind::List => 0.0,
-        _ => *weight,
+        kind if kind.has_labels() => *weight,
+        _ => 0.0,
     });
     let mut own: Vec<f64> = items.collect();
     if own.iter().all(|weight| *weight == 0.0) && weights.iter().any(|weight| *weight != 0.0) {
-        let wanted = weights.iter().position(|weight| *weight != 0.0).and_then(|goal| objectives.shaped_by(goal));
+        let wanted = weights.iter().position(|weight| *weight != 0.0);
+        let wanted = wanted.and_then(|goal| objectives.shaped_by(goal)).or_else(|| objectives.ranks_by());
         if let Some(weight) = wanted.and_then(|of| own.get_mut(of)) {
             *weight = 1.0;
         }
@@ -425,7 +426,7 @@ pub fn utilities(objectives: &Objectives, predictions: &[Vec<f32>], weights: &[f
     let items = predictions.first().map_or(0, Vec::len);
     let mut total = vec![0.0f32; items];
     for ((objective, prediction), weight) in objectives.iter().zip(predictions).zip(weights) {
-        if *weight == 0.0 || objective.kind == Kind::List {
+        if *weight == 0.0 || !objective.kind.has_labels() {
             continue;
         }
         let raw: Vec<f64> = prediction
@@ -435,7 +436,7 @@ pub fn utilities(objectives: &Objectives, predictions: &[Vec<f32>], weights: &[f
                     let p = f64::from(value).clamp(1e-12, 1.0 - 1e-7);
                     (p / (1.0 - p)).ln()
                 }
-                Kind::Regression | Kind::Ranking | Kind::List => f64::from(value),
+                Kind::Regression | Kind::Ranking | Kind::List | Kind::Cost => f64::from(value),
                 Kind::LogRegression => f64::from(value.max(0.0)).ln_1p(),
             })
             .collect();

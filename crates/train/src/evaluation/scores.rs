@@ -135,6 +135,7 @@ pub fn primary_metric(objective: &Objective) -> &'static str {
         Kind::Regression => "rmse",
         Kind::LogRegression => "log_rmse",
         Kind::List => objective.goal.as_ref().map_or("list", list_metric),
+        Kind::Cost => "width",
     }
 }
 
@@ -168,7 +169,7 @@ pub fn value_metrics(
             ("gauc", gauc(predictions, labels, users)),
             ("log_loss", log_loss(predictions, labels)),
         ],
-        Kind::List => Vec::new(),
+        Kind::List | Kind::Cost => Vec::new(),
         Kind::Ranking => vec![("auc", auc(predictions, labels)), ("gauc", gauc(predictions, labels, users))],
         Kind::Regression => vec![("rmse", rmse(predictions, labels)), ("mae", mae(predictions, labels))],
         Kind::LogRegression => {
@@ -188,14 +189,14 @@ pub fn skill(objective: &Objective, predictions: &[f32], labels: &[f32], users: 
     match objective.kind {
         Kind::Binary | Kind::Conditional | Kind::Ranking => Some(2.0 * value - 1.0),
         Kind::Regression | Kind::LogRegression => Some(1.0 - value * value / variance(objective.kind, labels)?),
-        Kind::List => None,
+        Kind::List | Kind::Cost => None,
     }
 }
 
 /// Variance of a regression's labels in the unit its error is in; `None` where they hardly differ.
 pub(super) fn variance(kind: Kind, labels: &[f32]) -> Option<f64> {
     let log = match kind {
-        Kind::Binary | Kind::Conditional | Kind::Ranking | Kind::List => return None,
+        Kind::Binary | Kind::Conditional | Kind::Ranking | Kind::List | Kind::Cost => return None,
         Kind::Regression => false,
         Kind::LogRegression => true,
     };

@@ -86,7 +86,7 @@ impl LabelColumn {
                 // Not interacting is a "no" to what is yes or no; it says nothing about a rating or a time.
                 negative: match objective.kind {
                     Kind::Binary | Kind::Conditional | Kind::Ranking => 0.0,
-                    Kind::Regression | Kind::LogRegression | Kind::List => f32::NAN,
+                    Kind::Regression | Kind::LogRegression | Kind::List | Kind::Cost => f32::NAN,
                 },
             })
             .collect()

@@ -157,10 +157,18 @@ fn forward<'a>(
         (None, Some(GradientCut::Shared) | None) => model.represent(batch, known, dropout)?,
     };
     if cut.is_some() {
-        let values = [shared.items, Some(shared.users), shared.candidates, shared.views, shared.aligned, shared.joint];
-        let [items, users, candidates, views, aligned, joint] = cuts.at_those(values)?;
+        let values = [
+            shared.items,
+            Some(shared.users),
+            shared.candidates,
+            shared.views,
+            shared.aligned,
+            shared.joint,
+            shared.gates,
+        ];
+        let [items, users, candidates, views, aligned, joint, gates] = cuts.at_those(values)?;
         let users = users.expect("what was handed over");
-        shared = Shared { items, users, candidates, views, aligned, joint };
+        shared = Shared { items, users, candidates, views, aligned, joint, gates };
     }
     let (losses, added) = model.losses_with_auxiliary(&shared, batch, dropout)?;
     Ok(Forward { losses, added, cuts })
