@@ -5,13 +5,15 @@ use std::{collections::BTreeMap, path::Path};
 use candle_core::Tensor;
 use paretune_data::Part;
 use paretune_eval::better_is_higher;
-use paretune_eval::report::{Cell, FrontPoint, FrontSection, Table};
-use paretune_objectives::Conditioning;
+use paretune_eval::reliability;
+use paretune_eval::report::{Cell, FrontPoint, FrontSection, Reliability, Table};
+use paretune_objectives::{Conditioning, Kind, Objective};
 use paretune_recommender::{
     Ease, EaseConfig, Interactions, ItemKnn, ItemKnnConfig, ItemSource, Mf, MfConfig, Recommender, Scorer,
 };
 use paretune_train::evaluation::{
-    Candidates, Metrics, Ranked, Ranking, Rows, baselines, predict, primary_metric, value_metrics,
+    CALIBRATION_BINS, Calibration, Candidates, Metrics, Ranked, Ranking, Rows, baselines, gates, predict,
+    primary_metric, value_metrics,
 };
 use serde::Serialize;
 
@@ -19,6 +21,7 @@ use crate::{
     config::Baseline,
     fit::Fit,
     job::{Job, Variant},
+    listening,
     progress::Show,
 };
 
@@ -26,8 +29,19 @@ use crate::{
 const FIT_ROWS: usize = 500_000;
 
 /// Order in which methods stand in tables.
-pub(crate) const METHODS: [&str; 10] =
-    ["model", "untrained", "popularity", "item_mean", "item_knn", "ease", "mf", "single_objective", "ids", "random"];
+pub(crate) const METHODS: [&str; 11] = [
+    "model",
+    "calibrated",
+    "untrained",
+    "popularity",
+    "item_mean",
+    "item_knn",
+    "ease",
+    "mf",
+    "single_objective",
+    "ids",
+    "random",
+];
 
 /// The test part, and what has been measured on it so far.
 pub(crate) struct Bench<'a> {
@@ -38,6 +52,10 @@ pub(crate) struct Bench<'a> {
     vectors: Vec<f32>,
     /// Models trained with different weights, for the front.
     points: Vec<FrontPoint>,
+    /// What makes the trained model's probabilities frequencies.
+    calibration: Option<Calibration>,
+    /// Whether they are, before and after.
+    pub(crate) reliability: Vec<Reliability>,
     pub(crate) metrics: Metrics,
 }
 
@@ -56,7 +74,54 @@ impl<'a> Bench<'a> {
         )?;
         let ranking =
             Ranking::among(candidates, &job.corpus, Part::Test, config.evaluation.users, &config.evaluation.top);
-        Ok(Self { job, rows, ranking, vectors: Vec::new(), points: Vec::new(), metrics: Metrics::default() })
+        Ok(Self {
+            job,
+            rows,
+            ranking,
+            vectors: Vec::new(),
+            points: Vec::new(),
+            calibration: None,
+            reliability: Vec::new(),
+            metrics: Metrics::default(),
+        })
+    }
+
+    /// Measures the trained model with this calibration too.
+    pub(crate) fn calibrated(&mut self, calibration: Option<Calibration>) {
+        self.calibration = calibration;
+    }
+
+    /// Measures the model that the run is about: under `model`, calibrated, and what its objectives listen to.
+    pub(crate) fn trained(&mut self, model: &Recommender, known: &Tensor) -> anyhow::Result<()> {
+        self.metrics.gates = gates(model, &self.job.corpus, known, &self.rows)?;
+        let predictions = self.model("model", model, known)?;
+        let mut changed = None;
+        if let Some(calibration) = &self.calibration {
+            let mut own: Vec<Vec<f32>> = predictions.iter().map(|column| column.clone().unwrap_or_default()).collect();
+            let rows = &self.rows;
+            let of = |row: usize| (Some(rows.users[row]), Some(rows.items[row]));
+            calibration.apply(&self.job.corpus, &self.job.objectives, &mut own, of)?;
+            let covered =
+                |(objective, column): (&Objective, Vec<f32>)| calibration.covers(&objective.name).then_some(column);
+            let own: Vec<Option<Vec<f32>>> = self.job.objectives.iter().zip(own).map(covered).collect();
+            self.metrics.add("calibrated", &self.job.objectives, &self.rows, &own);
+            changed = Some(own);
+        }
+        for (k, objective) in self.job.objectives.iter().enumerate() {
+            if !matches!(objective.kind, Kind::Binary | Kind::Conditional) {
+                continue;
+            }
+            let mut diagram = Reliability::new(&objective.name);
+            let after = changed.as_ref().and_then(|columns| columns[k].as_ref());
+            for (name, column) in [("model", predictions[k].as_ref()), ("calibrated", after)] {
+                let bins = column.and_then(|column| reliability(column, &self.rows.labels[k], CALIBRATION_BINS));
+                if let Some(bins) = bins.filter(|bins| !bins.is_empty()) {
+                    diagram = diagram.line(name, bins);
+                }
+            }
+            self.reliability.push(diagram);
+        }
+        Ok(())
     }
 
     /// Test rows, and users ranked for.
@@ -82,15 +147,20 @@ impl<'a> Bench<'a> {
         Ok(())
     }
 
-    /// Measures a model under a name.
-    pub(crate) fn model(&mut self, method: &str, model: &Recommender, known: &Tensor) -> anyhow::Result<()> {
+    /// Measures a model under a name; its predictions for the test rows come back.
+    pub(crate) fn model(
+        &mut self,
+        method: &str,
+        model: &Recommender,
+        known: &Tensor,
+    ) -> anyhow::Result<Vec<Option<Vec<f32>>>> {
         let job = self.job;
         let predictions = predict(model, &job.corpus, known, &self.rows)?;
         let predictions: Vec<Option<Vec<f32>>> = predictions.into_iter().map(Some).collect();
         self.metrics.add(method, &job.objectives, &self.rows, &predictions);
         let ranked = self.ranking.model(model, &job.objectives, known, &job.config.rank_weights(), &self.vectors)?;
         self.ranked(method, ranked);
-        Ok(())
+        Ok(predictions)
     }
 
     /// Adds a model to the front: each objective's primary metric. Returns what its lists are like when served by its weights.
@@ -327,7 +397,9 @@ fn tables(metrics: &Metrics, job: &Job) -> Vec<Table> {
         }
         tables.push(cold);
     }
-    tables.into_iter().map(without_empty_columns).collect()
+    let mut tables: Vec<Table> = tables.into_iter().map(without_empty_columns).collect();
+    tables.extend(listening::tables(&metrics.gates));
+    tables
 }
 
 fn new_table(title: &str, labels: &[&str]) -> Table {

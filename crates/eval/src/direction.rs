@@ -1,5 +1,6 @@
 /// Metrics for which less is better, by their name without prefix and cut-off.
-const LOWER: [&str; 14] = [
+const LOWER: [&str; 15] = [
+    "ece",
     "error",
     "gini",
     "item_gini",

@@ -316,12 +316,21 @@ impl TaskTowers {
         Ok(Outputs::new(self.objectives.clone(), self.scalers.clone(), logits, extras))
     }
 
-    /// Which experts each objective listens to for representations `[B, D]`; nothing for architectures without gates.
+    /// Which experts each objective listens to for representations `[B, D]` (with `aitm`, how much it keeps of its own and takes from the one
+    /// before it); nothing for architectures without gates.
     ///
     /// # Errors
     /// `shared` is not `[B, D]`.
     pub fn gates(&self, shared: &Tensor) -> Result<Vec<GateReport>> {
         self.sharing.gates(shared)
+    }
+
+    /// The learned mixtures of networks that are stitched together (`cross-stitch`), layer by layer; nothing for other architectures.
+    ///
+    /// # Errors
+    /// Candle could not bring them to the CPU.
+    pub fn mixtures(&self) -> Result<Vec<GateReport>> {
+        self.sharing.mixtures()
     }
 
     /// What several towers share, in a fixed order: `tasks.…`, experts, gates and their like; none for a shared bottom.

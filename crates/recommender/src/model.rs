@@ -438,6 +438,14 @@ impl Recommender {
         Ok(self.towers.gates(&shown.read(&users)?)?)
     }
 
+    /// The learned mixtures of a model whose tasks' networks are stitched together; nothing for others.
+    ///
+    /// # Errors
+    /// When they cannot be read back from the device.
+    pub fn mixtures(&self) -> Result<Vec<GateReport>, RecommenderError> {
+        Ok(self.towers.mixtures()?)
+    }
+
     /// `[u; i; u∘i; joint; position]` through the task towers, and the scores of rankings beside them.
     pub(crate) fn head(
         &self,

@@ -6,18 +6,18 @@ use super::mix::{Groups, mix};
 use super::{ExpertsConfig, LevelsConfig};
 use crate::{Linear, Result};
 
-/// What a gate listens to: means over the rows of a batch.
+/// What a gate (or a learned mixture) listens to: means over the rows of a batch.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GateReport {
     /// Level, from 0.
     pub level: usize,
     /// The objective it is for; `shared` for a gate that feeds the shared experts of the next level, or all objectives.
     pub gate: String,
-    /// Experts by name.
+    /// Experts by name; of a learned mixture, the tasks whose layers it mixes; where one task hands over to the next, `own` and `from …`.
     pub experts: Vec<String>,
-    /// Mean weight of each; they sum to 1.
+    /// Mean weight of each; those of a gate sum to 1.
     pub weights: Vec<f32>,
-    /// Share of the rows for which each has the largest weight.
+    /// Share of the rows for which each has the largest weight; empty for a learned mixture, which is the same for all rows.
     pub chosen: Vec<f32>,
 }
 

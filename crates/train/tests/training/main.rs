@@ -4,6 +4,7 @@
 #![allow(clippy::result_large_err)] // Tests pass errors on only to look at them.
 
 mod auxiliary;
+mod calibration;
 mod candidates;
 mod clicks;
 mod conditioning;
