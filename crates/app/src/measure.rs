@@ -1,19 +1,19 @@
 //! A trained model beside its baselines, on the test part.
 
+mod trained;
+
 use std::{collections::BTreeMap, path::Path};
 
 use candle_core::Tensor;
 use paretune_data::Part;
 use paretune_eval::better_is_higher;
-use paretune_eval::reliability;
 use paretune_eval::report::{Cell, FrontPoint, FrontSection, Reliability, Table};
-use paretune_objectives::{Conditioning, Kind, Objective};
+use paretune_objectives::Conditioning;
 use paretune_recommender::{
     Ease, EaseConfig, Interactions, ItemKnn, ItemKnnConfig, ItemSource, Mf, MfConfig, Recommender, Scorer,
 };
 use paretune_train::evaluation::{
-    CALIBRATION_BINS, Calibration, Candidates, Metrics, Ranked, Ranking, Rows, baselines, gates, predict,
-    primary_metric, value_metrics,
+    Calibration, Candidates, Metrics, Ranked, Ranking, Rows, baselines, predict, primary_metric, value_metrics,
 };
 use serde::Serialize;
 
@@ -84,44 +84,6 @@ impl<'a> Bench<'a> {
             reliability: Vec::new(),
             metrics: Metrics::default(),
         })
-    }
-
-    /// Measures the trained model with this calibration too.
-    pub(crate) fn calibrated(&mut self, calibration: Option<Calibration>) {
-        self.calibration = calibration;
-    }
-
-    /// Measures the model that the run is about: under `model`, calibrated, and what its objectives listen to.
-    pub(crate) fn trained(&mut self, model: &Recommender, known: &Tensor) -> anyhow::Result<()> {
-        self.metrics.gates = gates(model, &self.job.corpus, known, &self.rows)?;
-        let predictions = self.model("model", model, known)?;
-        let mut changed = None;
-        if let Some(calibration) = &self.calibration {
-            let mut own: Vec<Vec<f32>> = predictions.iter().map(|column| column.clone().unwrap_or_default()).collect();
-            let rows = &self.rows;
-            let of = |row: usize| (Some(rows.users[row]), Some(rows.items[row]));
-            calibration.apply(&self.job.corpus, &self.job.objectives, &mut own, of)?;
-            let covered =
-                |(objective, column): (&Objective, Vec<f32>)| calibration.covers(&objective.name).then_some(column);
-            let own: Vec<Option<Vec<f32>>> = self.job.objectives.iter().zip(own).map(covered).collect();
-            self.metrics.add("calibrated", &self.job.objectives, &self.rows, &own);
-            changed = Some(own);
-        }
-        for (k, objective) in self.job.objectives.iter().enumerate() {
-            if !matches!(objective.kind, Kind::Binary | Kind::Conditional) {
-                continue;
-            }
-            let mut diagram = Reliability::new(&objective.name);
-            let after = changed.as_ref().and_then(|columns| columns[k].as_ref());
-            for (name, column) in [("model", predictions[k].as_ref()), ("calibrated", after)] {
-                let bins = column.and_then(|column| reliability(column, &self.rows.labels[k], CALIBRATION_BINS));
-                if let Some(bins) = bins.filter(|bins| !bins.is_empty()) {
-                    diagram = diagram.line(name, bins);
-                }
-            }
-            self.reliability.push(diagram);
-        }
-        Ok(())
     }
 
     /// Test rows, and users ranked for.

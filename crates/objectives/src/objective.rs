@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Loss, ObjectiveError, Result, Scaler};
+use crate::{Loss, ObjectiveError, Result, Scaler, Semi};
 
 #[cfg(test)]
 mod tests;
@@ -59,6 +59,9 @@ pub struct Objective {
     /// For [`Kind::Conditional`]: name of the binary objective that must be 1 first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub given: Option<String>,
+    /// What it learns from samples without a label of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub semi: Option<Semi>,
 }
 
 fn one() -> f64 {
@@ -85,6 +88,7 @@ impl Objective {
             smoothing: 0.0,
             positive_weight: 1.0,
             given: None,
+            semi: None,
         }
     }
 
@@ -103,6 +107,9 @@ impl Objective {
         if let Some(reason) = self.loss.as_ref().and_then(|loss| loss.problem(self.kind)) {
             return wrong(reason);
         }
+        if let Some(reason) = self.semi.and_then(|semi| semi.problem(self.kind)) {
+            return wrong(reason);
+        }
         if !(0.0..1.0).contains(&self.smoothing) {
             return wrong(format!("smoothing = {} must be at least 0 and below 1", self.smoothing));
         }
@@ -114,6 +121,11 @@ impl Objective {
             return wrong("smoothing and positive_weight are for flags: kind = \"binary\" or \"conditional\"".into());
         }
         Ok(())
+    }
+
+    /// Learning from samples without a label of it.
+    pub fn semi(self, semi: Semi) -> Self {
+        Self { semi: Some(semi), ..self }
     }
 
     /// Conditional on another objective.

@@ -110,6 +110,12 @@ impl TaskTowers {
             let (value, rule) = (config.dropout.to_string(), "it is a share, at least 0 and below 1");
             return Err(ObjectiveError::Setting { setting: "dropout", value, rule });
         }
+        let agrees = objectives.iter().any(|objective| objective.semi.is_some_and(|semi| semi.needs_dropout()));
+        if agrees && (config.dropout == 0.0 || config.hidden == 0) {
+            let (value, rule) =
+                (config.dropout.to_string(), "of a hidden layer is what passes differ by with semi = \"consistency\"");
+            return Err(ObjectiveError::Setting { setting: "dropout", value, rule });
+        }
         let tasks: Vec<&str> = objectives
             .iter()
             .filter(|objective| objective.kind != Kind::Ranking)

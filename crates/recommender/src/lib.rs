@@ -108,6 +108,7 @@ mod soup;
 mod start;
 mod store;
 mod summary;
+mod unlabelled;
 mod users;
 
 pub use auxiliary::{AlignConfig, Auxiliary, AuxiliaryLoss, ContrastConfig};

@@ -412,7 +412,12 @@ impl Recommender {
         let labels = self.labels(batch)?;
         // Rankings need no outputs of single samples.
         let towers = match self.has_towers() {
-            true => Some(self.outputs(shared, batch, dropout)?.losses(&labels)?),
+            true => {
+                let outputs = self.outputs(shared, batch, dropout)?;
+                let mut losses = outputs.losses(&labels)?;
+                self.add_unlabelled(&outputs, &labels, (shared, batch, dropout), &mut losses)?;
+                Some(losses)
+            }
             false => None,
         };
         let loss = |(k, objective): (usize, &Objective)| match (&towers, objective.kind) {

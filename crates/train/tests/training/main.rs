@@ -22,6 +22,7 @@ mod ranking;
 mod resume;
 mod run;
 mod search;
+mod semi;
 mod step;
 mod stream;
 mod tasks;

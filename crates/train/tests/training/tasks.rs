@@ -142,19 +142,19 @@ fn what_objectives_listen_to_is_the_mean_over_all_rows() {
 }
 
 /// Adam (Kingma and Ba 2015), for a toy.
-struct Adam {
+pub(crate) struct Adam {
     parameters: Vec<Var>,
     moments: Vec<[Tensor; 2]>,
     steps: i32,
 }
 
 impl Adam {
-    fn new(parameters: Vec<Var>) -> Self {
+    pub(crate) fn new(parameters: Vec<Var>) -> Self {
         let moments = parameters.iter().map(|var| [var.zeros_like().unwrap(), var.zeros_like().unwrap()]).collect();
         Self { parameters, moments, steps: 0 }
     }
 
-    fn step(&mut self, gradients: &GradStore, rate: f64) {
+    pub(crate) fn step(&mut self, gradients: &GradStore, rate: f64) {
         self.steps += 1;
         for (var, [first, second]) in self.parameters.iter().zip(&mut self.moments) {
             let Some(gradient) = gradients.get(var) else { continue };
