@@ -3,9 +3,11 @@
 mod backbones;
 mod encoder;
 mod freshness;
+mod lines;
 mod models;
 mod optim;
 mod scale;
+mod tasks;
 mod tuning;
 
 use std::ffi::OsString;
@@ -20,7 +22,7 @@ use crate::process::{cargo, root};
 /// Which bench, and its own arguments.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// `encoder` (forward, train step, embedding), `backbones` (every family), `models` (every user model), `freshness` (reading texts less
+    /// `encoder` (forward, train step, embedding), `backbones` (every family), `models` (every user model, every task architecture), `freshness` (reading texts less
     /// often), `optim` (what balancing costs), `scale` (logs larger than memory) or `tuning` (what adapters cost and save).
     what: String,
     /// Passed on; `cargo xtask bench encoder --help` lists what `encoder` takes, and so on.
