@@ -57,6 +57,7 @@ mod objective;
 mod outputs;
 mod scaler;
 mod semi;
+mod silu;
 mod tasks;
 mod towers;
 

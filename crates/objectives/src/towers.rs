@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::conditioning::ConditionedLinear;
 use crate::layers::{dropout, named_rng};
+use crate::silu::silu;
 use crate::tasks::Sharing;
 use crate::{
     Architecture, Conditioning, GateReport, Kind, Loss, ObjectiveError, Objectives, Outputs, Result, Scaler, losses,
@@ -311,7 +312,7 @@ impl TaskTowers {
             let mut x = inputs.get(task).unwrap_or(&inputs[0]).clone();
             task += 1;
             if let Some(hidden) = &tower.hidden {
-                x = hidden.forward(&x, &shares)?.silu()?;
+                x = silu(&hidden.forward(&x, &shares)?)?;
                 if let Some(seed) = dropout_seed {
                     x = dropout(&x, self.dropout, named_rng(seed, name))?;
                 }
