@@ -9,7 +9,10 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use paretune_data::{FeatureSpec, Part, SplitStrategy, leaks::LeakThresholds};
 use paretune_objectives::Objective;
-use paretune_train::{BalanceConfig, TrainingConfig, evaluation::Candidates};
+use paretune_train::{
+    BalanceConfig, TrainingConfig,
+    evaluation::{CalibrationConfig, Candidates},
+};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use layers::parse;
@@ -31,6 +34,9 @@ pub(crate) struct RunConfig {
     pub(crate) training: TrainingConfig,
     #[serde(default)]
     pub(crate) evaluation: EvaluationConfig,
+    /// How probabilities are made frequencies after training: `none`, `platt`, `isotonic`, or a table.
+    #[serde(default, skip_serializing_if = "CalibrationConfig::is_none")]
+    pub(crate) calibration: CalibrationConfig,
     /// Whether the model is trained once more when validation has chosen its length: from the beginning, for as many passes, on the rows of
     /// training and of validation, which are the newest.
     #[serde(default)]

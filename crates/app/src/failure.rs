@@ -128,6 +128,7 @@ fn train(error: &TrainError) -> bool {
         | TrainError::NotSteered { .. }
         | TrainError::NothingToBalance { .. }
         | TrainError::NotStreamed { .. }
+        | TrainError::NoSlices { .. }
         | TrainError::BadCheckpoint { .. } => true,
         _ => false,
     }

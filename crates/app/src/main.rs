@@ -1,5 +1,6 @@
 //! The command line of Paretune: parsing, wiring, printing. The mathematics lives in the libraries.
 
+mod calibrate;
 mod card;
 mod cli;
 mod commands;
@@ -10,6 +11,7 @@ mod failure;
 mod fit;
 mod given;
 mod job;
+mod listening;
 mod measure;
 mod meter;
 mod page;

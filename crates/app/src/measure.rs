@@ -1,17 +1,20 @@
 //! A trained model beside its baselines, on the test part.
 
+mod trained;
+
 use std::{collections::BTreeMap, path::Path};
 
 use candle_core::Tensor;
 use paretune_data::Part;
 use paretune_eval::better_is_higher;
-use paretune_eval::report::{Cell, FrontPoint, FrontSection, Table};
+use paretune_eval::report::{Cell, FrontPoint, FrontSection, Reliability, Table};
 use paretune_objectives::{Conditioning, Kind, Objective};
 use paretune_recommender::{
     Ease, EaseConfig, Interactions, ItemKnn, ItemKnnConfig, ItemSource, Mf, MfConfig, Recommender, Scorer,
 };
 use paretune_train::evaluation::{
-    Candidates, Metrics, Ranked, Ranking, Rows, baselines, list_metric_at, predict, primary_metric, value_metrics,
+    Calibration, Candidates, Metrics, Ranked, Ranking, Rows, baselines, list_metric_at, predict, primary_metric,
+    value_metrics,
 };
 use serde::Serialize;
 
@@ -19,6 +22,7 @@ use crate::{
     config::Baseline,
     fit::Fit,
     job::{Job, Variant},
+    listening,
     progress::Show,
 };
 
@@ -26,8 +30,19 @@ use crate::{
 const FIT_ROWS: usize = 500_000;
 
 /// Order in which methods stand in tables.
-pub(crate) const METHODS: [&str; 10] =
-    ["model", "untrained", "popularity", "item_mean", "item_knn", "ease", "mf", "single_objective", "ids", "random"];
+pub(crate) const METHODS: [&str; 11] = [
+    "model",
+    "calibrated",
+    "untrained",
+    "popularity",
+    "item_mean",
+    "item_knn",
+    "ease",
+    "mf",
+    "single_objective",
+    "ids",
+    "random",
+];
 
 /// The test part, and what has been measured on it so far.
 pub(crate) struct Bench<'a> {
@@ -38,6 +53,10 @@ pub(crate) struct Bench<'a> {
     vectors: Vec<f32>,
     /// Models trained with different weights, for the front.
     points: Vec<FrontPoint>,
+    /// What makes the trained model's probabilities frequencies.
+    calibration: Option<Calibration>,
+    /// Whether they are, before and after.
+    pub(crate) reliability: Vec<Reliability>,
     pub(crate) metrics: Metrics,
 }
 
@@ -57,7 +76,16 @@ impl<'a> Bench<'a> {
         let ranking =
             Ranking::among(candidates, &job.corpus, Part::Test, config.evaluation.users, &config.evaluation.top)
                 .with_goals(&job.objectives)?;
-        Ok(Self { job, rows, ranking, vectors: Vec::new(), points: Vec::new(), metrics: Metrics::default() })
+        Ok(Self {
+            job,
+            rows,
+            ranking,
+            vectors: Vec::new(),
+            points: Vec::new(),
+            calibration: None,
+            reliability: Vec::new(),
+            metrics: Metrics::default(),
+        })
     }
 
     /// Test rows, and users ranked for.
@@ -86,8 +114,13 @@ impl<'a> Bench<'a> {
         Ok(())
     }
 
-    /// Measures a model under a name.
-    pub(crate) fn model(&mut self, method: &str, model: &Recommender, known: &Tensor) -> anyhow::Result<()> {
+    /// Measures a model under a name; its predictions for the test rows come back.
+    pub(crate) fn model(
+        &mut self,
+        method: &str,
+        model: &Recommender,
+        known: &Tensor,
+    ) -> anyhow::Result<Vec<Option<Vec<f32>>>> {
         let job = self.job;
         let predictions = predict(model, &job.corpus, known, &self.rows)?;
         let predictions: Vec<Option<Vec<f32>>> = predictions.into_iter().map(Some).collect();
@@ -99,7 +132,7 @@ impl<'a> Bench<'a> {
             let table = self.metrics.objectives.entry(objective.name.clone()).or_default();
             Metrics::add_to(table, method, [(primary_metric(objective).to_owned(), width)].into());
         }
-        Ok(())
+        Ok(predictions)
     }
 
     /// Adds a model to the front: each objective's primary metric. Returns what its lists are like when served by its weights.
@@ -377,7 +410,9 @@ fn tables(metrics: &Metrics, job: &Job) -> Vec<Table> {
         }
         tables.push(cold);
     }
-    tables.into_iter().map(without_empty_columns).collect()
+    let mut tables: Vec<Table> = tables.into_iter().map(without_empty_columns).collect();
+    tables.extend(listening::tables(&metrics.gates));
+    tables
 }
 
 fn new_table(title: &str, labels: &[&str]) -> Table {

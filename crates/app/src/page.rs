@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use paretune_data::Part;
 use paretune_eval::report::{Chart, Example, Recommendation, Report, Series};
 use paretune_recommender::{BatchBuilder, Encode, Recommender, Viewer};
-use paretune_train::{TrainEvent, evaluation::utilities};
+use paretune_train::{
+    TrainEvent,
+    evaluation::{Calibration, utilities},
+};
 
 use crate::job::Job;
 
@@ -58,8 +61,13 @@ fn smooth(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
         .collect()
 }
 
-/// Recommendations for a few users of the test part, with their history.
-pub(crate) fn examples(job: &Job, model: &Recommender, users: usize) -> anyhow::Result<Vec<Example>> {
+/// Recommendations for a few users of the test part, with their history; what is predicted for them is calibrated, their order is the model's.
+pub(crate) fn examples(
+    job: &Job,
+    model: &Recommender,
+    users: usize,
+    calibration: Option<&Calibration>,
+) -> anyhow::Result<Vec<Example>> {
     let corpus = &job.corpus;
     let known = model.embed(&corpus.tokens, None)?;
     let catalogue = model.catalogue(corpus, &known, i64::MAX)?;
@@ -73,10 +81,13 @@ pub(crate) fn examples(job: &Job, model: &Recommender, users: usize) -> anyhow::
     for user in chosen {
         let mut builder = BatchBuilder::new(corpus, 0);
         builder.request(&Viewer::Known { user, clock: i64::MAX, train_only: false });
-        let scores = model.score(&catalogue, &builder.build(Encode::Nothing), &known)?.remove(0);
+        let mut scores = model.score(&catalogue, &builder.build(Encode::Nothing), &known)?.remove(0);
         let weights = job.weights();
         let seen = corpus.histories.engaged_items(user, false);
         let top = paretune_eval::top_k(&utilities(&job.objectives, &scores, &weights), 10, &seen);
+        if let Some(calibration) = calibration {
+            calibration.apply(corpus, &job.objectives, &mut scores, |item| (Some(user), Some(item as u32)))?;
+        }
         let history = corpus.histories.before(user, i64::MAX, 8, false);
         examples.push(Example {
             user: corpus.dataset.users.ids[user as usize].clone(),

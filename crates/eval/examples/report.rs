@@ -2,7 +2,10 @@
 
 use std::error::Error;
 
-use paretune_eval::report::{Cell, Chart, Example, FrontPoint, FrontSection, Recommendation, Report, Series, Table};
+use paretune_eval::ReliabilityBin;
+use paretune_eval::report::{
+    Cell, Chart, Example, FrontPoint, FrontSection, Recommendation, Reliability, Report, Series, Table,
+};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let path = std::env::args().nth(1).unwrap_or_else(|| "report.html".into());
@@ -24,6 +27,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .table(results)
         .table(ranking())
         .front(front)
+        .reliability(reliability())
         .curve(losses())
         .curve(validation())
         .example(example("u-1042", true))
@@ -75,6 +79,17 @@ fn front() -> Result<FrontSection, Box<dyn Error>> {
         point("even, no warm-up", Some(0.5), [0.7150, 0.9340, 0.470]),
     ];
     Ok(FrontSection::measure(["click auc", "satisfaction rmse", "coverage@10"], points)?)
+}
+
+fn reliability() -> Reliability {
+    let bins = |factor: f64| {
+        let bin = |at: usize| {
+            let predicted = (at as f64 + 0.5) / 15.0;
+            ReliabilityBin { predicted, observed: predicted * factor, count: 4000 >> at }
+        };
+        (0..8).map(bin).collect()
+    };
+    Reliability::new("click").line("model", bins(0.7)).line("calibrated", bins(0.98))
 }
 
 fn losses() -> Chart {

@@ -1,6 +1,7 @@
 /// Metrics for which less is better, by their name without prefix and cut-off.
-const LOWER: [&str; 16] = [
+const LOWER: [&str; 17] = [
     "disparity",
+    "ece",
     "error",
     "gini",
     "item_gini",

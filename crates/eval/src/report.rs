@@ -7,6 +7,7 @@
 mod chart;
 mod front;
 mod page;
+mod reliability;
 mod scale;
 mod scatter;
 mod svg;
@@ -19,6 +20,7 @@ use serde::{Deserialize, Serialize};
 
 pub use chart::{Chart, Series};
 pub use front::{FrontPoint, FrontSection};
+pub use reliability::Reliability;
 pub use table::{Cell, Table};
 
 use crate::EvalError;
@@ -53,6 +55,9 @@ pub struct Report {
     /// The trade-offs between objectives.
     #[serde(default)]
     pub front: Option<FrontSection>,
+    /// Predicted probabilities against frequencies, a diagram for each objective.
+    #[serde(default)]
+    pub reliability: Vec<Reliability>,
     /// Losses and validation metrics over the training.
     #[serde(default)]
     pub curves: Vec<Chart>,
@@ -129,6 +134,13 @@ impl Report {
     #[must_use]
     pub fn front(mut self, front: FrontSection) -> Self {
         self.front = Some(front);
+        self
+    }
+
+    /// Adds a reliability diagram.
+    #[must_use]
+    pub fn reliability(mut self, diagram: Reliability) -> Self {
+        self.reliability.push(diagram);
         self
     }
 

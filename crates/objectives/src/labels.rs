@@ -51,6 +51,14 @@ impl Labels {
         self.targets.iter().map(|t| t.count).collect()
     }
 
+    /// Rows without a label of an objective, ascending.
+    pub(crate) fn unlabelled(&self, objective: usize) -> Result<Vec<u32>> {
+        let Some(rows) = &self.targets[objective].rows else { return Ok(Vec::new()) };
+        let mut seen = vec![false; self.rows];
+        rows.to_vec1::<u32>()?.into_iter().for_each(|row| seen[row as usize] = true);
+        Ok((0u32..).zip(seen).filter(|(_, seen)| !seen).map(|(row, _)| row).collect())
+    }
+
     pub(crate) fn targets(&self) -> &[Observed] {
         &self.targets
     }

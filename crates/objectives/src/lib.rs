@@ -10,6 +10,7 @@
 //! - [`Labels`]: one batch of labels, where `NaN` is a label that was not observed;
 //! - [`TaskTowers`]: the networks ([`Linear`] layers, seeded from the names), with named [`parameters`](TaskTowers::parameters);
 //! - [`Conditioning`]: towers and representations ([`Modulation`]) that take the preference between the objectives as an input;
+//! - [`Semi`]: what samples without a label teach;
 //! - [`Outputs`]: their logits, with [`losses`](Outputs::losses) and [`predictions`](Outputs::predictions).
 //!
 //! Explicit and implicit feedback train together: a missing label takes its sample out of that objective's loss and gradient,
@@ -55,6 +56,8 @@ mod losses;
 mod objective;
 mod outputs;
 mod scaler;
+mod semi;
+mod silu;
 mod tasks;
 mod towers;
 
@@ -67,6 +70,7 @@ pub use losses::Loss;
 pub use objective::{Kind, Objective, Objectives};
 pub use outputs::{Outputs, TaskLoss};
 pub use scaler::Scaler;
+pub use semi::{Again, Semi};
 pub use tasks::{Architecture, CrossStitchConfig, ExpertsConfig, GateReport, LevelsConfig, TransferConfig};
 pub use towers::{TaskTowers, TowerConfig};
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ListGoal, Loss, ObjectiveError, Result, Scaler};
+use crate::{ListGoal, Loss, ObjectiveError, Result, Scaler, Semi};
 
 #[cfg(test)]
 mod tests;
@@ -79,6 +79,9 @@ pub struct Objective {
     /// For [`Kind::List`]: what lists are to be like.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub goal: Option<ListGoal>,
+    /// What it learns from samples without a label of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub semi: Option<Semi>,
 }
 
 fn one() -> f64 {
@@ -106,6 +109,7 @@ impl Objective {
             positive_weight: 1.0,
             given: None,
             goal: None,
+            semi: None,
         }
     }
 
@@ -139,6 +143,9 @@ impl Objective {
         if let Some(reason) = self.loss.as_ref().and_then(|loss| loss.problem(self.kind)) {
             return wrong(reason);
         }
+        if let Some(reason) = self.semi.and_then(|semi| semi.problem(self.kind)) {
+            return wrong(reason);
+        }
         if !(0.0..1.0).contains(&self.smoothing) {
             return wrong(format!("smoothing = {} must be at least 0 and below 1", self.smoothing));
         }
@@ -150,6 +157,11 @@ impl Objective {
             return wrong("smoothing and positive_weight are for flags: kind = \"binary\" or \"conditional\"".into());
         }
         Ok(())
+    }
+
+    /// Learning from samples without a label of it.
+    pub fn semi(self, semi: Semi) -> Self {
+        Self { semi: Some(semi), ..self }
     }
 
     /// Conditional on another objective.

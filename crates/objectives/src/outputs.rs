@@ -36,6 +36,10 @@ impl Outputs {
         Self { objectives, scalers, logits, extras }
     }
 
+    pub(crate) fn objectives(&self) -> &Objectives {
+        &self.objectives
+    }
+
     /// The logits, `[B]` each, in the objectives' order; for explanations and tests.
     pub fn logits(&self) -> &[Tensor] {
         &self.logits

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::conditioning::ConditionedLinear;
 use crate::layers::{dropout, named_rng};
+use crate::silu::silu;
 use crate::tasks::Sharing;
 use crate::{
     Architecture, Conditioning, GateReport, Kind, Loss, ObjectiveError, Objectives, Outputs, Result, Scaler, losses,
@@ -108,6 +109,12 @@ impl TaskTowers {
         }
         if !(0.0..1.0).contains(&config.dropout) {
             let (value, rule) = (config.dropout.to_string(), "it is a share, at least 0 and below 1");
+            return Err(ObjectiveError::Setting { setting: "dropout", value, rule });
+        }
+        let agrees = objectives.iter().any(|objective| objective.semi.is_some_and(|semi| semi.needs_dropout()));
+        if agrees && (config.dropout == 0.0 || config.hidden == 0) {
+            let (value, rule) =
+                (config.dropout.to_string(), "of a hidden layer is what passes differ by with semi = \"consistency\"");
             return Err(ObjectiveError::Setting { setting: "dropout", value, rule });
         }
         let tasks: Vec<&str> = objectives
@@ -312,7 +319,7 @@ impl TaskTowers {
             let mut x = inputs.get(task).unwrap_or(&inputs[0]).clone();
             task += 1;
             if let Some(hidden) = &tower.hidden {
-                x = hidden.forward(&x, &shares)?.silu()?;
+                x = silu(&hidden.forward(&x, &shares)?)?;
                 if let Some(seed) = dropout_seed {
                     x = dropout(&x, self.dropout, named_rng(seed, name))?;
                 }
@@ -342,12 +349,21 @@ impl TaskTowers {
         Ok(tower.output.forward(&x, &shares)?.squeeze(1)?)
     }
 
-    /// Which experts each objective listens to for representations `[B, D]`; nothing for architectures without gates.
+    /// Which experts each objective listens to for representations `[B, D]` (with `aitm`, how much it keeps of its own and takes from the one
+    /// before it); nothing for architectures without gates.
     ///
     /// # Errors
     /// `shared` is not `[B, D]`.
     pub fn gates(&self, shared: &Tensor) -> Result<Vec<GateReport>> {
         self.sharing.gates(shared)
+    }
+
+    /// The learned mixtures of networks that are stitched together (`cross-stitch`), layer by layer; nothing for other architectures.
+    ///
+    /// # Errors
+    /// Candle could not bring them to the CPU.
+    pub fn mixtures(&self) -> Result<Vec<GateReport>> {
+        self.sharing.mixtures()
     }
 
     /// What several towers share, in a fixed order: `tasks.…`, experts, gates and their like; none for a shared bottom.

@@ -110,6 +110,7 @@ mod soup;
 mod start;
 mod store;
 mod summary;
+mod unlabelled;
 mod users;
 mod width;
 

@@ -430,11 +430,17 @@ impl Recommender {
         dropout: Option<u64>,
     ) -> Result<(Vec<TaskLoss>, Vec<AuxiliaryLoss>), RecommenderError> {
         let labels = self.labels(batch)?;
-        let shared = self.gated(shared, dropout)?;
+        let open = shared;
+        let shared = self.gated(open, dropout)?;
         let shared = shared.as_ref();
         // Rankings need no outputs of single samples.
         let towers = match self.has_towers() {
-            true => Some(self.outputs_of(shared, batch, dropout)?.losses(&labels)?),
+            true => {
+                let outputs = self.outputs_of(shared, batch, dropout)?;
+                let mut losses = outputs.losses(&labels)?;
+                self.add_unlabelled(&outputs, &labels, (open, batch, dropout), &mut losses)?;
+                Some(losses)
+            }
             false => None,
         };
         let mut shown = ListPolicies::default();
@@ -462,6 +468,14 @@ impl Recommender {
         let positions = Tensor::from_slice(&batch.positions, (batch.len(), 1), &self.device)?;
         let shown = Shown { items, joint: shared.joint.as_ref(), positions: &positions };
         Ok(self.towers.gates(&shown.read(&users)?)?)
+    }
+
+    /// The learned mixtures of a model whose tasks' networks are stitched together; nothing for others.
+    ///
+    /// # Errors
+    /// When they cannot be read back from the device.
+    pub fn mixtures(&self) -> Result<Vec<GateReport>, RecommenderError> {
+        Ok(self.towers.mixtures()?)
     }
 
     /// `[u; i; u∘i; joint; position]` through the task towers, and the scores of rankings beside them.

@@ -9,6 +9,8 @@
 //! 6 to 14 words; with `--features` what came of events and when enters beside the items. `graph` is LightGCN with two layers over
 //! the training interactions. Prints a line of JSON for each model.
 
+mod titles;
+
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::path::Path;
@@ -30,11 +32,6 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 type Fallible<T> = Result<T, Box<dyn Error>>;
-
-/// What titles are made of.
-const WORDS: &str = "hair skin cream organic moisturizing shampoo lotion with for women men natural oil vitamin face serum ounce \
-    pack of 2 3 12 black rose gold brush set professional nail polish eye shadow palette lip balm daily cleanser \
-    sensitive repair color dry treatment mask gel perfume spray travel size";
 
 struct Options {
     kinds: Vec<UserKind>,
@@ -135,17 +132,10 @@ impl Options {
     }
 
     fn titles(&self) -> Vec<Option<String>> {
-        let mut random = ChaCha8Rng::seed_from_u64(2);
-        let words: Vec<&str> = WORDS.split(' ').collect();
-        let mut title = || match self.texts {
-            true => {
-                let count = random.random_range(6..=14);
-                let drawn: Vec<&str> = (0..count).map(|_| words[random.random_range(0..words.len())]).collect();
-                drawn.join(" ")
-            }
-            false => "toy".to_owned(),
-        };
-        (0..self.items).map(|_| Some(title())).collect()
+        match self.texts {
+            true => titles::titles(self.items),
+            false => vec![Some("toy".to_owned()); self.items],
+        }
     }
 
     /// The built-in encoder's folder.

@@ -91,6 +91,14 @@ pub enum TrainError {
         /// What there is.
         known: String,
     },
+    /// A column that rows cannot be divided by.
+    #[error("calibration.by = \"{by}\" is no column of names, of items or of users; there are {known}")]
+    NoSlices {
+        /// The column.
+        by: String,
+        /// What there is.
+        known: String,
+    },
     /// A balance that cannot teach a model to answer for any preference.
     #[error("{setting} cannot train a model with conditioning: {problem}")]
     NotSteered {

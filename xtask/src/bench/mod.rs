@@ -3,7 +3,9 @@
 mod backbones;
 mod encoder;
 mod freshness;
+mod lines;
 mod models;
+mod multitask;
 mod optim;
 mod scale;
 mod tasks;
@@ -21,9 +23,9 @@ use crate::process::{cargo, root};
 /// Which bench, and its own arguments.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// `encoder` (forward, train step, embedding), `backbones` (every family), `models` (every user model), `freshness` (reading texts less
-    /// often), `optim` (what balancing costs), `scale` (logs larger than memory), `tasks` (what sharing between objectives is worth)
-    /// or `tuning` (what adapters cost and save).
+    /// `encoder` (forward, train step, embedding), `backbones` (every family), `models` (every user model, every task architecture), `freshness`
+    /// (reading texts less often), `multitask` (what sharing between objectives is worth), `optim` (what balancing costs), `scale` (logs larger
+    /// than memory) or `tuning` (what adapters cost and save).
     what: String,
     /// Passed on; `cargo xtask bench encoder --help` lists what `encoder` takes, and so on.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -36,12 +38,14 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         "backbones" => backbones::run(&args.rest),
         "freshness" => freshness::run(&args.rest),
         "models" => models::run(&args.rest),
+        "multitask" => multitask::run(&args.rest),
         "optim" => optim::run(&args.rest),
         "scale" => scale::run(&args.rest),
-        "tasks" => tasks::run(&args.rest),
         "tuning" => tuning::run(&args.rest),
         other => {
-            bail!("no bench `{other}`; there are: encoder, backbones, models, freshness, optim, scale, tasks, tuning")
+            bail!(
+                "no bench `{other}`; there are: encoder, backbones, models, freshness, multitask, optim, scale, tuning"
+            )
         }
     }
 }

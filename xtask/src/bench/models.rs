@@ -1,20 +1,23 @@
-//! `cargo xtask bench models`: what a training step of each user model costs, and how it grows, beside PyTorch's; what fitting the models
-//! without gradients costs.
+//! `cargo xtask bench models`: what a training step of each user model and of each task architecture costs, and how it grows, beside PyTorch's;
+//! what fitting the models without gradients costs.
 
 use std::ffi::OsString;
 use std::process::Command;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::Parser;
 use serde_json::Value;
 
+use super::lines::Table;
+use super::tasks::Tasks;
 use super::{Beside, example, measure, python_has};
 use crate::process::root;
 
 /// What `xtask/peers/models.py` knows.
 const PEERS: [&str; 3] = ["sasrec", "gru", "graph"];
 
-/// Measures training steps of user models, how they grow with history, catalogue and batch, and fits of models without gradients.
+/// Measures training steps of user models, how they grow with history, catalogue and batch, fits of models without gradients, and steps with each
+/// task architecture.
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask bench models", no_binary_name = true, max_term_width = 110)]
 struct Options {
@@ -43,6 +46,11 @@ struct Options {
     /// Items of the catalogue.
     #[arg(long, default_value_t = 12_101)]
     items: usize,
+    /// The tables to print.
+    #[arg(long, value_delimiter = ',', default_value = "users,peers,growth,fits,tasks")]
+    tables: Vec<String>,
+    #[command(flatten)]
+    tasks: Tasks,
     #[command(flatten)]
     beside: Beside,
 }
@@ -56,40 +64,6 @@ struct Work {
     ragged: bool,
     texts: bool,
     features: bool,
-}
-
-/// Columns as wide as their heads, so that lines align while they appear.
-struct Table {
-    widths: Vec<usize>,
-    silent: bool,
-}
-
-impl Table {
-    fn new(title: &str, heads: &[&str], silent: bool) -> Self {
-        let widths: Vec<usize> = heads.iter().map(|head| head.len().max(8)).collect();
-        let table = Self { widths, silent };
-        if !silent {
-            println!("\n{title}\n");
-            table.line(&heads.iter().map(|head| (*head).to_owned()).collect::<Vec<_>>());
-            let rule = table.widths.iter().enumerate().map(|(column, width)| match column {
-                0 => "-".repeat(*width),
-                _ => format!("{}:", "-".repeat(width - 1)),
-            });
-            println!("| {} |", rule.collect::<Vec<_>>().join(" | "));
-        }
-        table
-    }
-
-    fn line(&self, cells: &[String]) {
-        if self.silent {
-            return;
-        }
-        let cells = cells.iter().zip(&self.widths).enumerate().map(|(column, (cell, width))| match column {
-            0 => format!("{cell:<width$}"),
-            _ => format!("{cell:>width$}"),
-        });
-        println!("| {} |", cells.collect::<Vec<_>>().join(" | "));
-    }
 }
 
 /// Fills the first column.
@@ -107,10 +81,17 @@ pub(super) fn run(args: &[OsString]) -> anyhow::Result<()> {
         texts: false,
         features: false,
     };
-    options.steps(usual)?;
-    options.beside_peer(usual, peer)?;
-    options.growth(usual, peer)?;
-    options.fits()
+    for table in &options.tables {
+        match table.as_str() {
+            "users" => options.steps(usual)?,
+            "peers" => options.beside_peer(usual, peer)?,
+            "growth" => options.growth(usual, peer)?,
+            "fits" => options.fits()?,
+            "tasks" => options.tasks.run(beside, peer)?,
+            other => bail!("no table `{other}`; there are: users, peers, growth, fits, tasks"),
+        }
+    }
+    Ok(())
 }
 
 fn ms(value: &Value) -> String {

@@ -1,160 +1,124 @@
-//! `cargo xtask bench tasks`: what sharing between objectives is worth, on the test part of a data set.
-//!
-//! Each architecture trains the same objectives with the same settings, seed by seed; `single` is a model for each objective alone, `esmm` the
-//! set in which one objective is conditional on another.
+//! What a training step costs with each task architecture, and what part of it lies above the shared representation.
 
-use std::ffi::OsString;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::time::Instant;
+use std::path::PathBuf;
+use std::process::Command;
 
-use anyhow::{Context, bail};
-use clap::Parser;
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::absolute;
-use super::tuning::mean_and_deviation;
-use crate::process::{root, run_cargo};
+use super::lines::Table;
+use super::{Beside, absolute, example, measure};
+use crate::process::root;
 
-/// Trains each architecture of task towers on several seeds and compares what every objective is worth.
-#[derive(Debug, Parser)]
-#[command(name = "cargo xtask bench tasks", max_term_width = 110)]
-struct Options {
-    /// Data set, as `finetune` takes it; its objectives are in datasets/tasks/NAME.toml, with ESMM in NAME-esmm.toml.
-    #[arg(long, default_value = "steam")]
-    dataset: String,
-    /// Folder with its raw files.
+/// Which architectures, over what.
+#[derive(Debug, clap::Args)]
+pub(super) struct Tasks {
+    /// Task architectures.
+    #[arg(long, value_delimiter = ',', default_value = "shared-bottom,omoe,mmoe,ple,cross-stitch,aitm")]
+    tasks: Vec<String>,
+    /// Folder of the text encoder that they are measured with besides ids; by default `target/models/all-MiniLM-L6-v2`, where `cargo xtask fixtures
+    /// --model-only` has put it.
     #[arg(long)]
-    from: Option<PathBuf>,
-    /// Text encoder, as `finetune` takes it.
-    #[arg(long, default_value = "builtin")]
-    model: String,
-    /// Trainings of each architecture, with seeds from 1 on.
+    encoder: Option<PathBuf>,
+    /// Impressions of a batch.
+    #[arg(long, default_value_t = 512)]
+    impressions: usize,
+    /// Timed runs with that encoder.
     #[arg(long, default_value_t = 3)]
-    seeds: u64,
-    /// What to compare: `single`, `esmm`, or an architecture as `--tasks` takes it.
-    #[arg(long, value_delimiter = ',', default_value = "single,shared-bottom,mmoe,ple,esmm,aitm")]
-    ways: Vec<String>,
-    /// Folder that keeps the runs, so that a bench that was cut off goes on; a temporary one without.
-    #[arg(long)]
-    runs: Option<PathBuf>,
-    /// Print one JSON object for each architecture instead of a table.
-    #[arg(long)]
-    json: bool,
-    /// Passed on to `finetune`, behind `--`.
-    #[arg(last = true)]
-    rest: Vec<OsString>,
+    encoder_runs: usize,
 }
 
-/// Objective, metric.
-const PRIMARY: [&str; 3] = ["auc", "rmse", "log_rmse"];
+/// Fills the first column.
+const NAME: &str = "tasks        ";
 
-pub(super) fn run(rest: &[OsString]) -> anyhow::Result<()> {
-    let name = OsString::from("tasks");
-    let options = Options::parse_from([name].iter().chain(rest));
-    run_cargo(&["build", "--quiet", "--release", "--package", "paretune"], &[])?;
-    let scratch = tempfile::tempdir().context("cannot make a folder for the runs")?;
-    let folder = options.runs.as_deref().map_or_else(|| scratch.path().to_owned(), absolute);
-    let mut heading = true;
-    for way in &options.ways {
-        let mut seeds: Vec<Vec<((String, String), f64)>> = Vec::new();
-        for seed in 1..=options.seeds {
-            let began = Instant::now();
-            seeds.push(measured(&options, way, seed, &folder)?);
-            eprintln!("{way}, seed {seed}: {:.0} s", began.elapsed().as_secs_f64());
+impl Tasks {
+    pub(super) fn run(&self, beside: &Beside, peer: bool) -> anyhow::Result<()> {
+        let heads = [
+            NAME,
+            "**Paretune** ms",
+            "samples/s",
+            "above, ms",
+            "share",
+            "PyTorch ms",
+            "samples/s",
+            "above, ms",
+            "times as many samples",
+        ];
+        let title = format!("Task architectures over ids, {} impressions, four objectives", self.impressions);
+        let table = Table::new(&title, &heads, beside.json);
+        for tasks in &self.tasks {
+            let own = self.own(tasks, None, beside.runs, beside)?;
+            let mut line = vec![tasks.clone()];
+            line.extend(cells(&own));
+            match peer {
+                true => {
+                    let other = self.other(tasks, beside)?;
+                    let times = format!("{:.1}", number(&own, "samples_per_s") / number(&other, "samples_per_s"));
+                    line.extend([ms(&other, "ms"), rate(&other), ms(&other, "above_ms"), times]);
+                }
+                false => line.extend(["", "", "", ""].map(str::to_owned)),
+            }
+            table.line(&line);
         }
-        let keys: Vec<&(String, String)> = seeds[0].iter().map(|(key, _)| key).collect();
-        let of = |key: &(String, String)| {
-            let values = seeds.iter().filter_map(|all| all.iter().find(|(own, _)| own == key));
-            mean_and_deviation(values.map(|(_, value)| *value))
-        };
-        if options.json {
-            let values: serde_json::Map<String, Value> =
-                keys.iter().map(|key| (format!("{}.{}", key.0, key.1), json!([of(key).0, of(key).1]))).collect();
-            println!("{}", json!({"tasks": way, "seeds": options.seeds, "metrics": values}));
-            continue;
-        }
-        if std::mem::take(&mut heading) {
-            println!(
-                "{} on {}, test part, {} seeds: mean ± standard deviation",
-                options.model, options.dataset, options.seeds
+        let usual = root().join("target/models/all-MiniLM-L6-v2");
+        let folder = self.encoder.as_ref().map(|folder| absolute(folder)).unwrap_or(usual);
+        if !folder.join("model.safetensors").is_file() {
+            eprintln!(
+                "the table over a text encoder is left out: no model in {}; `cargo xtask fixtures --model-only` fetches one, --encoder names another",
+                folder.display()
             );
-            let columns: String =
-                keys.iter().map(|(objective, metric)| format!("{:>24}", format!("{objective} {metric}"))).collect();
-            println!("{:<16}{columns}", "tasks");
+            return Ok(());
         }
-        let columns: String = keys
-            .iter()
-            .map(|key| {
-                let (mean, deviation) = of(key);
-                format!("{:>24}", format!("{mean:.4} ± {deviation:.4}"))
-            })
-            .collect();
-        println!("{way:<16}{columns}");
+        let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let title = format!("The same over {name}, which is trained");
+        let table = Table::new(&title, &[NAME, "ms of a step", "samples/s", "above, ms", "share"], beside.json);
+        for tasks in &self.tasks {
+            let own = self.own(tasks, Some(&folder), self.encoder_runs, beside)?;
+            let mut line = vec![tasks.clone()];
+            line.extend(cells(&own));
+            table.line(&line);
+        }
+        Ok(())
     }
-    Ok(())
+
+    fn own(&self, tasks: &str, encoder: Option<&PathBuf>, runs: usize, beside: &Beside) -> anyhow::Result<Value> {
+        let mut command = example("paretune-train", "tasks", None);
+        if let Some(folder) = encoder {
+            command.arg("--model").arg(folder);
+        }
+        self.take(command, tasks, runs, beside)
+    }
+
+    fn other(&self, tasks: &str, beside: &Beside) -> anyhow::Result<Value> {
+        let mut command = Command::new(&beside.python);
+        command.arg(root().join("xtask/peers/tasks.py"));
+        self.take(command, tasks, beside.runs, beside)
+    }
+
+    fn take(&self, mut command: Command, tasks: &str, runs: usize, beside: &Beside) -> anyhow::Result<Value> {
+        command.args(["--tasks", tasks]);
+        for (name, value) in [("--batch", self.impressions), ("--threads", beside.threads), ("--runs", runs)] {
+            command.arg(name).arg(value.to_string());
+        }
+        let line = format!("{command:?}");
+        let first = measure(command, beside.json)?.into_iter().next();
+        first.ok_or_else(|| anyhow::anyhow!("{line} printed no figure"))
+    }
 }
 
-/// Each objective's primary metric on the test part.
-fn measured(options: &Options, way: &str, seed: u64, folder: &Path) -> anyhow::Result<Vec<((String, String), f64)>> {
-    let name = Path::new(&options.dataset).file_stem().unwrap_or_default().to_string_lossy().into_owned();
-    let config = |suffix: &str| root().join("datasets/tasks").join(format!("{name}{suffix}.toml"));
-    if way != "single" {
-        let (config, tasks) = match way {
-            "esmm" => (config("-esmm"), "shared-bottom"),
-            other => (config(""), other),
-        };
-        return train(options, &config, &["--tasks", tasks], &format!("{name}-{way}-{seed}"), seed, folder);
-    }
-    let text = std::fs::read_to_string(config("")).with_context(|| format!("cannot read {}", config("").display()))?;
-    let table: toml::Table = toml::from_str(&text).with_context(|| config("").display().to_string())?;
-    let objectives = table.get("objectives").and_then(|all| all.as_array()).into_iter().flatten();
-    let mut all = Vec::new();
-    for objective in objectives.filter_map(|one| one.get("name")?.as_str()) {
-        let run = format!("{name}-{objective}-{seed}");
-        all.extend(train(options, &config(""), &["--objectives", objective], &run, seed, folder)?);
-    }
-    Ok(all)
+fn number(value: &Value, field: &str) -> f64 {
+    value[field].as_f64().unwrap_or(f64::NAN)
 }
 
-fn train(
-    options: &Options,
-    config: &Path,
-    flags: &[&str],
-    name: &str,
-    seed: u64,
-    folder: &Path,
-) -> anyhow::Result<Vec<((String, String), f64)>> {
-    let metrics = folder.join(name).join("metrics.json");
-    if !metrics.is_file() {
-        let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
-        let mut command = Command::new(target.join("release").join("paretune"));
-        command.args(["finetune", "--baselines", "none", "--dataset", &options.dataset, "--model", &options.model]);
-        if let Some(from) = &options.from {
-            command.arg("--from").arg(absolute(from));
-        }
-        command.arg("--config").arg(config).args(flags).args(["--seed", &seed.to_string()]).args(&options.rest);
-        command.arg("--runs").arg(folder).args(["--name", name]);
-        if folder.join(name).is_dir() {
-            // A bench was cut off in the middle of it.
-            command = Command::new(target.join("release").join("paretune"));
-            command.args(["finetune", "--resume", "--runs"]).arg(folder).args(["--name", name]);
-        }
-        let output = command.stdout(Stdio::null()).stderr(Stdio::piped()).output().context("cannot start paretune")?;
-        if !output.status.success() {
-            bail!("finetune of {name} ended with {}:\n{}", output.status, String::from_utf8_lossy(&output.stderr));
-        }
-    }
-    let text = std::fs::read_to_string(&metrics).with_context(|| format!("cannot read {}", metrics.display()))?;
-    let found: Value = serde_json::from_str(&text).with_context(|| metrics.display().to_string())?;
-    let mut all = Vec::new();
-    let order = std::fs::read_to_string(config).unwrap_or_default();
-    for (objective, of) in found["objectives"].as_object().into_iter().flatten() {
-        let Some(metric) = PRIMARY.iter().find(|metric| of.get(**metric).is_some()) else { continue };
-        let Some(value) = of[*metric]["model"].as_f64() else { continue };
-        all.push(((objective.clone(), (*metric).to_owned()), value));
-    }
-    // As the configuration has them.
-    all.sort_by_key(|((objective, _), _)| order.find(&format!("\"{objective}\"")));
-    Ok(all)
+fn ms(value: &Value, field: &str) -> String {
+    format!("{:.1}", number(value, field))
+}
+
+fn rate(value: &Value) -> String {
+    format!("{:.0}", number(value, "samples_per_s"))
+}
+
+/// A step, samples a second, what lies above the shared representation, and its share of the step.
+fn cells(own: &Value) -> [String; 4] {
+    let share = format!("{:.1} %", 100.0 * number(own, "above_ms") / number(own, "ms"));
+    [ms(own, "ms"), rate(own), ms(own, "above_ms"), share]
 }

@@ -7,7 +7,7 @@ use std::time::Instant;
 use paretune_recommender::Recommender;
 
 use crate::{
-    cli,
+    calibrate, cli,
     config::Baseline,
     job::Job,
     measure::{Bench, MetricsFile},
@@ -33,6 +33,10 @@ pub(super) fn run(args: &cli::Evaluate) -> anyhow::Result<()> {
     let mut bench = Bench::new(&job)?;
     bench.untrained(&job.new_model(job.variant())?)?;
     let model = job.saved_model(&run)?;
+    // Another balance is another model, whose calibration nobody has measured.
+    if args.weights.is_empty() || model.preference().is_none() {
+        bench.calibrated(calibrate::read(&run)?);
+    }
     measure(args, &job, model, bench, started)
 }
 
@@ -47,7 +51,7 @@ fn measure(
         job.ask(&mut model, &job.asked_weights(&args.weights)?)?;
     }
     let known = model.embed(&job.corpus.tokens, None)?;
-    bench.model("model", &model, &known)?;
+    bench.trained(&model, &known)?;
     bench.without_model()?;
     if args.run.json {
         let (test_rows, ranked_users) = bench.sizes();

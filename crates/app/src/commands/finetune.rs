@@ -4,11 +4,11 @@ use std::time::Instant;
 
 use anyhow::Context;
 use paretune_encoder::DeviceChoice;
-use paretune_train::GradientCut;
+use paretune_train::{GradientCut, evaluation::Calibration};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
-    cli,
+    calibrate, cli,
     config::{self, Baseline, RunConfig},
     failure::{self, wrong_input},
     fit::Fit,
@@ -50,6 +50,7 @@ fn train(args: &cli::Finetune, run: &RunDir, config: RunConfig, started: Instant
 
     // What cannot be measured shows before anything is trained.
     drop(Bench::new(&job)?);
+    Calibration::check(&job.config.calibration, &job.corpus)?;
     let (mut untrained, taken) = job.begin(job.variant())?;
     if let Some(taken) = taken {
         run.write(STARTED, serde_json::to_string_pretty(&taken)?)?;
@@ -67,6 +68,8 @@ fn train(args: &cli::Finetune, run: &RunDir, config: RunConfig, started: Instant
     let (weights, folder) = (job.weights(), checkpoints.join("model"));
     let fit = Fit { log: Some(&log), ..Fit::new(job.variant(), &weights, &folder, "training") };
     let (mut model, (outcome, progress)) = fit.run(&job, show)?;
+    // While there are rows that it was not trained on; a second training keeps these calibrators.
+    let calibration = calibrate::fit(&job, &model)?;
     // Once more on training and validation rows, for as many passes as were best.
     let until = job.config.refit.then_some(outcome.best_epoch);
     if job.config.refit {
@@ -85,11 +88,15 @@ fn train(args: &cli::Finetune, run: &RunDir, config: RunConfig, started: Instant
     drop(untrained);
     let trained = started.elapsed().as_secs_f64();
     let known = model.embed(&job.corpus.tokens, None)?;
-    bench.model("model", &model, &known)?;
+    bench.calibrated(calibration.clone());
+    bench.trained(&model, &known)?;
     bench.point("this run", &job.weights(), &model, &known)?;
     bench.without_model()?;
     bench.trained_baselines(&checkpoints, until, show)?;
     job.save_model(&model, &run.join("model"))?;
+    if let Some(calibration) = &calibration {
+        calibrate::save(calibration, run)?;
+    }
 
     let total = started.elapsed().as_secs_f64();
     let (test_rows, ranked_users) = bench.sizes();
@@ -135,10 +142,13 @@ fn train(args: &cli::Finetune, run: &RunDir, config: RunConfig, started: Instant
     if let Some(front) = bench.front()? {
         report = report.front(front);
     }
+    for diagram in std::mem::take(&mut bench.reliability) {
+        report = report.reliability(diagram);
+    }
     for chart in page::curves(&progress.events) {
         report = report.curve(chart);
     }
-    for example in page::examples(&job, &model, EXAMPLES)? {
+    for example in page::examples(&job, &model, EXAMPLES, calibration.as_ref())? {
         report = report.example(example);
     }
     if let Some(cleaning) = &job.cleaning {

@@ -9,7 +9,7 @@ use paretune_recommender::{BatchBuilder, Corpus, Encode, Viewer};
 use paretune_train::evaluation::utilities;
 use serde::Serialize;
 
-use crate::{cli, failure::wrong_input, job::Job, run_dir::RunDir};
+use crate::{calibrate, cli, failure::wrong_input, job::Job, run_dir::RunDir};
 
 use super::finetune::{here, stored_config};
 
@@ -31,6 +31,9 @@ pub(super) fn run(args: &cli::Recommend) -> anyhow::Result<()> {
     let job = Job::finished(config, &run)?;
     let weights = job.asked_weights(&args.weights)?;
     let mut model = job.saved_model(&run)?;
+    // Another balance is another model, whose calibration nobody has measured.
+    let own = args.weights.is_empty() || model.preference().is_none();
+    let calibration = if own { calibrate::read(&run)? } else { None };
     if model.preference().is_some() && !args.weights.is_empty() {
         job.ask(&mut model, &weights)?;
     }
@@ -80,6 +83,12 @@ pub(super) fn run(args: &cli::Recommend) -> anyhow::Result<()> {
     let reach = if args.item_texts.is_empty() { args.top } else { usize::MAX };
     let top = paretune_eval::top_k(&utilities(&job.objectives, &scores, &weights), reach, &hidden);
     let items = corpus.dataset.items.len();
+    // What is shown is calibrated, after the order is found.
+    if let Some(calibration) = &calibration {
+        let user = args.user.as_deref().map(|id| corpus.user(id)).transpose()?;
+        let of = |item: usize| (user, (item < items).then_some(item as u32));
+        calibration.apply(corpus, &job.objectives, &mut scores, of)?;
+    }
     // A new item is what the question was about: it is shown with its rank wherever it stands.
     let listed = top.iter().copied().enumerate().filter(|(place, item)| *place < args.top || *item as usize >= items);
     let picks: Vec<Pick<'_>> = listed

@@ -4,6 +4,7 @@ use std::fs;
 
 use anyhow::Context;
 use paretune_data::leaks::LeakThresholds;
+use paretune_objectives::Kind;
 use paretune_recommender::ItemSource;
 use toml::{Table, Value};
 
@@ -66,6 +67,13 @@ impl RunConfig {
             return Err(wrong_input(format!(
                 "evaluation.top = {top:?}: give at least one cut-off, each at least 1, as in [10, 20]"
             )));
+        }
+        let flags = [Kind::Binary, Kind::Conditional];
+        if !config.calibration.is_none() && !config.objectives.iter().any(|objective| flags.contains(&objective.kind)) {
+            return Err(wrong_input(
+                "calibration makes probabilities frequencies, and no objective is one: leave it out, or train one of kind \"binary\" or \
+                 \"conditional\"",
+            ));
         }
         Ok(config)
     }

@@ -10,7 +10,7 @@ use minijinja::value::Serde;
 use serde::Serialize;
 
 use super::Report;
-use super::view::{ChartView, ExampleView, FrontView, TableView};
+use super::view::{ChartView, ExampleView, FrontView, ReliabilityView, TableView};
 use crate::EvalError;
 
 pub(super) fn render(report: &Report) -> Result<String, EvalError> {
@@ -27,6 +27,7 @@ pub(super) fn render(report: &Report) -> Result<String, EvalError> {
         notes: &report.notes,
         tables: report.tables.iter().map(TableView::new).collect(),
         front: report.front.as_ref().map(FrontView::new),
+        reliability: report.reliability.iter().filter_map(ReliabilityView::new).collect(),
         curves: report.curves.iter().filter_map(ChartView::new).collect(),
         examples: report.examples.iter().map(ExampleView::new).collect(),
         cleaning: report.cleaning.iter().map(TableView::new).collect(),
@@ -44,6 +45,7 @@ struct Page<'a> {
     notes: &'a [String],
     tables: Vec<TableView>,
     front: Option<FrontView>,
+    reliability: Vec<ReliabilityView>,
     curves: Vec<ChartView>,
     examples: Vec<ExampleView>,
     cleaning: Vec<TableView>,

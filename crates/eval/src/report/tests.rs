@@ -12,6 +12,7 @@ fn hostile(text: &str) -> Report {
         .note(text)
         .table(Table::new(text, [text, "model"]).compare(&[], text, &[Some(0.5)]).note(text))
         .front(front)
+        .reliability(Reliability::new(text).line(text, crate::reliability(&[0.2, 0.7], &[0.0, 1.0], 4).unwrap()))
         .curve(Chart::new(text, text, text).series(Series::new(text, vec![(0.0, 1.0), (1.0, 2.0)])))
         .example(Example { user: text.into(), history: vec![text.into()], recommendations: vec![recommendation] })
         .cleaning(Table::new(text, [text]))
@@ -65,6 +66,28 @@ fn empty_parts_are_left_out() {
     // A chart without one finite point has nothing to show.
     let chart = Chart::new("Empty chart", "x", "y").series(Series::new("s", vec![(0.0, f64::NAN)]));
     assert!(!Report::new("t").curve(chart).render().unwrap().contains("<path class=\"axis\""));
+}
+
+#[test]
+fn a_reliability_diagram_is_square_and_sized_by_rows() {
+    let bin = |predicted, observed, count| crate::ReliabilityBin { predicted, observed, count };
+    let bins = vec![bin(0.1, 0.05, 90), bin(0.4, 0.2, 10)];
+    let svg = Reliability::new("click").line("model", bins).svg().unwrap();
+    let numbers = |name: &str| -> Vec<f64> {
+        let dots = svg.split("<circle class=\"dot c0\"").skip(1);
+        let value = |dot: &str| dot.split(&format!(" {name}=\"")).nth(1)?.split('"').next()?.parse().ok();
+        dots.map(|dot| value(dot).unwrap()).collect()
+    };
+    let (x, y, radius) = (numbers("cx"), numbers("cy"), numbers("r"));
+    // From 0 to .42: a predicted .4 stands nearly at the right edge, an observed .2 about half way up.
+    let place = |value: f64| value / 0.42;
+    assert!((x[0] - (62.0 + place(0.1) * 322.0)).abs() < 0.06 && (x[1] - (62.0 + place(0.4) * 322.0)).abs() < 0.06);
+    assert!((y[0] - (294.0 - place(0.05) * 280.0)).abs() < 0.06 && (y[1] - (294.0 - place(0.2) * 280.0)).abs() < 0.06);
+    assert!((radius[0] - (2.5 + 6.5 * 0.9f64.sqrt())).abs() < 0.06 && radius[1] < radius[0]);
+    assert!(svg.contains("rows: 90") && svg.contains("class=\"diagonal\""));
+    assert!(Reliability::new("click").line("model", Vec::new()).svg().is_none(), "nothing to draw");
+    assert!(Reliability::new("click").line("model", vec![bin(f64::NAN, 0.1, 3)]).svg().is_none());
+    assert!(Reliability::new("sure").line("model", vec![bin(1.0, 1.0, 3), bin(0.0, 0.0, 3)]).svg().is_some());
 }
 
 #[test]

@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::chart::{Chart, significant};
 use super::front::FrontSection;
+use super::reliability::Reliability;
 use super::svg::class;
 use super::table::{Cell, Table};
 use super::{Example, Recommendation};
@@ -81,6 +82,26 @@ impl ChartView {
             }
         });
         Some(Self { title: chart.title.clone(), svg: chart.svg()?, legend: legend.collect() })
+    }
+}
+
+#[derive(Serialize)]
+pub(super) struct ReliabilityView {
+    title: String,
+    svg: String,
+    legend: Vec<LegendView>,
+}
+
+impl ReliabilityView {
+    /// `None` for a diagram without a bin.
+    pub(super) fn new(diagram: &Reliability) -> Option<Self> {
+        let rows = |bins: &[crate::ReliabilityBin]| bins.iter().map(|bin| bin.count).sum();
+        let legend = (diagram.lines.iter().enumerate()).map(|(index, (name, bins))| LegendView {
+            name: name.clone(),
+            class: class(index),
+            last: format!("{} rows", Cell::count(rows(bins)).text()),
+        });
+        Some(Self { title: diagram.title.clone(), svg: diagram.svg()?, legend: legend.collect() })
     }
 }
 

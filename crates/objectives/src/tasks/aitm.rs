@@ -2,7 +2,8 @@
 
 use candle_core::{D, Device, Tensor, Var};
 
-use super::TransferConfig;
+use super::{GateReport, TransferConfig};
+use crate::silu::silu;
 use crate::{Linear, Result};
 
 /// Adaptive information transfer (Xi et al. 2021): with `p_t = SiLU(P_t x + b_t)` and `q = SiLU(T_t z_{t-1} + c_t)`,
@@ -18,6 +19,7 @@ pub(crate) struct Transfer {
     first: Linear,
     links: Vec<Link>,
     width: usize,
+    tasks: Vec<String>,
 }
 
 #[derive(Debug, Clone)]
@@ -50,14 +52,40 @@ impl Transfer {
             })
         };
         let first = layer(tasks.first().copied().unwrap_or_default(), "own", input)?;
-        Ok(Self { first, links: tasks.iter().skip(1).map(link).collect::<Result<_>>()?, width })
+        Ok(Self {
+            first,
+            links: tasks.iter().skip(1).map(link).collect::<Result<_>>()?,
+            width,
+            tasks: tasks.iter().map(|task| (*task).to_owned()).collect(),
+        })
     }
 
     pub(super) fn forward(&self, x: &Tensor) -> Result<Vec<Tensor>> {
-        let mut known = vec![self.first.forward(x)?.silu()?];
+        Ok(self.chain(x)?.0)
+    }
+
+    /// What a task keeps of its own and what it takes from the one before it, as means over the rows.
+    pub(super) fn gates(&self, x: &Tensor) -> Result<Vec<GateReport>> {
+        let (_, weights) = self.chain(x)?;
+        let report = |(task, weight): (&[String], Tensor)| {
+            let own = weight.detach().to_device(&Device::Cpu)?.flatten_all()?.to_vec1::<f32>()?;
+            let rows = own.len().max(1) as f32;
+            let (mean, more) = own.iter().fold((0.0, 0.0), |(mean, more), weight| {
+                (mean + weight / rows, more + if *weight >= 0.5 { 1.0 / rows } else { 0.0 })
+            });
+            let experts = vec!["own".to_owned(), format!("from {}", task[0])];
+            let (weights, chosen) = (vec![mean, 1.0 - mean], vec![more, 1.0 - more]);
+            Ok(GateReport { level: 0, gate: task[1].clone(), experts, weights, chosen })
+        };
+        self.tasks.windows(2).zip(weights).map(report).collect()
+    }
+
+    /// What each task knows, and from the second on how much of it is its own `[B, 1]`.
+    fn chain(&self, x: &Tensor) -> Result<(Vec<Tensor>, Vec<Tensor>)> {
+        let (mut known, mut weights) = (vec![silu(&self.first.forward(x)?)?], Vec::new());
         for link in &self.links {
-            let own = link.own.forward(x)?.silu()?;
-            let handed = link.handed.forward(&known[known.len() - 1])?.silu()?;
+            let own = silu(&link.own.forward(x)?)?;
+            let handed = silu(&link.handed.forward(&known[known.len() - 1])?)?;
             let rows = own.dim(0)?;
             // Both of them at once.
             let pair = Tensor::cat(&[&own, &handed], 0)?;
@@ -67,8 +95,9 @@ impl Transfer {
             let values = link.value.forward(&pair)?;
             let (own, handed) = (values.narrow(0, 0, rows)?, values.narrow(0, rows, rows)?);
             known.push((&handed + (own - &handed)?.broadcast_mul(&weight)?)?);
+            weights.push(weight);
         }
-        Ok(known)
+        Ok((known, weights))
     }
 
     pub(super) fn parameters(&self) -> Vec<(String, Var)> {

@@ -2,7 +2,8 @@
 
 use candle_core::{Device, Tensor, Var};
 
-use super::CrossStitchConfig;
+use super::{CrossStitchConfig, GateReport};
+use crate::silu::silu;
 use crate::{Linear, Result};
 
 /// Misra et al. 2016: for every task `k` and layer
@@ -15,6 +16,7 @@ use crate::{Linear, Result};
 #[derive(Debug, Clone)]
 pub(crate) struct CrossStitch {
     layers: Vec<Stitched>,
+    tasks: Vec<String>,
 }
 
 #[derive(Debug, Clone)]
@@ -55,13 +57,14 @@ impl CrossStitch {
                 stitch: Var::from_vec(stitch.clone(), (count, count), device)?,
             })
         };
-        Ok(Self { layers: (0..config.layers).map(layer).collect::<Result<_>>()? })
+        let layers = (0..config.layers).map(layer).collect::<Result<_>>()?;
+        Ok(Self { layers, tasks: tasks.iter().map(|task| (*task).to_owned()).collect() })
     }
 
     pub(super) fn forward(&self, x: &Tensor) -> Result<Vec<Tensor>> {
         let mut inputs = vec![x.clone(); self.layers.first().map_or(0, |layer| layer.networks.len())];
         for layer in &self.layers {
-            let own = layer.networks.iter().zip(&inputs).map(|(network, x)| Ok(network.forward(x)?.silu()?));
+            let own = layer.networks.iter().zip(&inputs).map(|(network, x)| Ok(silu(&network.forward(x)?)?));
             let own = Tensor::stack(&own.collect::<Result<Vec<_>>>()?, 0)?;
             let (tasks, rows, width) = own.dims3()?;
             let mixed = layer.stitch.as_tensor().matmul(&own.reshape((tasks, rows * width))?)?;
@@ -69,6 +72,19 @@ impl CrossStitch {
             inputs = (0..tasks).map(|task| Ok(mixed.get(task)?)).collect::<Result<_>>()?;
         }
         Ok(inputs)
+    }
+
+    /// The rows of every stitch: how much a task reads of each task's layer.
+    pub(super) fn mixtures(&self) -> Result<Vec<GateReport>> {
+        let mut reports = Vec::with_capacity(self.layers.len() * self.tasks.len());
+        for (level, layer) in self.layers.iter().enumerate() {
+            let rows = layer.stitch.as_tensor().to_device(&Device::Cpu)?.to_vec2::<f32>()?;
+            reports.extend(self.tasks.iter().zip(rows).map(|(task, weights)| {
+                let (gate, experts) = (task.clone(), self.tasks.clone());
+                GateReport { level, gate, experts, weights, chosen: Vec::new() }
+            }));
+        }
+        Ok(reports)
     }
 
     pub(super) fn parameters(&self) -> Vec<(String, Var)> {

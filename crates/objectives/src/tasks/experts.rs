@@ -4,20 +4,21 @@ use candle_core::{D, Device, Tensor, Var};
 
 use super::mix::{Groups, mix};
 use super::{ExpertsConfig, LevelsConfig};
+use crate::silu::silu;
 use crate::{Linear, Result};
 
-/// What a gate listens to: means over the rows of a batch.
+/// What a gate (or a learned mixture) listens to: means over the rows of a batch.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GateReport {
     /// Level, from 0.
     pub level: usize,
     /// The objective it is for; `shared` for a gate that feeds the shared experts of the next level, or all objectives.
     pub gate: String,
-    /// Experts by name.
+    /// Experts by name; of a learned mixture, the tasks whose layers it mixes; where one task hands over to the next, `own` and `from …`.
     pub experts: Vec<String>,
-    /// Mean weight of each; they sum to 1.
+    /// Mean weight of each; those of a gate sum to 1.
     pub weights: Vec<f32>,
-    /// Share of the rows for which each has the largest weight.
+    /// Share of the rows for which each has the largest weight; empty for a learned mixture, which is the same for all rows.
     pub chosen: Vec<f32>,
 }
 
@@ -144,8 +145,7 @@ impl Level {
     }
 
     fn forward(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
-        let experts =
-            self.experts.iter().map(|(place, layer)| Ok(layer.forward(Self::input(inputs, *place))?.silu()?));
+        let experts = self.experts.iter().map(|(place, layer)| Ok(silu(&layer.forward(Self::input(inputs, *place))?)?));
         let experts = side_by_side(experts.collect::<Result<_>>()?)?;
         let mixed = mix(&self.logits(inputs)?, &experts, &self.groups)?;
         let output = |gate: usize| Ok(mixed.narrow(D::Minus1, gate * self.width, self.width)?.contiguous()?);

@@ -67,7 +67,16 @@ impl Sharing {
     pub(crate) fn gates(&self, x: &Tensor) -> Result<Vec<GateReport>> {
         match self {
             Self::Experts(experts) => experts.gates(x),
-            Self::Bottom | Self::CrossStitch(_) | Self::Transfer(_) => Ok(Vec::new()),
+            Self::Transfer(transfer) => transfer.gates(x),
+            Self::Bottom | Self::CrossStitch(_) => Ok(Vec::new()),
+        }
+    }
+
+    /// What each task's layers mix, where that is learned and the same for all rows.
+    pub(crate) fn mixtures(&self) -> Result<Vec<GateReport>> {
+        match self {
+            Self::CrossStitch(units) => units.mixtures(),
+            Self::Bottom | Self::Experts(_) | Self::Transfer(_) => Ok(Vec::new()),
         }
     }
 

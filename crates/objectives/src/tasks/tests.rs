@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use serde::Deserialize;
 
 use super::mix::{Groups, composed, mix};
-use super::{Architecture, ExpertsConfig, LevelsConfig, Sharing};
+use super::{Architecture, CrossStitchConfig, ExpertsConfig, LevelsConfig, Sharing, TransferConfig};
 
 #[derive(Deserialize)]
 struct Fixture {
@@ -128,6 +128,41 @@ fn gates_are_reported_as_shares() {
             assert!((shares.iter().sum::<f32>() - 1.0).abs() < 1e-5 && shares.iter().all(|share| *share >= 0.0));
         }
     }
+}
+
+#[test]
+fn what_is_handed_on_and_what_is_stitched_is_reported() {
+    let tasks = ["click", "buy", "keep"];
+    let x = Tensor::from_iter((0..30 * 6).map(|at| (at as f32 * 1.7).sin() * 2.0), &Device::Cpu).unwrap();
+    let x = x.reshape((30, 6)).unwrap();
+    let sharing = Sharing::new(&Architecture::Aitm(TransferConfig { width: 5 }), &tasks, 6, 3, &Device::Cpu).unwrap();
+    let reports = sharing.gates(&x).unwrap();
+    assert_eq!(reports.iter().map(|report| report.gate.as_str()).collect::<Vec<_>>(), ["buy", "keep"]);
+    assert_eq!(reports[1].experts, ["own", "from buy"]);
+    // The formula, from the parameters.
+    let parameters: BTreeMap<String, Var> = sharing.parameters().into_iter().collect();
+    let layer = |part: &str, x: &Tensor| {
+        let weight = parameters[&format!("tasks.{part}.weight")].t().unwrap();
+        x.matmul(&weight).unwrap().broadcast_add(&parameters[&format!("tasks.{part}.bias")]).unwrap()
+    };
+    let (own, first) = (layer("buy.own", &x).silu().unwrap(), layer("click.own", &x).silu().unwrap());
+    let handed = layer("buy.handed", &first).silu().unwrap();
+    let score = |p: &Tensor| numbers(&(layer("buy.key", p) * layer("buy.query", p)).unwrap().sum(1).unwrap());
+    let weights: Vec<f32> =
+        score(&own).iter().zip(score(&handed)).map(|(a, b)| 1.0 / (1.0 + ((b - a) / 5f32.sqrt()).exp())).collect();
+    let mean = weights.iter().sum::<f32>() / 30.0;
+    let more = weights.iter().filter(|weight| **weight >= 0.5).count() as f32 / 30.0;
+    near("weights", &reports[0].weights, &[mean, 1.0 - mean]);
+    near("chosen", &reports[0].chosen, &[more, 1.0 - more]);
+    assert!(sharing.mixtures().unwrap().is_empty());
+
+    let config = Architecture::CrossStitch(CrossStitchConfig { layers: 2, width: 4 });
+    let sharing = Sharing::new(&config, &tasks, 6, 3, &Device::Cpu).unwrap();
+    assert!(sharing.gates(&x).unwrap().is_empty());
+    let mixtures = sharing.mixtures().unwrap();
+    assert_eq!(mixtures.len(), 6);
+    assert_eq!((mixtures[4].level, mixtures[4].gate.as_str()), (1, "buy"));
+    near("mixture", &mixtures[4].weights, &[0.05, 0.9, 0.05]);
 }
 
 #[test]

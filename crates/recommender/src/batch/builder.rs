@@ -337,6 +337,7 @@ impl<'a> BatchBuilder<'a> {
             searched: self.searched,
             labels: self.labels,
             preference: None,
+            epoch: None,
         }
     }
 

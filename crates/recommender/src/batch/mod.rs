@@ -109,6 +109,8 @@ pub struct Batch {
     /// For a model with conditioning: one weight for each objective, of which only the shares count. Without, the model answers
     /// for its own preference.
     pub preference: Option<Vec<f64>>,
+    /// Which pass over the training rows it belongs to, from 0; `None` outside training.
+    pub epoch: Option<usize>,
     /// Changed histories ([`BatchBuilder::views`]), each read to its end: the first views of all users, then the second ones in the same
     /// order. Hidden events are masked. Empty without contrast.
     pub views: Sequences,

@@ -100,6 +100,7 @@ impl Cases {
             pool: Pool::default(),
             labels: Vec::new(),
             preference: None,
+            epoch: None,
             views: Sequences::default(),
         }
     }

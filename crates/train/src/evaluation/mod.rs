@@ -4,17 +4,23 @@
 //! [`baselines`] give predictions for the same rows. [`Ranking`] ranks the whole catalogue, or other [`Candidates`], for the users of a part.
 
 pub mod baselines;
+mod calibration;
 mod candidates;
 mod ensemble;
+mod gates;
 mod monitor;
 mod ranking;
 mod rows;
 mod scores;
 
+pub use calibration::{Calibration, CalibrationConfig, CalibrationMethod};
 pub use candidates::Candidates;
 pub use ensemble::Ensemble;
+pub use gates::{Gate, gates};
 pub use monitor::Monitor;
 pub use ranking::{Ranked, Ranking, rank_weights, utilities};
 pub use rows::{Rows, predict};
 pub(crate) use rows::{engagement, predict_for};
-pub use scores::{Bucket, MetricTable, Metrics, list_metric_at, primary_metric, skill, value_metrics};
+pub use scores::{
+    Bucket, CALIBRATION_BINS, MetricTable, Metrics, list_metric_at, primary_metric, skill, value_metrics,
+};

@@ -144,7 +144,7 @@ impl Rows {
     }
 
     /// Batches over all rows, in order, rows of one request sharing it.
-    fn batches(&self, corpus: &Corpus) -> Vec<Batch> {
+    pub(super) fn batches(&self, corpus: &Corpus) -> Vec<Batch> {
         let mut starts = Vec::new();
         let mut requests = 0usize;
         for at in 0..self.len() {

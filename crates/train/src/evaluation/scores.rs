@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use paretune_eval::{RankingAccumulator, auc, gauc, log_loss, mae, rmse, top_k};
+use paretune_eval::{RankingAccumulator, auc, expected_calibration_error, gauc, log_loss, mae, rmse, top_k};
 use paretune_objectives::{Goal, Kind, ListGoal, Objective, Objectives};
 use serde::{Deserialize, Serialize};
 
-use super::{Ranked, Rows};
+use super::calibration::calibrated;
+use super::{Gate, Ranked, Rows};
 
 /// Metric → method (`model`, `untrained`, `popularity`, …) → value.
 pub type MetricTable = BTreeMap<String, BTreeMap<String, f64>>;
@@ -43,6 +44,9 @@ pub struct Metrics {
     pub list: MetricTable,
     /// Re-ranking what each request really showed, by the first objective. Empty where the log holds only positives.
     pub shown: MetricTable,
+    /// What the model's objectives listen to; empty where towers share no more than the representation.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gates: Vec<Gate>,
 }
 
 impl Metrics {
@@ -50,12 +54,12 @@ impl Metrics {
     pub fn add(&mut self, method: &str, objectives: &Objectives, rows: &Rows, predictions: &[Option<Vec<f32>>]) {
         for (k, (objective, prediction)) in objectives.iter().zip(predictions).enumerate() {
             let Some(prediction) = prediction else { continue };
-            put(
-                &mut self.objectives,
-                objective,
-                method,
-                value_metrics(objective, prediction, &rows.labels[k], &rows.users),
-            );
+            let mut values = value_metrics(objective, prediction, &rows.labels[k], &rows.users);
+            if calibrated(objective.kind) {
+                let error = expected_calibration_error(prediction, &rows.labels[k], CALIBRATION_BINS);
+                values.extend(error.map(|error| ("ece".to_owned(), error)));
+            }
+            put(&mut self.objectives, objective, method, values);
             let labels: Vec<f32> = rows.labels[k]
                 .iter()
                 .zip(&rows.cold)
@@ -103,6 +107,9 @@ fn put(table: &mut BTreeMap<String, MetricTable>, objective: &Objective, method:
         Metrics::add_to(table.entry(objective.name.clone()).or_default(), method, values);
     }
 }
+
+/// Bins of equal width that probabilities are compared with frequencies in: as many as Guo et al. (2017) have.
+pub const CALIBRATION_BINS: usize = 15;
 
 /// Cut-offs of [`shown_metrics`], as in the MIND news benchmark: a request shows few items.
 const SHOWN: [usize; 2] = [5, 10];

@@ -221,6 +221,7 @@ impl<'a> Plan<'a> {
         if let Some(shared) = &self.shared {
             batch.pool.log_q = shared.log_q(&batch);
         }
+        batch.epoch = Some(epoch);
         batch
     }
 

@@ -4,6 +4,7 @@
 #![allow(clippy::result_large_err)] // Tests pass errors on only to look at them.
 
 mod auxiliary;
+mod calibration;
 mod candidates;
 mod clicks;
 mod conditioning;
@@ -22,6 +23,7 @@ mod ranking;
 mod resume;
 mod run;
 mod search;
+mod semi;
 mod step;
 mod stream;
 mod tasks;

@@ -1,6 +1,7 @@
 //! What towers share: every parameter of it follows the objectives' weights, and experts learn what one layer cannot.
 
 use candle_core::{Device, Tensor, Var, backprop::GradStore};
+use paretune_data::Part;
 use paretune_objectives::{
     Architecture, CrossStitchConfig, ExpertsConfig, Kind, Labels, LevelsConfig, Objective, Objectives, TaskTowers,
     TowerConfig, TransferConfig,
@@ -8,6 +9,7 @@ use paretune_objectives::{
 use paretune_optim::{Gradients, Method};
 use paretune_train::{
     GradientCut, Plan,
+    evaluation::{Rows, gates},
     step::{balanced_gradients, gradients_with_weights},
 };
 use rand::{RngExt, SeedableRng};
@@ -100,20 +102,59 @@ fn what_towers_share_follows_the_weights_and_towers_do_not() {
     }
 }
 
+#[test]
+fn what_objectives_listen_to_is_the_mean_over_all_rows() {
+    for tasks in architectures() {
+        let world = World::with_tasks(tasks.clone());
+        let model = world.model();
+        let known = model.embed(&world.corpus.tokens, None).unwrap();
+        let rows = Rows::new(&world.corpus, &world.objectives, Part::Test, 0, 100_000, 1).unwrap();
+        let found = gates(&model, &world.corpus, &known, &rows).unwrap();
+        let names: Vec<&str> = found.iter().map(|gate| gate.gate.as_str()).collect();
+        let all = ["click", "conversion", "satisfaction", "dwell"];
+        match &tasks {
+            Architecture::Omoe(_) => assert_eq!(names, ["shared"]),
+            Architecture::Mmoe(_) => assert_eq!(names, all),
+            Architecture::Ple(levels) if levels.levels == 1 => assert_eq!(names, all),
+            Architecture::Ple(_) => assert_eq!(names, [&all[..], &["shared"], &all[..]].concat()),
+            Architecture::CrossStitch(_) => assert_eq!(names, [all, all].concat()),
+            Architecture::Aitm(_) => assert_eq!(names, all[1..]),
+            Architecture::SharedBottom => unreachable!(),
+        }
+        for gate in &found {
+            assert!((gate.weights.iter().sum::<f64>() - 1.0).abs() < 1e-5, "{gate:?}");
+            let constant = matches!(tasks, Architecture::CrossStitch(_));
+            assert_eq!(gate.chosen.is_empty(), constant);
+            assert!(constant || (gate.chosen.iter().sum::<f64>() - 1.0).abs() < 1e-5, "{gate:?}");
+        }
+        // More than one batch; rows of one request see what rows of all requests see.
+        let few = Rows::new(&world.corpus, &world.objectives, Part::Test, 0, 40, 1).unwrap();
+        assert!(few.len() < rows.len());
+        let one = gates(&model, &world.corpus, &known, &few).unwrap();
+        assert_eq!(one.len(), found.len());
+        assert_eq!(one == found, matches!(tasks, Architecture::CrossStitch(_)), "{tasks:?}");
+    }
+    let world = World::new();
+    let model = world.model();
+    let known = model.embed(&world.corpus.tokens, None).unwrap();
+    let rows = Rows::new(&world.corpus, &world.objectives, Part::Test, 0, 40, 1).unwrap();
+    assert!(gates(&model, &world.corpus, &known, &rows).unwrap().is_empty());
+}
+
 /// Adam (Kingma and Ba 2015), for a toy.
-struct Adam {
+pub(crate) struct Adam {
     parameters: Vec<Var>,
     moments: Vec<[Tensor; 2]>,
     steps: i32,
 }
 
 impl Adam {
-    fn new(parameters: Vec<Var>) -> Self {
+    pub(crate) fn new(parameters: Vec<Var>) -> Self {
         let moments = parameters.iter().map(|var| [var.zeros_like().unwrap(), var.zeros_like().unwrap()]).collect();
         Self { parameters, moments, steps: 0 }
     }
 
-    fn step(&mut self, gradients: &GradStore, rate: f64) {
+    pub(crate) fn step(&mut self, gradients: &GradStore, rate: f64) {
         self.steps += 1;
         for (var, [first, second]) in self.parameters.iter().zip(&mut self.moments) {
             let Some(gradient) = gradients.get(var) else { continue };
