@@ -29,7 +29,7 @@ impl Labels {
     /// From one column for each objective, in their order; `NaN` is not observed. `B` rows.
     ///
     /// The target of a conditional objective is "both happened": 0 wherever the objective it depends on is 0, whatever its own
-    /// column holds there (many logs leave it empty), and its own column elsewhere.
+    /// column holds there (many logs leave it empty), and its own column elsewhere ([`Objectives::apply_conditions`]).
     ///
     /// # Errors
     /// Not one column and one scaler for each objective, columns of different lengths, or a label its objective cannot mean
@@ -78,15 +78,12 @@ pub(crate) fn targets(objectives: &Objectives, scalers: &[Scaler], columns: &[Ve
             return Err(ObjectiveError::Count { what, found: column.len(), expected: rows });
         }
         check_labels(objective, column)?;
-        targets.push(match (objective.kind, objectives.given_index(i)) {
-            (Kind::Conditional, Some(given)) => {
-                let both = |(own, given): (&f32, &f32)| if *given == 0.0 { 0.0 } else { *own };
-                column.iter().zip(&columns[given]).map(both).collect()
-            }
-            (Kind::Binary | Kind::Conditional | Kind::Ranking, _) => column.clone(),
-            (Kind::Regression | Kind::LogRegression, _) => column.iter().map(|v| scalers[i].transform(*v)).collect(),
+        targets.push(match objective.kind {
+            Kind::Binary | Kind::Conditional | Kind::Ranking => column.clone(),
+            Kind::Regression | Kind::LogRegression => column.iter().map(|v| scalers[i].transform(*v)).collect(),
         });
     }
+    objectives.apply_conditions(&mut targets)?;
     Ok(targets)
 }
 

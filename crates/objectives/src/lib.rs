@@ -64,7 +64,7 @@ pub use goals::{Goal, Groups, Policy, Target};
 pub use labels::Labels;
 pub use layers::Linear;
 pub use losses::Loss;
-pub use objective::{Kind, Objective, Objectives};
+pub use objective::{Direction, Kind, Objective, Objectives, TowerShape};
 pub use outputs::{Outputs, TaskLoss};
 pub use scaler::Scaler;
 pub use tasks::{Architecture, CrossStitchConfig, ExpertsConfig, GateReport, LevelsConfig, TransferConfig};

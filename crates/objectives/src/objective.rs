@@ -6,8 +6,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Loss, ObjectiveError, Result, Scaler};
 
+mod conditions;
+mod direction;
 #[cfg(test)]
 mod tests;
+mod tower;
+
+pub use direction::Direction;
+pub use tower::TowerShape;
 
 /// What a label is, and with it the loss and the unit of the prediction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -15,8 +21,10 @@ mod tests;
 pub enum Kind {
     /// 0 or 1; binary cross-entropy, predicts a probability.
     Binary,
-    /// 0 or 1, and only possible where another, binary objective is 1 (a conversion, given a click). Trained over all impressions as
-    /// in ESMM (Ma et al., SIGIR 2018): `p = p(given) · p(this | given)` against the label.
+    /// 0 or 1, and only possible where another objective is 1, binary or itself conditional (a cart given a click, a purchase given a cart).
+    /// Trained over all impressions as in ESMM (Ma et al., SIGIR 2018): `p = p(given) · p(this | given)` against the label. With
+    /// [`through`](Objective::through) by two ways, as in ESM² (Wen et al., SIGIR 2020):
+    /// `p = p(given) · [p(through | given) · p(this | through) + (1 - p(through | given)) · p(this | other)]`.
     Conditional,
     /// A number; squared error in standard units, predicts in the label's unit.
     Regression,
@@ -56,9 +64,18 @@ pub struct Objective {
     /// How many negatives a positive counts for, for flags. Anything but 1 moves the predicted probabilities: calibrate them.
     #[serde(default = "one", skip_serializing_if = "is_one")]
     pub positive_weight: f64,
-    /// For [`Kind::Conditional`]: name of the binary objective that must be 1 first.
+    /// For [`Kind::Conditional`]: name of the binary or conditional objective that must be 1 first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub given: Option<String>,
+    /// For [`Kind::Conditional`]: name of another one of the same `given`, by way of which it is reached, or without which, by a second tower.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub through: Option<String>,
+    /// Whether more or less of it is wanted.
+    #[serde(default, skip_serializing_if = "Direction::is_more")]
+    pub direction: Direction,
+    /// A tower of its own sizes; those of all towers without.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tower: Option<TowerShape>,
 }
 
 fn one() -> f64 {
@@ -85,6 +102,9 @@ impl Objective {
             smoothing: 0.0,
             positive_weight: 1.0,
             given: None,
+            through: None,
+            direction: Direction::More,
+            tower: None,
         }
     }
 
@@ -115,17 +135,12 @@ impl Objective {
         }
         Ok(())
     }
-
-    /// Conditional on another objective.
-    pub fn given(self, name: impl Into<String>) -> Self {
-        Self { given: Some(name.into()), ..self }
-    }
 }
 
 /// A checked, ordered, non-empty set of objectives.
 ///
-/// Names are unique and usable in parameter names, weights are in range, and every conditional objective names a binary one of the
-/// set. Everything in this crate that is "one for each objective" is in this order. Reads and writes itself as a list.
+/// Names are unique and usable in parameter names, weights are in range, and every conditional objective names one of the set that
+/// can come before it, without leading in a circle. Everything in this crate that is "one for each objective" is in this order. Reads and writes itself as a list.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "Vec<Objective>", into = "Vec<Objective>")]
 pub struct Objectives {
@@ -136,7 +151,7 @@ impl Objectives {
     /// Checks the set.
     ///
     /// # Errors
-    /// The set is empty, a name is repeated or unusable, a weight is out of range, or a `given` is wrong.
+    /// The set is empty, a name is repeated or unusable, a weight is out of range, or a `given`, `through`, `tower` or `direction` is wrong.
     pub fn new(all: Vec<Objective>) -> Result<Self> {
         if all.is_empty() {
             return Err(ObjectiveError::Empty);
@@ -157,36 +172,13 @@ impl Objectives {
         }
         let set = Self { all };
         set.all.iter().try_for_each(Objective::check_loss)?;
-        set.all.iter().try_for_each(|o| set.check_given(o))?;
+        set.all.iter().try_for_each(Objective::check_tower)?;
+        set.all.iter().try_for_each(Objective::check_direction)?;
+        set.check_conditions()?;
         Ok(set)
     }
 
-    fn check_given(&self, objective: &Objective) -> Result<()> {
-        let wrong = |reason: String| Err(ObjectiveError::Given { name: objective.name.clone(), reason });
-        let binary = || -> String {
-            let names: Vec<&str> =
-                self.all.iter().filter(|o| o.kind == Kind::Binary).map(|o| o.name.as_str()).collect();
-            if names.is_empty() { "there is none".into() } else { format!("there are {}", names.join(", ")) }
-        };
-        match (objective.kind, &objective.given) {
-            (Kind::Conditional, None) => {
-                wrong(format!("a conditional objective needs `given`, the name of a binary one ({})", binary()))
-            }
-            (Kind::Conditional, Some(given)) => match self.all.iter().find(|o| o.name == *given) {
-                Some(other) if other.kind == Kind::Binary => Ok(()),
-                Some(_) => wrong(format!("given = \"{given}\" must be a binary objective ({})", binary())),
-                None => {
-                    wrong(format!("given = \"{given}\" is not among the objectives; name a binary one ({})", binary()))
-                }
-            },
-            (_, Some(_)) => {
-                wrong("`given` belongs to conditional objectives only: remove it, or set kind = \"conditional\"".into())
-            }
-            (_, None) => Ok(()),
-        }
-    }
-
-    /// The objectives whose names are in `names`, in this set's order; a conditional one needs its `given` among them.
+    /// The objectives whose names are in `names`, in this set's order; a conditional one needs its `given` and `through` among them.
     ///
     /// # Errors
     /// A name that does not exist (the message lists those that do), or a set that is wrong by itself.
@@ -250,12 +242,6 @@ impl Objectives {
             name: name.to_string(),
             known: self.names().collect::<Vec<_>>().join(", "),
         })
-    }
-
-    /// For a conditional objective, the position of the one it depends on.
-    pub(crate) fn given_index(&self, index: usize) -> Option<usize> {
-        let given = self.all[index].given.as_ref()?;
-        self.all.iter().position(|o| o.name == *given)
     }
 
     /// Weights divided by their sum: a preference on the simplex, in the objectives' order.

@@ -6,15 +6,16 @@ use std::sync::Arc;
 use candle_core::{Device, Tensor, Var};
 use serde::{Deserialize, Serialize};
 
-use crate::conditioning::ConditionedLinear;
-use crate::layers::{dropout, named_rng};
 use crate::tasks::Sharing;
 use crate::{
-    Architecture, Conditioning, GateReport, Kind, Loss, ObjectiveError, Objectives, Outputs, Result, Scaler, losses,
+    Architecture, Conditioning, GateReport, Kind, Loss, Objective, ObjectiveError, Objectives, Outputs, Result, Scaler,
+    TowerShape, losses,
 };
+use tower::{Shape, Tower};
 
 #[cfg(test)]
 mod tests;
+mod tower;
 
 /// Size of the towers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -49,7 +50,7 @@ impl Default for TowerConfig {
     }
 }
 
-/// Towers over what tasks share ([`Architecture`]; by default, shared-bottom, the representation itself): for each objective `Linear → SiLU → dropout → Linear`, `[B, D]` to a logit `[B]`.
+/// Towers over what tasks share ([`Architecture`]; by default, shared-bottom, the representation itself): for each objective `Linear → SiLU → dropout → Linear`, or as many layers as [its own `tower`](Objective::tower) says, `[B, D]` to a logit `[B]`.
 ///
 /// A tower's initial weights and dropout come from the seed and the objective's name, so they are the same whichever other
 /// objectives are trained beside it.
@@ -80,20 +81,15 @@ impl Default for TowerConfig {
 pub struct TaskTowers {
     objectives: Arc<Objectives>,
     scalers: Vec<Scaler>,
-    dropout: f32,
     sharing: Sharing,
     /// Of a ranking there is none.
     towers: Vec<Option<Tower>>,
+    /// Second towers, of objectives that go through another one.
+    others: Vec<Option<Tower>>,
     /// Numbers beside the towers, of losses that have some.
     extras: Vec<Option<(String, Var)>>,
     /// The preference of who does not ask for one; `None` without conditioning.
     preference: Option<Vec<f64>>,
-}
-
-#[derive(Debug, Clone)]
-struct Tower {
-    hidden: Option<ConditionedLinear>,
-    output: ConditionedLinear,
 }
 
 impl TaskTowers {
@@ -117,27 +113,28 @@ impl TaskTowers {
             .collect();
         let sharing = Sharing::new(&config.architecture, &tasks, config.input, config.seed, device)?;
         let input = config.architecture.width(config.input);
-        let tower = |name: &str| -> Result<Tower> {
-            let layer = |k: usize, shape, by| {
-                let name = format!("towers.{name}.{k}");
-                ConditionedLinear::new(&name, shape, by, objectives.len(), config.seed, device)
+        let usual = if config.hidden == 0 { Vec::new() } else { vec![config.hidden] };
+        let tower = |objective: &Objective, name: &str| -> Result<Tower> {
+            let TowerShape { hidden, dropout } = objective.tower.clone().unwrap_or_default();
+            let shape = Shape {
+                input,
+                hidden: hidden.as_deref().unwrap_or(&usual),
+                dropout: dropout.map_or(config.dropout, |dropout| dropout as f32),
+                conditioning: config.conditioning,
+                objectives: objectives.len(),
             };
-            if config.hidden == 0 {
-                return Ok(Tower { hidden: None, output: layer(0, (input, 1), config.conditioning)? });
-            }
-            let hidden = Some(layer(0, (input, config.hidden), config.conditioning)?);
-            let last = match config.conditioning {
-                // One modulation of what the hidden layer says; a logit of its own scale and shift would add nothing.
-                Conditioning::Film => Conditioning::None,
-                other => other,
-            };
-            Ok(Tower { hidden, output: layer(1, (config.hidden, 1), last)? })
+            Tower::new(name, &shape, config.seed, device)
         };
         let towers = objectives.iter().map(|objective| match objective.kind {
             Kind::Ranking => Ok(None),
-            _ => tower(&objective.name).map(Some),
+            _ => tower(objective, &objective.name).map(Some),
         });
         let towers = towers.collect::<Result<_>>()?;
+        let other = |objective: &Objective| match objective.through {
+            Some(_) => tower(objective, &format!("{}.other", objective.name)).map(Some),
+            None => Ok(None),
+        };
+        let others = objectives.iter().map(other).collect::<Result<_>>()?;
         let own: Vec<f64> = objectives.iter().map(|objective| objective.weight).collect();
         let preference = match config.conditioning {
             Conditioning::None => None,
@@ -146,9 +143,9 @@ impl TaskTowers {
         Ok(Self {
             objectives: Arc::new(objectives.clone()),
             scalers: vec![Scaler::default(); objectives.len()],
-            dropout: config.dropout,
             sharing,
             towers,
+            others,
             extras: objectives.iter().map(|objective| losses::extra(objective, device)).collect::<Result<_>>()?,
             preference,
         })
@@ -177,7 +174,7 @@ impl TaskTowers {
     /// Sets the output biases so that an average sample gets the average prediction, in natural units
     /// ([`Objectives::base_rates`]); after [`TaskTowers::set_scalers`]. Training then need not first learn how rare a click is.
     ///
-    /// Rates are kept within `[1e-4, 1 - 1e-4]`; a conditional objective's rate is that of both happening.
+    /// Rates are kept within `[1e-4, 1 - 1e-4]`; a conditional objective's rate is that of all its chain happening.
     ///
     /// # Errors
     /// Not one value for each objective, or one that is not finite.
@@ -205,7 +202,10 @@ impl TaskTowers {
                 (Kind::Ranking, _) => continue,
             };
             let bias = if bias.is_finite() { bias } else { 0.0 };
-            tower.output.bias().set(&Tensor::new(&[bias], tower.output.bias().device())?)?;
+            // By either way the same, so that the mixture of the two is that as well.
+            for tower in [Some(tower), self.others[i].as_ref()].into_iter().flatten() {
+                tower.bias().set(&Tensor::new(&[bias], tower.bias().device())?)?;
+            }
         }
         Ok(())
     }
@@ -292,28 +292,25 @@ impl TaskTowers {
     ) -> Result<Outputs> {
         let shares = self.resolve(preference)?.unwrap_or_default();
         let mut logits = Vec::with_capacity(self.towers.len());
+        let mut others = Vec::with_capacity(self.towers.len());
         // One for each tower, or one for all of them.
         let inputs = shared.map(|shared| self.sharing.forward(shared)).transpose()?;
         let mut task = 0;
-        for (tower, name) in self.towers.iter().zip(self.objectives.names()) {
+        for ((tower, other), name) in self.towers.iter().zip(&self.others).zip(self.objectives.names()) {
             let missing = |input| ObjectiveError::NoInput { name: name.to_owned(), input };
             let Some(tower) = tower else {
                 logits.push(scores.ok_or_else(|| missing("the scores of user and item"))?.clone());
+                others.push(None);
                 continue;
             };
             let inputs = inputs.as_ref().ok_or_else(|| missing("the shared representation"))?;
-            let mut x = inputs.get(task).unwrap_or(&inputs[0]).clone();
+            let x = inputs.get(task).unwrap_or(&inputs[0]);
             task += 1;
-            if let Some(hidden) = &tower.hidden {
-                x = hidden.forward(&x, &shares)?.silu()?;
-                if let Some(seed) = dropout_seed {
-                    x = dropout(&x, self.dropout, named_rng(seed, name))?;
-                }
-            }
-            logits.push(tower.output.forward(&x, &shares)?.squeeze(1)?);
+            logits.push(tower.forward(x, &shares, dropout_seed)?);
+            others.push(other.as_ref().map(|other| other.forward(x, &shares, dropout_seed)).transpose()?);
         }
         let extras = self.extras.iter().map(|extra| extra.as_ref().map(|(_, var)| var.as_tensor().clone())).collect();
-        Ok(Outputs::new(self.objectives.clone(), self.scalers.clone(), logits, extras))
+        Ok(Outputs::new(self.objectives.clone(), self.scalers.clone(), logits, others, extras))
     }
 
     /// Which experts each objective listens to for representations `[B, D]`; nothing for architectures without gates.
@@ -330,10 +327,10 @@ impl TaskTowers {
     }
 
     /// The towers' own variables in a fixed order: `towers.OBJECTIVE.LAYER.weight` `[out, in]` and `….bias` `[out]`, each followed by those of
-    /// its conditioning; last, the numbers of losses that have some (`towers.OBJECTIVE.offsets`, `….spread`).
+    /// its conditioning; with a second tower (`towers.OBJECTIVE.other.LAYER…`) behind the first; last, the numbers of losses that have some (`towers.OBJECTIVE.offsets`, `….spread`).
     pub fn parameters(&self) -> Vec<(String, Var)> {
-        let layers = self.towers.iter().flatten().flat_map(|t| t.hidden.iter().chain([&t.output]));
-        layers.flat_map(ConditionedLinear::parameters).chain(self.extras.iter().flatten().cloned()).collect()
+        let towers = self.towers.iter().zip(&self.others).flat_map(|(tower, other)| [tower, other]);
+        towers.flatten().flat_map(Tower::parameters).chain(self.extras.iter().flatten().cloned()).collect()
     }
 
     /// Takes the values of [`TaskTowers::shared_parameters`] and [`TaskTowers::parameters`] from a file's tensors; others are ignored.

@@ -1,5 +1,6 @@
 //! What a prediction pays.
 
+mod chance;
 mod config;
 mod cross_entropy;
 mod normal;
@@ -10,8 +11,9 @@ mod tests;
 
 use candle_core::{Device, Tensor, Var};
 
+pub(crate) use chance::Chance;
 pub use config::Loss;
-pub(crate) use cross_entropy::{binary, joint};
+pub(crate) use cross_entropy::binary;
 pub(crate) use ordinal::Levels;
 
 use crate::{Objective, Result, Scaler};

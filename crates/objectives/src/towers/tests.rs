@@ -4,6 +4,10 @@ use candle_core::DType;
 use proptest::prelude::*;
 use rand::RngExt;
 
+use crate::layers::named_rng;
+
+mod conditions;
+
 const NO: f32 = f32::NAN;
 const D: usize = 5;
 

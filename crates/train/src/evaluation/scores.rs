@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use paretune_eval::{RankingAccumulator, auc, gauc, log_loss, mae, rmse, top_k};
-use paretune_objectives::{Kind, Objective, Objectives};
+use paretune_objectives::{Direction, Kind, Objective, Objectives};
 use serde::{Deserialize, Serialize};
 
 use super::{Ranked, Rows};
@@ -41,7 +41,7 @@ pub struct Metrics {
     pub buckets: Vec<Bucket>,
     /// The lists as lists.
     pub list: MetricTable,
-    /// Re-ranking what each request really showed, by the first objective. Empty where the log holds only positives.
+    /// Re-ranking what each request really showed, by the first objective (for what is not, where less of it is wanted). Empty where the log holds only positives.
     pub shown: MetricTable,
 }
 
@@ -63,7 +63,16 @@ impl Metrics {
                 .collect();
             put(&mut self.cold, objective, method, value_metrics(objective, prediction, &labels, &rows.users));
             if k == 0 && objective.kind.is_binary() && !rows.sampled {
-                Self::add_to(&mut self.shown, method, shown_metrics(prediction, &rows.labels[k], rows));
+                let shown = match objective.direction {
+                    Direction::More => shown_metrics(prediction, &rows.labels[k], rows),
+                    // What did not happen is what was to be found.
+                    Direction::Less => {
+                        let turned =
+                            |values: &[f32], by: f32| values.iter().map(|value| by - value).collect::<Vec<_>>();
+                        shown_metrics(&turned(prediction, 0.0), &turned(&rows.labels[k], 1.0), rows)
+                    }
+                };
+                Self::add_to(&mut self.shown, method, shown);
             }
         }
     }
