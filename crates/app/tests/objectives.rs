@@ -84,5 +84,7 @@ fn chains_towers_and_directions_go_from_the_file_to_the_recommendations() {
     };
     let click = "{name='click',kind='ranking',column='click',direction='less'}";
     wrong(click, &["direction = \"less\"", "ranking"]);
+    wrong("{name='a',kind='custom',column='click'}", &["\"a\" is of kind \"custom\"", "from Rust"]);
+    wrong("{name='a',kind='binary',column='click',distill={column='teacher'}}", &["\"teacher\"", "dwell_seconds"]);
     wrong("{name='a',kind='conditional',column='click',given='a'}", &["in a circle (a -> a)"]);
 }

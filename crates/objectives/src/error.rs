@@ -61,6 +61,14 @@ pub enum ObjectiveError {
         /// What is wrong, and what would be right.
         reason: String,
     },
+    /// An objective of kind `custom` that nobody explained, or an explanation that does not fit.
+    #[error("objective \"{name}\" {problem}")]
+    Custom {
+        /// The objective.
+        name: String,
+        /// What is wrong, and what would be right.
+        problem: String,
+    },
     /// Less is wanted of a ranking.
     #[error(
         "objective \"{name}\": direction = \"less\" is for labels that a tower predicts; a ranking brings up what its column holds: remove it, or use kind = \"binary\""

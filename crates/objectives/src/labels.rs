@@ -2,7 +2,7 @@
 
 use candle_core::{Device, Tensor};
 
-use crate::scaler::check_labels;
+use crate::distill::Taught;
 use crate::{Kind, ObjectiveError, Objectives, Result, Scaler};
 
 /// The labels of one batch, as the losses need them: for every objective the rows that were observed and their targets.
@@ -12,11 +12,15 @@ use crate::{Kind, ObjectiveError, Objectives, Result, Scaler};
 pub struct Labels {
     rows: usize,
     targets: Vec<Observed>,
+    /// One entry for each objective, or none where teachers were not asked.
+    pub(crate) teachers: Vec<Option<Taught>>,
 }
 
 /// The observed labels of one objective.
 #[derive(Debug, Clone)]
 pub(crate) struct Observed {
+    /// For each row whether it was observed.
+    pub(crate) seen: Vec<bool>,
     /// How many.
     pub(crate) count: usize,
     /// Their rows `[count]`, `u32`; `None` when every row is observed.
@@ -38,7 +42,7 @@ impl Labels {
         let targets = targets(objectives, scalers, columns)?;
         let rows = columns.first().map_or(0, Vec::len);
         let targets = targets.iter().map(|t| Observed::new(t, device)).collect::<Result<_>>()?;
-        Ok(Self { rows, targets })
+        Ok(Self { rows, targets, teachers: Vec::new() })
     }
 
     /// Rows of the batch, `B`.
@@ -49,6 +53,20 @@ impl Labels {
     /// How many labels every objective has, in order.
     pub fn observed(&self) -> Vec<usize> {
         self.targets.iter().map(|t| t.count).collect()
+    }
+
+    /// What the teacher of an objective says.
+    pub(crate) fn teacher(&self, index: usize) -> Option<&Taught> {
+        self.teachers.get(index)?.as_ref()
+    }
+
+    /// How many rows have a label of an objective, or something that its teacher says.
+    pub(crate) fn heard(&self, index: usize) -> usize {
+        let own = &self.targets[index];
+        match self.teacher(index) {
+            Some(teacher) => own.seen.iter().zip(&teacher.said).filter(|(own, said)| **own || **said).count(),
+            None => own.count,
+        }
     }
 
     pub(crate) fn targets(&self) -> &[Observed] {
@@ -62,7 +80,8 @@ impl Observed {
             (0_u32..).zip(targets).filter(|(_, t)| !t.is_nan()).map(|(row, t)| (row, *t)).unzip();
         let count = seen.len();
         let rows = if count == targets.len() { None } else { Some(Tensor::from_vec(rows, count, device)?) };
-        Ok(Self { count, rows, targets: Tensor::from_vec(seen, count, device)? })
+        let observed = targets.iter().map(|t| !t.is_nan()).collect();
+        Ok(Self { seen: observed, count, rows, targets: Tensor::from_vec(seen, count, device)? })
     }
 }
 
@@ -77,9 +96,9 @@ pub(crate) fn targets(objectives: &Objectives, scalers: &[Scaler], columns: &[Ve
             let what = format!("labels in column \"{}\"", objective.column);
             return Err(ObjectiveError::Count { what, found: column.len(), expected: rows });
         }
-        check_labels(objective, column)?;
+        objectives.check_labels(i, column)?;
         targets.push(match objective.kind {
-            Kind::Binary | Kind::Conditional | Kind::Ranking => column.clone(),
+            Kind::Binary | Kind::Conditional | Kind::Ranking | Kind::Custom => column.clone(),
             Kind::Regression | Kind::LogRegression => column.iter().map(|v| scalers[i].transform(*v)).collect(),
         });
     }

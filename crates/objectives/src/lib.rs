@@ -10,6 +10,7 @@
 //! - [`Labels`]: one batch of labels, where `NaN` is a label that was not observed;
 //! - [`TaskTowers`]: the networks ([`Linear`] layers, seeded from the names), with named [`parameters`](TaskTowers::parameters);
 //! - [`Conditioning`]: towers and representations ([`Modulation`]) that take the preference between the objectives as an input;
+//! - [`CustomObjective`]: a loss of one's own;
 //! - [`Outputs`]: their logits, with [`losses`](Outputs::losses) and [`predictions`](Outputs::predictions).
 //!
 //! Explicit and implicit feedback train together: a missing label takes its sample out of that objective's loss and gradient,
@@ -47,6 +48,8 @@
 //! ```
 
 mod conditioning;
+mod custom;
+mod distill;
 mod error;
 mod goals;
 mod labels;
@@ -59,6 +62,8 @@ mod tasks;
 mod towers;
 
 pub use conditioning::{Conditioning, Modulation};
+pub use custom::CustomObjective;
+pub use distill::Distill;
 pub use error::ObjectiveError;
 pub use goals::{Goal, Groups, Policy, Target};
 pub use labels::Labels;

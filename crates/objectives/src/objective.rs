@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Loss, ObjectiveError, Result, Scaler};
+use crate::custom::Registry;
+use crate::{Distill, Loss, ObjectiveError, Result, Scaler};
 
 mod conditions;
 mod direction;
@@ -33,6 +34,8 @@ pub enum Kind {
     /// 0 or 1, of which only the order of items counts: has no tower, and predicts how well user and item fit (a score without a
     /// unit, made by who owns both). Its loss is a ranking loss, or, of single samples, binary cross-entropy.
     Ranking,
+    /// Whatever a [`CustomObjective`](crate::CustomObjective) makes of it, which has to be registered ([`Objectives::with_custom`]).
+    Custom,
 }
 
 impl Kind {
@@ -70,6 +73,9 @@ pub struct Objective {
     /// For [`Kind::Conditional`]: name of another one of the same `given`, by way of which it is reached, or without which, by a second tower.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub through: Option<String>,
+    /// A teacher beside the labels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub distill: Option<Distill>,
     /// Whether more or less of it is wanted.
     #[serde(default, skip_serializing_if = "Direction::is_more")]
     pub direction: Direction,
@@ -103,6 +109,7 @@ impl Objective {
             positive_weight: 1.0,
             given: None,
             through: None,
+            distill: None,
             direction: Direction::More,
             tower: None,
         }
@@ -145,6 +152,7 @@ impl Objective {
 #[serde(try_from = "Vec<Objective>", into = "Vec<Objective>")]
 pub struct Objectives {
     all: Vec<Objective>,
+    pub(crate) customs: Registry,
 }
 
 impl Objectives {
@@ -170,8 +178,9 @@ impl Objectives {
                 return Err(ObjectiveError::Weight { name, weight: objective.weight });
             }
         }
-        let set = Self { all };
+        let set = Self { all, customs: Registry::default() };
         set.all.iter().try_for_each(Objective::check_loss)?;
+        set.all.iter().try_for_each(Objective::check_distill)?;
         set.all.iter().try_for_each(Objective::check_tower)?;
         set.all.iter().try_for_each(Objective::check_direction)?;
         set.check_conditions()?;
@@ -187,20 +196,22 @@ impl Objectives {
             self.index_of(name.as_ref())?;
         }
         let wanted = |o: &&Objective| names.iter().any(|n| n.as_ref() == o.name);
-        Self::new(self.all.iter().filter(wanted).cloned().collect())
+        Ok(Self::new(self.all.iter().filter(wanted).cloned().collect())?.customs_of(self))
     }
 
-    /// Says whether the events have every column that is needed.
+    /// Says whether the events have every column that is needed, of labels and of teachers.
     ///
     /// # Errors
     /// The first missing column, with the list of those that are there.
     pub fn check_columns<S: AsRef<str>>(&self, available: &[S]) -> Result<()> {
         for objective in &self.all {
-            if !available.iter().any(|c| c.as_ref() == objective.column) {
+            let needed = [Some(&objective.column), objective.distill.as_ref().map(|distill| &distill.column)];
+            let missing = |column: &&String| !available.iter().any(|c| c.as_ref() == column.as_str());
+            if let Some(column) = needed.into_iter().flatten().find(missing) {
                 let names: Vec<&str> = available.iter().map(AsRef::as_ref).collect();
                 return Err(ObjectiveError::MissingColumn {
                     name: objective.name.clone(),
-                    column: objective.column.clone(),
+                    column: column.clone(),
                     available: if names.is_empty() { "none".into() } else { names.join(", ") },
                 });
             }
@@ -276,20 +287,22 @@ impl Objectives {
     /// Not one column for each objective, a regression without labels, or a label its objective cannot mean.
     pub fn fit_scalers(&self, columns: &[Vec<f32>]) -> Result<Vec<Scaler>> {
         self.check_count("label columns", columns.len())?;
+        (0..columns.len()).try_for_each(|index| self.check_labels(index, &columns[index]))?;
         self.all.iter().zip(columns).map(|(o, c)| Scaler::fit(o, c)).collect()
     }
 
     /// What to predict for everyone, from training labels: for [`crate::TaskTowers::set_prior`].
     ///
     /// The share of ones for binary objectives (for conditional ones: of all impressions), the value at the scaler's mean for
-    /// regressions. One half where no label was observed.
+    /// regressions, the mean label of custom ones. One half where no label was observed.
     ///
     /// # Errors
     /// As [`crate::Labels::new`].
     pub fn base_rates(&self, scalers: &[Scaler], columns: &[Vec<f32>]) -> Result<Vec<f32>> {
         let targets = crate::labels::targets(self, scalers, columns)?;
         let rate = |(i, objective): (usize, &Objective)| {
-            if !objective.kind.is_binary() && !matches!(objective.loss, Some(Loss::Ordinal { .. })) {
+            let has_mean = objective.kind.is_binary() || objective.kind == Kind::Custom;
+            if !has_mean && !matches!(objective.loss, Some(Loss::Ordinal { .. })) {
                 return scalers[i].inverse(0.0);
             }
             let seen: Vec<f64> = targets[i].iter().filter(|t| !t.is_nan()).map(|t| f64::from(*t)).collect();

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use candle_core::{DType, Tensor};
 
 mod chances;
+mod taught;
 
 use chances::HostLogits;
 
@@ -28,7 +29,7 @@ pub struct Outputs {
 pub struct TaskLoss {
     /// Mean over the observed labels, a scalar that can be differentiated; exactly 0 and without gradient where there are none.
     pub loss: Tensor,
-    /// Number of labels.
+    /// Number of labels; with a teacher, of rows with a label or with what the teacher says.
     pub observed: usize,
 }
 
@@ -51,17 +52,22 @@ impl Outputs {
     /// The loss of every objective, unweighted, in order.
     ///
     /// Only observed rows enter a loss at all. Regressions are in squared standard units, so that 1 is the loss of predicting the
-    /// training mean; a log-regression's loss is of logarithms.
+    /// training mean; a log-regression's loss is of logarithms. An objective with a teacher pays for both.
     ///
     /// # Errors
-    /// The labels are of another batch size or of other objectives.
+    /// The labels are of another batch size or of other objectives, or a teacher said nothing ([`Labels::taught`]).
     pub fn losses(&self, labels: &Labels) -> Result<Vec<TaskLoss>> {
         self.objectives.check_count("labels", labels.targets().len())?;
         let rows = self.logits.first().map_or(Ok(0), |t| t.dim(0))?;
         if labels.rows() != rows {
             return Err(ObjectiveError::Count { what: "rows of labels".into(), found: labels.rows(), expected: rows });
         }
-        (0..self.logits.len()).map(|i| self.loss(i, labels)).collect()
+        let objectives = self.objectives.iter().enumerate();
+        let loss = objectives.map(|(i, objective)| match (self.loss(i, labels)?, &objective.distill) {
+            (own, Some(distill)) => self.with_teacher(i, distill, own, labels),
+            (own, None) => Ok(own),
+        });
+        loss.collect()
     }
 
     fn loss(&self, i: usize, labels: &Labels) -> Result<TaskLoss> {
@@ -81,6 +87,7 @@ impl Outputs {
                 let smooth = objective.smoothed(&target.targets)?;
                 objective.weighted(&target.targets, self.chance(i, &seen)?.loss(&smooth)?)?
             }
+            Kind::Custom => self.objectives.custom_losses(i, &own, &target.targets)?,
             _ => losses::each(objective, &self.scalers[i], &own, &target.targets, self.extras[i].as_ref())?,
         };
         Ok(TaskLoss { loss: each.mean_all()?, observed: target.count })
@@ -104,6 +111,10 @@ impl Outputs {
                     (0..logits[i].len()).map(|row| self.probability(i, row, &own) as f32).collect()
                 }
                 (Kind::Ranking, _) => logits[i].clone(),
+                (Kind::Custom, _) => {
+                    let natural = |z: &f32| self.objectives.custom(i).map_or(f32::NAN, |custom| custom.predict(*z));
+                    logits[i].iter().map(|z| natural(z).clamp(f32::MIN, f32::MAX)).collect()
+                }
                 (_, Some(Loss::Ordinal { levels })) => {
                     logits[i].iter().map(|z| losses::Levels(levels).expected(*z, &extras[i])).collect()
                 }
@@ -114,6 +125,7 @@ impl Outputs {
                 (Kind::Regression | Kind::LogRegression, _) => logits[i].iter().map(|z| scaler.inverse(*z)).collect(),
             }
         };
+        self.objectives.check_customs()?;
         Ok((0..logits.len()).map(predict).collect())
     }
 

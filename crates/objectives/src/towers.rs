@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::tasks::Sharing;
 use crate::{
-    Architecture, Conditioning, GateReport, Kind, Loss, Objective, ObjectiveError, Objectives, Outputs, Result, Scaler,
-    TowerShape, losses,
+    Architecture, Conditioning, CustomObjective, GateReport, Kind, Loss, Objective, ObjectiveError, Objectives,
+    Outputs, Result, Scaler, TowerShape, losses,
 };
 use tower::{Shape, Tower};
 
@@ -151,6 +151,15 @@ impl TaskTowers {
         })
     }
 
+    /// With the meaning of an objective of kind `custom`, of towers whose objectives came from a file ([`Objectives::with_custom`]).
+    ///
+    /// # Errors
+    /// There is no objective of that name, or it is of another kind.
+    pub fn with_custom(mut self, name: &str, custom: Arc<dyn CustomObjective>) -> Result<Self> {
+        self.objectives = Arc::new(self.objectives.as_ref().clone().with_custom(name, custom)?);
+        Ok(self)
+    }
+
     /// What the towers are for, in order.
     pub fn objectives(&self) -> &Objectives {
         &self.objectives
@@ -199,6 +208,7 @@ impl TaskTowers {
                 // The offsets of its levels say it.
                 _ if matches!(self.objectives.as_slice()[i].loss, Some(Loss::Ordinal { .. })) => 0.0,
                 (Kind::Regression | Kind::LogRegression, _) => self.scalers[i].transform(rates[i]),
+                (Kind::Custom, _) => self.objectives.custom(i)?.logit(rates[i]),
                 (Kind::Ranking, _) => continue,
             };
             let bias = if bias.is_finite() { bias } else { 0.0 };

@@ -44,6 +44,11 @@ impl Chance {
         Ok(Self { surprise: happens.neg()?, logit: (happens - not)? })
     }
 
+    /// The logit `[N]` of the whole.
+    pub(crate) fn logit(&self) -> &Tensor {
+        &self.logit
+    }
+
     /// Cross-entropy `[N]` against targets `y`: `-y ln p - (1 - y) ln (1 - p)`.
     pub(crate) fn loss(&self, y: &Tensor) -> Result<Tensor> {
         (&self.surprise * y)? + (softplus(&self.logit)? * y.affine(-1.0, 1.0)?)?

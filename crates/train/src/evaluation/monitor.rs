@@ -149,7 +149,7 @@ impl<'a> Monitor<'a> {
         let skill = |objective: &paretune_objectives::Objective| {
             let metric = match objective.kind {
                 Kind::Binary | Kind::Conditional | Kind::Ranking => primary_metric(objective),
-                Kind::Regression | Kind::LogRegression => "r2",
+                Kind::Regression | Kind::LogRegression | Kind::Custom => "r2",
             };
             metrics.get(&format!("{}.{metric}", objective.name)).copied()
         };

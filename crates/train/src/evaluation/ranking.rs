@@ -396,21 +396,11 @@ fn providers(corpus: &Corpus) -> Option<Vec<Option<u32>>> {
 pub fn utilities(objectives: &Objectives, predictions: &[Vec<f32>], weights: &[f64]) -> Vec<f32> {
     let items = predictions.first().map_or(0, Vec::len);
     let mut total = vec![0.0f32; items];
-    for ((objective, prediction), weight) in objectives.iter().zip(predictions).zip(weights) {
+    for (k, (objective, (prediction, weight))) in objectives.iter().zip(predictions.iter().zip(weights)).enumerate() {
         if *weight == 0.0 {
             continue;
         }
-        let raw: Vec<f64> = prediction
-            .iter()
-            .map(|&value| match objective.kind {
-                Kind::Binary | Kind::Conditional => {
-                    let p = f64::from(value).clamp(1e-12, 1.0 - 1e-7);
-                    (p / (1.0 - p)).ln()
-                }
-                Kind::Regression | Kind::Ranking => f64::from(value),
-                Kind::LogRegression => f64::from(value.max(0.0)).ln_1p(),
-            })
-            .collect();
+        let raw: Vec<f64> = prediction.iter().map(|&value| objectives.utility(k, value)).collect();
         let n = raw.len().max(1) as f64;
         let mean = raw.iter().sum::<f64>() / n;
         let deviation = (raw.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / n).sqrt().max(1e-9);

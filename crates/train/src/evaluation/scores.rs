@@ -141,7 +141,7 @@ pub(super) fn shown_metrics(predictions: &[f32], labels: &[f32], rows: &Rows) ->
 pub fn primary_metric(objective: &Objective) -> &'static str {
     match objective.kind {
         Kind::Binary | Kind::Conditional | Kind::Ranking => "auc",
-        Kind::Regression => "rmse",
+        Kind::Regression | Kind::Custom => "rmse",
         Kind::LogRegression => "log_rmse",
     }
 }
@@ -160,7 +160,7 @@ pub fn value_metrics(
             ("log_loss", log_loss(predictions, labels)),
         ],
         Kind::Ranking => vec![("auc", auc(predictions, labels)), ("gauc", gauc(predictions, labels, users))],
-        Kind::Regression => vec![("rmse", rmse(predictions, labels)), ("mae", mae(predictions, labels))],
+        Kind::Regression | Kind::Custom => vec![("rmse", rmse(predictions, labels)), ("mae", mae(predictions, labels))],
         Kind::LogRegression => {
             let log = |values: &[f32]| values.iter().map(|value| value.max(0.0).ln_1p()).collect::<Vec<f32>>();
             let observed: Vec<f32> =
@@ -177,7 +177,9 @@ pub fn skill(objective: &Objective, predictions: &[f32], labels: &[f32], users: 
     let value = *value_metrics(objective, predictions, labels, users).get(primary_metric(objective))?;
     match objective.kind {
         Kind::Binary | Kind::Conditional | Kind::Ranking => Some(2.0 * value - 1.0),
-        Kind::Regression | Kind::LogRegression => Some(1.0 - value * value / variance(objective.kind, labels)?),
+        Kind::Regression | Kind::LogRegression | Kind::Custom => {
+            Some(1.0 - value * value / variance(objective.kind, labels)?)
+        }
     }
 }
 
@@ -185,7 +187,7 @@ pub fn skill(objective: &Objective, predictions: &[f32], labels: &[f32], users: 
 pub(super) fn variance(kind: Kind, labels: &[f32]) -> Option<f64> {
     let log = match kind {
         Kind::Binary | Kind::Conditional | Kind::Ranking => return None,
-        Kind::Regression => false,
+        Kind::Regression | Kind::Custom => false,
         Kind::LogRegression => true,
     };
     let values: Vec<f64> = labels

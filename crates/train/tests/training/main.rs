@@ -24,4 +24,5 @@ mod search;
 mod step;
 mod stream;
 mod tasks;
+mod taught;
 mod world;
