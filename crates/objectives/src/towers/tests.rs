@@ -7,6 +7,7 @@ use rand::RngExt;
 use crate::layers::named_rng;
 
 mod conditions;
+mod masks;
 
 const NO: f32 = f32::NAN;
 const D: usize = 5;

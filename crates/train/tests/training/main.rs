@@ -13,6 +13,7 @@ mod evaluation;
 mod features;
 mod hidden_users;
 mod kinds;
+mod masks;
 mod negatives;
 mod optimizers;
 mod plan;
