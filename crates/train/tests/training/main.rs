@@ -8,6 +8,7 @@ mod candidates;
 mod clicks;
 mod conditioning;
 mod devices;
+mod direction;
 mod distill;
 mod evaluation;
 mod features;
