@@ -90,6 +90,7 @@ impl Job {
             (dataset, cleaning)
         };
         let objectives = Objectives::new(config.objectives.clone())?;
+        objectives.check_customs()?;
         objectives.check_columns(&dataset.events.feedback.keys().collect::<Vec<_>>())?;
         check_template(&config.data.template, &dataset)?;
         let mut notes = Vec::new();

@@ -29,7 +29,7 @@ pub enum ObjectiveError {
         /// The names that exist.
         known: String,
     },
-    /// `given` is missing, superfluous or points at something else than a binary objective.
+    /// `given` or `through` is missing, superfluous, leads in a circle or points at something else than a flag.
     #[error("objective \"{name}\": {reason}")]
     Given {
         /// The objective.
@@ -60,6 +60,30 @@ pub enum ObjectiveError {
         name: String,
         /// What is wrong, and what would be right.
         reason: String,
+    },
+    /// A tower's own sizes that are out of range, or of an objective without a tower.
+    #[error("objective \"{name}\": {reason}")]
+    Tower {
+        /// The objective.
+        name: String,
+        /// What is wrong, and what would be right.
+        reason: String,
+    },
+    /// An objective of kind `custom` that nobody explained, or an explanation that does not fit.
+    #[error("objective \"{name}\" {problem}")]
+    Custom {
+        /// The objective.
+        name: String,
+        /// What is wrong, and what would be right.
+        problem: String,
+    },
+    /// Less is wanted of a ranking.
+    #[error(
+        "objective \"{name}\": direction = \"less\" is for labels that a tower predicts; a ranking brings up what its column holds: remove it, or use kind = \"binary\""
+    )]
+    Direction {
+        /// The objective.
+        name: String,
     },
     /// The data have no such column.
     #[error(

@@ -2,7 +2,7 @@
 
 use candle_core::{Device, Tensor};
 
-use crate::scaler::check_labels;
+use crate::distill::Taught;
 use crate::{Kind, ObjectiveError, Objectives, Result, Scaler};
 
 /// The labels of one batch, as the losses need them: for every objective the rows that were observed and their targets.
@@ -12,11 +12,15 @@ use crate::{Kind, ObjectiveError, Objectives, Result, Scaler};
 pub struct Labels {
     rows: usize,
     targets: Vec<Observed>,
+    /// One entry for each objective, or none where teachers were not asked.
+    pub(crate) teachers: Vec<Option<Taught>>,
 }
 
 /// The observed labels of one objective.
 #[derive(Debug, Clone)]
 pub(crate) struct Observed {
+    /// For each row whether it was observed.
+    pub(crate) seen: Vec<bool>,
     /// How many.
     pub(crate) count: usize,
     /// Their rows `[count]`, `u32`; `None` when every row is observed.
@@ -29,7 +33,7 @@ impl Labels {
     /// From one column for each objective, in their order; `NaN` is not observed. `B` rows.
     ///
     /// The target of a conditional objective is "both happened": 0 wherever the objective it depends on is 0, whatever its own
-    /// column holds there (many logs leave it empty), and its own column elsewhere.
+    /// column holds there (many logs leave it empty), and its own column elsewhere ([`Objectives::apply_conditions`]).
     ///
     /// # Errors
     /// Not one column and one scaler for each objective, columns of different lengths, or a label its objective cannot mean
@@ -38,7 +42,7 @@ impl Labels {
         let targets = targets(objectives, scalers, columns)?;
         let rows = columns.first().map_or(0, Vec::len);
         let targets = targets.iter().map(|t| Observed::new(t, device)).collect::<Result<_>>()?;
-        Ok(Self { rows, targets })
+        Ok(Self { rows, targets, teachers: Vec::new() })
     }
 
     /// Rows of the batch, `B`.
@@ -59,6 +63,20 @@ impl Labels {
         Ok((0u32..).zip(seen).filter(|(_, seen)| !seen).map(|(row, _)| row).collect())
     }
 
+    /// What the teacher of an objective says.
+    pub(crate) fn teacher(&self, index: usize) -> Option<&Taught> {
+        self.teachers.get(index)?.as_ref()
+    }
+
+    /// How many rows have a label of an objective, or something that its teacher says.
+    pub(crate) fn heard(&self, index: usize) -> usize {
+        let own = &self.targets[index];
+        match self.teacher(index) {
+            Some(teacher) => own.seen.iter().zip(&teacher.said).filter(|(own, said)| **own || **said).count(),
+            None => own.count,
+        }
+    }
+
     pub(crate) fn targets(&self) -> &[Observed] {
         &self.targets
     }
@@ -70,7 +88,8 @@ impl Observed {
             (0_u32..).zip(targets).filter(|(_, t)| !t.is_nan()).map(|(row, t)| (row, *t)).unzip();
         let count = seen.len();
         let rows = if count == targets.len() { None } else { Some(Tensor::from_vec(rows, count, device)?) };
-        Ok(Self { count, rows, targets: Tensor::from_vec(seen, count, device)? })
+        let observed = targets.iter().map(|t| !t.is_nan()).collect();
+        Ok(Self { seen: observed, count, rows, targets: Tensor::from_vec(seen, count, device)? })
     }
 }
 
@@ -85,17 +104,14 @@ pub(crate) fn targets(objectives: &Objectives, scalers: &[Scaler], columns: &[Ve
             let what = format!("labels in column \"{}\"", objective.column);
             return Err(ObjectiveError::Count { what, found: column.len(), expected: rows });
         }
-        check_labels(objective, column)?;
-        targets.push(match (objective.kind, objectives.given_index(i)) {
-            (Kind::Conditional, Some(given)) => {
-                let both = |(own, given): (&f32, &f32)| if *given == 0.0 { 0.0 } else { *own };
-                column.iter().zip(&columns[given]).map(both).collect()
-            }
-            (Kind::Binary | Kind::Conditional | Kind::Ranking, _) => column.clone(),
-            (Kind::List | Kind::Cost, _) => vec![f32::NAN; rows],
-            (Kind::Regression | Kind::LogRegression, _) => column.iter().map(|v| scalers[i].transform(*v)).collect(),
+        objectives.check_labels(i, column)?;
+        targets.push(match objective.kind {
+            Kind::Binary | Kind::Conditional | Kind::Ranking | Kind::Custom => column.clone(),
+            Kind::List | Kind::Cost => vec![f32::NAN; rows],
+            Kind::Regression | Kind::LogRegression => column.iter().map(|v| scalers[i].transform(*v)).collect(),
         });
     }
+    objectives.apply_conditions(&mut targets)?;
     Ok(targets)
 }
 

@@ -11,6 +11,7 @@
 //! - [`TaskTowers`]: the networks ([`Linear`] layers, seeded from the names), with named [`parameters`](TaskTowers::parameters);
 //! - [`Conditioning`]: towers and representations ([`Modulation`]) that take the preference between the objectives as an input;
 //! - [`Semi`]: what samples without a label teach;
+//! - [`CustomObjective`]: a loss of one's own;
 //! - [`Outputs`]: their logits, with [`losses`](Outputs::losses) and [`predictions`](Outputs::predictions).
 //!
 //! Explicit and implicit feedback train together: a missing label takes its sample out of that objective's loss and gradient,
@@ -48,6 +49,8 @@
 //! ```
 
 mod conditioning;
+mod custom;
+mod distill;
 mod error;
 mod goals;
 mod labels;
@@ -62,12 +65,14 @@ mod tasks;
 mod towers;
 
 pub use conditioning::{Conditioning, Modulation};
+pub use custom::CustomObjective;
+pub use distill::Distill;
 pub use error::ObjectiveError;
 pub use goals::{Goal, Groups, ListGoal, Policy, Target};
 pub use labels::Labels;
 pub use layers::Linear;
 pub use losses::Loss;
-pub use objective::{Kind, Objective, Objectives};
+pub use objective::{Direction, Kind, Objective, Objectives, TowerShape};
 pub use outputs::{Outputs, TaskLoss};
 pub use scaler::Scaler;
 pub use semi::{Again, Semi};

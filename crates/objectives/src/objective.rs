@@ -4,10 +4,17 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ListGoal, Loss, ObjectiveError, Result, Scaler, Semi};
+use crate::custom::Registry;
+use crate::{Distill, ListGoal, Loss, ObjectiveError, Result, Scaler, Semi};
 
+mod conditions;
+mod direction;
 #[cfg(test)]
 mod tests;
+mod tower;
+
+pub use direction::Direction;
+pub use tower::TowerShape;
 
 /// What a label is, and with it the loss and the unit of the prediction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -15,8 +22,10 @@ mod tests;
 pub enum Kind {
     /// 0 or 1; binary cross-entropy, predicts a probability.
     Binary,
-    /// 0 or 1, and only possible where another, binary objective is 1 (a conversion, given a click). Trained over all impressions as
-    /// in ESMM (Ma et al., SIGIR 2018): `p = p(given) · p(this | given)` against the label.
+    /// 0 or 1, and only possible where another objective is 1, binary or itself conditional (a cart given a click, a purchase given a cart).
+    /// Trained over all impressions as in ESMM (Ma et al., SIGIR 2018): `p = p(given) · p(this | given)` against the label. With
+    /// [`through`](Objective::through) by two ways, as in ESM² (Wen et al., SIGIR 2020):
+    /// `p = p(given) · [p(through | given) · p(this | through) + (1 - p(through | given)) · p(this | other)]`.
     Conditional,
     /// A number; squared error in standard units, predicts in the label's unit.
     Regression,
@@ -31,6 +40,8 @@ pub enum Kind {
     /// What a score costs: the share of the shared representation's columns that count, of which training shuts those that are not worth their
     /// weight. Has neither labels nor a tower.
     Cost,
+    /// Whatever a [`CustomObjective`](crate::CustomObjective) makes of it, which has to be registered ([`Objectives::with_custom`]).
+    Custom,
 }
 
 impl Kind {
@@ -73,7 +84,7 @@ pub struct Objective {
     /// How many negatives a positive counts for, for flags. Anything but 1 moves the predicted probabilities: calibrate them.
     #[serde(default = "one", skip_serializing_if = "is_one")]
     pub positive_weight: f64,
-    /// For [`Kind::Conditional`]: name of the binary objective that must be 1 first.
+    /// For [`Kind::Conditional`]: name of the binary or conditional objective that must be 1 first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub given: Option<String>,
     /// For [`Kind::List`]: what lists are to be like.
@@ -82,6 +93,18 @@ pub struct Objective {
     /// What it learns from samples without a label of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub semi: Option<Semi>,
+    /// For [`Kind::Conditional`]: name of another one of the same `given`, by way of which it is reached, or without which, by a second tower.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub through: Option<String>,
+    /// A teacher beside the labels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub distill: Option<Distill>,
+    /// Whether more or less of it is wanted.
+    #[serde(default, skip_serializing_if = "Direction::is_more")]
+    pub direction: Direction,
+    /// A tower of its own sizes; those of all towers without.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tower: Option<TowerShape>,
 }
 
 fn one() -> f64 {
@@ -110,6 +133,10 @@ impl Objective {
             given: None,
             goal: None,
             semi: None,
+            through: None,
+            distill: None,
+            direction: Direction::More,
+            tower: None,
         }
     }
 
@@ -163,28 +190,24 @@ impl Objective {
     pub fn semi(self, semi: Semi) -> Self {
         Self { semi: Some(semi), ..self }
     }
-
-    /// Conditional on another objective.
-    pub fn given(self, name: impl Into<String>) -> Self {
-        Self { given: Some(name.into()), ..self }
-    }
 }
 
 /// A checked, ordered, non-empty set of objectives.
 ///
-/// Names are unique and usable in parameter names, weights are in range, and every conditional objective names a binary one of the
-/// set. Everything in this crate that is "one for each objective" is in this order. Reads and writes itself as a list.
+/// Names are unique and usable in parameter names, weights are in range, and every conditional objective names one of the set that
+/// can come before it, without leading in a circle. Everything in this crate that is "one for each objective" is in this order. Reads and writes itself as a list.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "Vec<Objective>", into = "Vec<Objective>")]
 pub struct Objectives {
     all: Vec<Objective>,
+    pub(crate) customs: Registry,
 }
 
 impl Objectives {
     /// Checks the set.
     ///
     /// # Errors
-    /// The set is empty, a name is repeated or unusable, a weight is out of range, or a `given` is wrong.
+    /// The set is empty, a name is repeated or unusable, a weight is out of range, or a `given`, `through`, `tower` or `direction` is wrong.
     pub fn new(all: Vec<Objective>) -> Result<Self> {
         if all.is_empty() {
             return Err(ObjectiveError::Empty);
@@ -203,9 +226,12 @@ impl Objectives {
                 return Err(ObjectiveError::Weight { name, weight: objective.weight });
             }
         }
-        let set = Self { all };
+        let set = Self { all, customs: Registry::default() };
         set.all.iter().try_for_each(Objective::check_loss)?;
-        set.all.iter().try_for_each(|o| set.check_given(o))?;
+        set.all.iter().try_for_each(Objective::check_distill)?;
+        set.all.iter().try_for_each(Objective::check_tower)?;
+        set.all.iter().try_for_each(Objective::check_direction)?;
+        set.check_conditions()?;
         set.all.iter().try_for_each(|o| set.check_goal(o))?;
         Ok(set)
     }
@@ -243,31 +269,6 @@ impl Objectives {
         }
     }
 
-    fn check_given(&self, objective: &Objective) -> Result<()> {
-        let wrong = |reason: String| Err(ObjectiveError::Given { name: objective.name.clone(), reason });
-        let binary = || -> String {
-            let names: Vec<&str> =
-                self.all.iter().filter(|o| o.kind == Kind::Binary).map(|o| o.name.as_str()).collect();
-            if names.is_empty() { "there is none".into() } else { format!("there are {}", names.join(", ")) }
-        };
-        match (objective.kind, &objective.given) {
-            (Kind::Conditional, None) => {
-                wrong(format!("a conditional objective needs `given`, the name of a binary one ({})", binary()))
-            }
-            (Kind::Conditional, Some(given)) => match self.all.iter().find(|o| o.name == *given) {
-                Some(other) if other.kind == Kind::Binary => Ok(()),
-                Some(_) => wrong(format!("given = \"{given}\" must be a binary objective ({})", binary())),
-                None => {
-                    wrong(format!("given = \"{given}\" is not among the objectives; name a binary one ({})", binary()))
-                }
-            },
-            (_, Some(_)) => {
-                wrong("`given` belongs to conditional objectives only: remove it, or set kind = \"conditional\"".into())
-            }
-            (_, None) => Ok(()),
-        }
-    }
-
     /// There is one width to pay for.
     fn check_alone(&self, objective: &Objective) -> Result<()> {
         let wrong = |reason: String| Err(ObjectiveError::Goal { name: objective.name.clone(), reason });
@@ -281,7 +282,7 @@ impl Objectives {
         }
     }
 
-    /// The objectives whose names are in `names`, in this set's order; a conditional one needs its `given` among them.
+    /// The objectives whose names are in `names`, in this set's order; a conditional one needs its `given` and `through` among them.
     ///
     /// # Errors
     /// A name that does not exist (the message lists those that do), or a set that is wrong by itself.
@@ -290,7 +291,7 @@ impl Objectives {
             self.index_of(name.as_ref())?;
         }
         let wanted = |o: &&Objective| names.iter().any(|n| n.as_ref() == o.name);
-        Self::new(self.all.iter().filter(wanted).cloned().collect())
+        Ok(Self::new(self.all.iter().filter(wanted).cloned().collect())?.customs_of(self))
     }
 
     /// Of a goal of lists, the position of the objective whose lists it is about; `None` for any other objective.
@@ -308,17 +309,19 @@ impl Objectives {
         ranking.or_else(|| self.all.iter().position(Objective::shows_lists))
     }
 
-    /// Says whether the events have every column that is needed.
+    /// Says whether the events have every column that is needed, of labels and of teachers.
     ///
     /// # Errors
     /// The first missing column, with the list of those that are there.
     pub fn check_columns<S: AsRef<str>>(&self, available: &[S]) -> Result<()> {
         for objective in self.all.iter().filter(|objective| objective.kind.has_labels()) {
-            if !available.iter().any(|c| c.as_ref() == objective.column) {
+            let needed = [Some(&objective.column), objective.distill.as_ref().map(|distill| &distill.column)];
+            let missing = |column: &&String| !available.iter().any(|c| c.as_ref() == column.as_str());
+            if let Some(column) = needed.into_iter().flatten().find(missing) {
                 let names: Vec<&str> = available.iter().map(AsRef::as_ref).collect();
                 return Err(ObjectiveError::MissingColumn {
                     name: objective.name.clone(),
-                    column: objective.column.clone(),
+                    column: column.clone(),
                     available: if names.is_empty() { "none".into() } else { names.join(", ") },
                 });
             }
@@ -362,12 +365,6 @@ impl Objectives {
         })
     }
 
-    /// For a conditional objective, the position of the one it depends on.
-    pub(crate) fn given_index(&self, index: usize) -> Option<usize> {
-        let given = self.all[index].given.as_ref()?;
-        self.all.iter().position(|o| o.name == *given)
-    }
-
     /// Weights divided by their sum: a preference on the simplex, in the objectives' order.
     ///
     /// # Errors
@@ -400,20 +397,22 @@ impl Objectives {
     /// Not one column for each objective, a regression without labels, or a label its objective cannot mean.
     pub fn fit_scalers(&self, columns: &[Vec<f32>]) -> Result<Vec<Scaler>> {
         self.check_count("label columns", columns.len())?;
+        (0..columns.len()).try_for_each(|index| self.check_labels(index, &columns[index]))?;
         self.all.iter().zip(columns).map(|(o, c)| Scaler::fit(o, c)).collect()
     }
 
     /// What to predict for everyone, from training labels: for [`crate::TaskTowers::set_prior`].
     ///
     /// The share of ones for binary objectives (for conditional ones: of all impressions), the value at the scaler's mean for
-    /// regressions. One half where no label was observed.
+    /// regressions, the mean label of custom ones. One half where no label was observed.
     ///
     /// # Errors
     /// As [`crate::Labels::new`].
     pub fn base_rates(&self, scalers: &[Scaler], columns: &[Vec<f32>]) -> Result<Vec<f32>> {
         let targets = crate::labels::targets(self, scalers, columns)?;
         let rate = |(i, objective): (usize, &Objective)| {
-            if !objective.kind.is_binary() && !matches!(objective.loss, Some(Loss::Ordinal { .. })) {
+            let has_mean = objective.kind.is_binary() || objective.kind == Kind::Custom;
+            if !has_mean && !matches!(objective.loss, Some(Loss::Ordinal { .. })) {
                 return scalers[i].inverse(0.0);
             }
             let seen: Vec<f64> = targets[i].iter().filter(|t| !t.is_nan()).map(|t| f64::from(*t)).collect();

@@ -4,6 +4,11 @@ use std::sync::Arc;
 
 use candle_core::{DType, Tensor};
 
+mod chances;
+mod taught;
+
+use chances::HostLogits;
+
 use crate::{Kind, Labels, Loss, ObjectiveError, Objectives, Result, Scaler, losses};
 
 /// Logits of one batch, `[B]` for each objective: of the probability (for a conditional objective: *given* its condition), or
@@ -13,6 +18,8 @@ pub struct Outputs {
     objectives: Arc<Objectives>,
     scalers: Vec<Scaler>,
     logits: Vec<Tensor>,
+    /// Logits `[B]` given that what an objective goes through did not happen.
+    others: Vec<Option<Tensor>>,
     /// Numbers beside the towers, of losses that have some.
     extras: Vec<Option<Tensor>>,
 }
@@ -22,7 +29,7 @@ pub struct Outputs {
 pub struct TaskLoss {
     /// Mean over the observed labels, a scalar that can be differentiated; exactly 0 and without gradient where there are none.
     pub loss: Tensor,
-    /// Number of labels.
+    /// Number of labels; with a teacher, of rows with a label or with what the teacher says.
     pub observed: usize,
 }
 
@@ -31,9 +38,10 @@ impl Outputs {
         objectives: Arc<Objectives>,
         scalers: Vec<Scaler>,
         logits: Vec<Tensor>,
+        others: Vec<Option<Tensor>>,
         extras: Vec<Option<Tensor>>,
     ) -> Self {
-        Self { objectives, scalers, logits, extras }
+        Self { objectives, scalers, logits, others, extras }
     }
 
     pub(crate) fn objectives(&self) -> &Objectives {
@@ -48,17 +56,22 @@ impl Outputs {
     /// The loss of every objective, unweighted, in order.
     ///
     /// Only observed rows enter a loss at all. Regressions are in squared standard units, so that 1 is the loss of predicting the
-    /// training mean; a log-regression's loss is of logarithms.
+    /// training mean; a log-regression's loss is of logarithms. An objective with a teacher pays for both.
     ///
     /// # Errors
-    /// The labels are of another batch size or of other objectives.
+    /// The labels are of another batch size or of other objectives, or a teacher said nothing ([`Labels::taught`]).
     pub fn losses(&self, labels: &Labels) -> Result<Vec<TaskLoss>> {
         self.objectives.check_count("labels", labels.targets().len())?;
         let rows = self.logits.first().map_or(Ok(0), |t| t.dim(0))?;
         if labels.rows() != rows {
             return Err(ObjectiveError::Count { what: "rows of labels".into(), found: labels.rows(), expected: rows });
         }
-        (0..self.logits.len()).map(|i| self.loss(i, labels)).collect()
+        let objectives = self.objectives.iter().enumerate();
+        let loss = objectives.map(|(i, objective)| match (self.loss(i, labels)?, &objective.distill) {
+            (own, Some(distill)) => self.with_teacher(i, distill, own, labels),
+            (own, None) => Ok(own),
+        });
+        loss.collect()
     }
 
     fn loss(&self, i: usize, labels: &Labels) -> Result<TaskLoss> {
@@ -73,45 +86,50 @@ impl Outputs {
         };
         let own = seen(&self.logits[i])?;
         let objective = &self.objectives.as_slice()[i];
-        let each = match (objective.kind, self.objectives.given_index(i)) {
-            (Kind::Conditional, Some(given)) => {
+        let each = match objective.kind {
+            Kind::Conditional => {
                 let smooth = objective.smoothed(&target.targets)?;
-                objective.weighted(&target.targets, losses::joint(&seen(&self.logits[given])?, &own, &smooth)?)?
+                objective.weighted(&target.targets, self.chance(i, &seen)?.loss(&smooth)?)?
             }
+            Kind::Custom => self.objectives.custom_losses(i, &own, &target.targets)?,
             _ => losses::each(objective, &self.scalers[i], &own, &target.targets, self.extras[i].as_ref())?,
         };
         Ok(TaskLoss { loss: each.mean_all()?, observed: target.count })
     }
 
     /// Predictions in natural units, `[objectives][B]`: probabilities for binary objectives; for conditional ones the
-    /// probability that both happen (ESMM's CTCVR), never above that of the condition; rating units and seconds for regressions; scores
+    /// probability that all of its chain happens (ESMM's CTCVR), never above that of the condition; rating units and seconds for regressions; scores
     /// for rankings; zeros where there are no labels.
     ///
     /// # Errors
     /// Candle could not bring the logits to the CPU.
     pub fn predictions(&self) -> Result<Vec<Vec<f32>>> {
-        let logits = self.logits.iter().map(host).collect::<Result<Vec<_>>>()?;
+        let own = self.host_logits()?;
+        let logits = &own.own;
         let extra = |extra: &Option<Tensor>| extra.as_ref().map_or(Ok(Vec::new()), host);
         let extras = self.extras.iter().map(extra).collect::<Result<Vec<_>>>()?;
         let predict = |i: usize| -> Vec<f32> {
             let (objective, scaler) = (&self.objectives.as_slice()[i], &self.scalers[i]);
-            match (objective.kind, self.objectives.given_index(i), &objective.loss) {
-                (Kind::Conditional, Some(given), _) => {
-                    let both = |(a, b): (&f32, &f32)| (sigmoid(*a) * sigmoid(*b)) as f32;
-                    logits[given].iter().zip(&logits[i]).map(both).collect()
+            match (objective.kind, &objective.loss) {
+                (Kind::Binary | Kind::Conditional, _) => {
+                    (0..logits[i].len()).map(|row| self.probability(i, row, &own) as f32).collect()
                 }
-                (Kind::Binary | Kind::Conditional, ..) => logits[i].iter().map(|z| sigmoid(*z) as f32).collect(),
-                (Kind::Ranking | Kind::List | Kind::Cost, ..) => logits[i].clone(),
-                (_, _, Some(Loss::Ordinal { levels })) => {
+                (Kind::Ranking | Kind::List | Kind::Cost, _) => logits[i].clone(),
+                (Kind::Custom, _) => {
+                    let natural = |z: &f32| self.objectives.custom(i).map_or(f32::NAN, |custom| custom.predict(*z));
+                    logits[i].iter().map(|z| natural(z).clamp(f32::MIN, f32::MAX)).collect()
+                }
+                (_, Some(Loss::Ordinal { levels })) => {
                     logits[i].iter().map(|z| losses::Levels(levels).expected(*z, &extras[i])).collect()
                 }
-                (_, _, Some(Loss::LogNormal | Loss::Censored { .. })) => {
+                (_, Some(Loss::LogNormal | Loss::Censored { .. })) => {
                     let spread = extras[i].first().map_or(0.0, |log| log.exp());
                     logits[i].iter().map(|z| scaler.mean_of_log_normal(*z, spread)).collect()
                 }
-                (Kind::Regression | Kind::LogRegression, ..) => logits[i].iter().map(|z| scaler.inverse(*z)).collect(),
+                (Kind::Regression | Kind::LogRegression, _) => logits[i].iter().map(|z| scaler.inverse(*z)).collect(),
             }
         };
+        self.objectives.check_customs()?;
         Ok((0..logits.len()).map(predict).collect())
     }
 
@@ -125,15 +143,17 @@ impl Outputs {
             let reason = "it is not conditional; its rate is among the predictions".to_string();
             return Err(ObjectiveError::Given { name: name.to_string(), reason });
         }
-        Ok(host(&self.logits[i])?.into_iter().map(|z| sigmoid(z) as f32).collect())
+        let logits = self.host_logits()?;
+        Ok((0..logits.own[i].len()).map(|row| self.conditional(i, row, &logits) as f32).collect())
+    }
+
+    fn host_logits(&self) -> Result<HostLogits> {
+        let others = self.others.iter().map(|other| other.as_ref().map_or(Ok(Vec::new()), host));
+        let own = self.logits.iter().map(host).collect::<Result<_>>()?;
+        Ok(HostLogits { own, others: others.collect::<Result<_>>()? })
     }
 }
 
 fn host(logits: &Tensor) -> Result<Vec<f32>> {
     Ok(logits.to_dtype(DType::F32)?.to_vec1::<f32>()?)
-}
-
-/// In `f64`, so that the product of two is rounded once and stays below both.
-fn sigmoid(logit: f32) -> f64 {
-    1.0 / (1.0 + (-f64::from(logit)).exp())
 }

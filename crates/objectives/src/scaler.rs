@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::{Kind, Loss, Objective, ObjectiveError, Result};
 
 /// Brings labels to mean 0 and deviation 1 as the training labels have them (after `ln(1 + y)` for log-regressions), and
-/// predictions back. Does nothing for binary objectives.
+/// predictions back. Does nothing for binary and custom objectives.
 ///
 /// A log-regression's prediction is `exp(ẑ) - 1` of the mean logarithm: the middle of a skewed distribution rather than its mean.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -33,6 +33,9 @@ impl Scaler {
     /// A regression without any label, or a label that its objective cannot mean.
     pub fn fit(objective: &Objective, labels: &[f32]) -> Result<Self> {
         check_labels(objective, labels)?;
+        if objective.kind == Kind::Custom && labels.iter().any(|label| !label.is_nan()) {
+            return Ok(Self::default());
+        }
         // Levels are compared with labels as they are.
         let unscaled = objective.kind.is_binary() || !objective.kind.has_labels();
         if unscaled || matches!(objective.loss, Some(Loss::Ordinal { .. })) {

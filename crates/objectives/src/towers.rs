@@ -6,16 +6,16 @@ use std::sync::Arc;
 use candle_core::{DType, Device, Tensor, Var};
 use serde::{Deserialize, Serialize};
 
-use crate::conditioning::ConditionedLinear;
-use crate::layers::{dropout, named_rng};
-use crate::silu::silu;
 use crate::tasks::Sharing;
 use crate::{
-    Architecture, Conditioning, GateReport, Kind, Loss, ObjectiveError, Objectives, Outputs, Result, Scaler, losses,
+    Architecture, Conditioning, CustomObjective, GateReport, Kind, Loss, Objective, ObjectiveError, Objectives,
+    Outputs, Result, Scaler, TowerShape, losses,
 };
+use tower::{Shape, Tower};
 
 #[cfg(test)]
 mod tests;
+mod tower;
 
 /// Size of the towers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -50,7 +50,7 @@ impl Default for TowerConfig {
     }
 }
 
-/// Towers over what tasks share ([`Architecture`]; by default, shared-bottom, the representation itself): for each objective `Linear → SiLU → dropout → Linear`, `[B, D]` to a logit `[B]`.
+/// Towers over what tasks share ([`Architecture`]; by default, shared-bottom, the representation itself): for each objective `Linear → SiLU → dropout → Linear`, or as many layers as [its own `tower`](Objective::tower) says, `[B, D]` to a logit `[B]`.
 ///
 /// A tower's initial weights and dropout come from the seed and the objective's name, so they are the same whichever other
 /// objectives are trained beside it.
@@ -81,20 +81,15 @@ impl Default for TowerConfig {
 pub struct TaskTowers {
     objectives: Arc<Objectives>,
     scalers: Vec<Scaler>,
-    dropout: f32,
     sharing: Sharing,
     /// Of a ranking there is none.
     towers: Vec<Option<Tower>>,
+    /// Second towers, of objectives that go through another one.
+    others: Vec<Option<Tower>>,
     /// Numbers beside the towers, of losses that have some.
     extras: Vec<Option<(String, Var)>>,
     /// The preference of who does not ask for one; `None` without conditioning.
     preference: Option<Vec<f64>>,
-}
-
-#[derive(Debug, Clone)]
-struct Tower {
-    hidden: Option<ConditionedLinear>,
-    output: ConditionedLinear,
 }
 
 impl TaskTowers {
@@ -124,27 +119,28 @@ impl TaskTowers {
             .collect();
         let sharing = Sharing::new(&config.architecture, &tasks, config.input, config.seed, device)?;
         let input = config.architecture.width(config.input);
-        let tower = |name: &str| -> Result<Tower> {
-            let layer = |k: usize, shape, by| {
-                let name = format!("towers.{name}.{k}");
-                ConditionedLinear::new(&name, shape, by, objectives.len(), config.seed, device)
+        let usual = if config.hidden == 0 { Vec::new() } else { vec![config.hidden] };
+        let tower = |objective: &Objective, name: &str| -> Result<Tower> {
+            let TowerShape { hidden, dropout } = objective.tower.clone().unwrap_or_default();
+            let shape = Shape {
+                input,
+                hidden: hidden.as_deref().unwrap_or(&usual),
+                dropout: dropout.map_or(config.dropout, |dropout| dropout as f32),
+                conditioning: config.conditioning,
+                objectives: objectives.len(),
             };
-            if config.hidden == 0 {
-                return Ok(Tower { hidden: None, output: layer(0, (input, 1), config.conditioning)? });
-            }
-            let hidden = Some(layer(0, (input, config.hidden), config.conditioning)?);
-            let last = match config.conditioning {
-                // One modulation of what the hidden layer says; a logit of its own scale and shift would add nothing.
-                Conditioning::Film => Conditioning::None,
-                other => other,
-            };
-            Ok(Tower { hidden, output: layer(1, (config.hidden, 1), last)? })
+            Tower::new(name, &shape, config.seed, device)
         };
         let towers = objectives.iter().map(|objective| match objective.kind.has_tower() {
             false => Ok(None),
-            true => tower(&objective.name).map(Some),
+            true => tower(objective, &objective.name).map(Some),
         });
         let towers = towers.collect::<Result<_>>()?;
+        let other = |objective: &Objective| match objective.through {
+            Some(_) => tower(objective, &format!("{}.other", objective.name)).map(Some),
+            None => Ok(None),
+        };
+        let others = objectives.iter().map(other).collect::<Result<_>>()?;
         let own: Vec<f64> = objectives.iter().map(|objective| objective.weight).collect();
         let preference = match config.conditioning {
             Conditioning::None => None,
@@ -153,12 +149,21 @@ impl TaskTowers {
         Ok(Self {
             objectives: Arc::new(objectives.clone()),
             scalers: vec![Scaler::default(); objectives.len()],
-            dropout: config.dropout,
             sharing,
             towers,
+            others,
             extras: objectives.iter().map(|objective| losses::extra(objective, device)).collect::<Result<_>>()?,
             preference,
         })
+    }
+
+    /// With the meaning of an objective of kind `custom`, of towers whose objectives came from a file ([`Objectives::with_custom`]).
+    ///
+    /// # Errors
+    /// There is no objective of that name, or it is of another kind.
+    pub fn with_custom(mut self, name: &str, custom: Arc<dyn CustomObjective>) -> Result<Self> {
+        self.objectives = Arc::new(self.objectives.as_ref().clone().with_custom(name, custom)?);
+        Ok(self)
     }
 
     /// What the towers are for, in order.
@@ -184,7 +189,7 @@ impl TaskTowers {
     /// Sets the output biases so that an average sample gets the average prediction, in natural units
     /// ([`Objectives::base_rates`]); after [`TaskTowers::set_scalers`]. Training then need not first learn how rare a click is.
     ///
-    /// Rates are kept within `[1e-4, 1 - 1e-4]`; a conditional objective's rate is that of both happening.
+    /// Rates are kept within `[1e-4, 1 - 1e-4]`; a conditional objective's rate is that of all its chain happening.
     ///
     /// # Errors
     /// Not one value for each objective, or one that is not finite.
@@ -209,10 +214,14 @@ impl TaskTowers {
                 // The offsets of its levels say it.
                 _ if matches!(self.objectives.as_slice()[i].loss, Some(Loss::Ordinal { .. })) => 0.0,
                 (Kind::Regression | Kind::LogRegression, _) => self.scalers[i].transform(rates[i]),
+                (Kind::Custom, _) => self.objectives.custom(i)?.logit(rates[i]),
                 (Kind::Ranking | Kind::List | Kind::Cost, _) => continue,
             };
             let bias = if bias.is_finite() { bias } else { 0.0 };
-            tower.output.bias().set(&Tensor::new(&[bias], tower.output.bias().device())?)?;
+            // By either way the same, so that the mixture of the two is that as well.
+            for tower in [Some(tower), self.others[i].as_ref()].into_iter().flatten() {
+                tower.bias().set(&Tensor::new(&[bias], tower.bias().device())?)?;
+            }
         }
         Ok(())
     }
@@ -299,10 +308,11 @@ impl TaskTowers {
     ) -> Result<Outputs> {
         let shares = self.resolve(preference)?.unwrap_or_default();
         let mut logits = Vec::with_capacity(self.towers.len());
+        let mut others = Vec::with_capacity(self.towers.len());
         // One for each tower, or one for all of them.
         let inputs = shared.map(|shared| self.sharing.forward(shared)).transpose()?;
         let mut task = 0;
-        for (tower, objective) in self.towers.iter().zip(self.objectives.iter()) {
+        for ((tower, other), objective) in self.towers.iter().zip(&self.others).zip(self.objectives.iter()) {
             let name = objective.name.as_str();
             let missing = |input| ObjectiveError::NoInput { name: name.to_owned(), input };
             let Some(tower) = tower else {
@@ -310,24 +320,21 @@ impl TaskTowers {
                     let rows = shared.or(scores).map_or(Ok(0), |rows| rows.dim(0))?;
                     let device = shared.or(scores).map_or(&Device::Cpu, Tensor::device);
                     logits.push(Tensor::zeros(rows, DType::F32, device)?);
+                    others.push(None);
                     continue;
                 }
                 logits.push(scores.ok_or_else(|| missing("the scores of user and item"))?.clone());
+                others.push(None);
                 continue;
             };
             let inputs = inputs.as_ref().ok_or_else(|| missing("the shared representation"))?;
-            let mut x = inputs.get(task).unwrap_or(&inputs[0]).clone();
+            let x = inputs.get(task).unwrap_or(&inputs[0]);
             task += 1;
-            if let Some(hidden) = &tower.hidden {
-                x = silu(&hidden.forward(&x, &shares)?)?;
-                if let Some(seed) = dropout_seed {
-                    x = dropout(&x, self.dropout, named_rng(seed, name))?;
-                }
-            }
-            logits.push(tower.output.forward(&x, &shares)?.squeeze(1)?);
+            logits.push(tower.forward(x, &shares, dropout_seed)?);
+            others.push(other.as_ref().map(|other| other.forward(x, &shares, dropout_seed)).transpose()?);
         }
         let extras = self.extras.iter().map(|extra| extra.as_ref().map(|(_, var)| var.as_tensor().clone())).collect();
-        Ok(Outputs::new(self.objectives.clone(), self.scalers.clone(), logits, extras))
+        Ok(Outputs::new(self.objectives.clone(), self.scalers.clone(), logits, others, extras))
     }
 
     /// The logits `[B]` of one objective with a tower for a representation `[B, D]`, without dropout: what puts items in order.
@@ -342,11 +349,7 @@ impl TaskTowers {
         let shares = self.resolve(preference)?.unwrap_or_default();
         let inputs = self.sharing.forward(shared)?;
         let task = self.towers[..objective].iter().flatten().count();
-        let mut x = inputs.get(task).unwrap_or(&inputs[0]).clone();
-        if let Some(hidden) = &tower.hidden {
-            x = hidden.forward(&x, &shares)?.silu()?;
-        }
-        Ok(tower.output.forward(&x, &shares)?.squeeze(1)?)
+        tower.forward(inputs.get(task).unwrap_or(&inputs[0]), &shares, None)
     }
 
     /// Which experts each objective listens to for representations `[B, D]` (with `aitm`, how much it keeps of its own and takes from the one
@@ -372,10 +375,10 @@ impl TaskTowers {
     }
 
     /// The towers' own variables in a fixed order: `towers.OBJECTIVE.LAYER.weight` `[out, in]` and `….bias` `[out]`, each followed by those of
-    /// its conditioning; last, the numbers of losses that have some (`towers.OBJECTIVE.offsets`, `….spread`).
+    /// its conditioning; with a second tower (`towers.OBJECTIVE.other.LAYER…`) behind the first; last, the numbers of losses that have some (`towers.OBJECTIVE.offsets`, `….spread`).
     pub fn parameters(&self) -> Vec<(String, Var)> {
-        let layers = self.towers.iter().flatten().flat_map(|t| t.hidden.iter().chain([&t.output]));
-        layers.flat_map(ConditionedLinear::parameters).chain(self.extras.iter().flatten().cloned()).collect()
+        let towers = self.towers.iter().zip(&self.others).flat_map(|(tower, other)| [tower, other]);
+        towers.flatten().flat_map(Tower::parameters).chain(self.extras.iter().flatten().cloned()).collect()
     }
 
     /// Takes the values of [`TaskTowers::shared_parameters`] and [`TaskTowers::parameters`] from a file's tensors; others are ignored.

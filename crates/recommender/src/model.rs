@@ -1,10 +1,12 @@
 //! The composed model.
 
+use std::sync::Arc;
+
 use candle_core::{Device, Tensor, Var};
 use paretune_features::Tokenized;
 use paretune_objectives::{
-    Architecture, Conditioning, GateReport, Kind, Labels, Modulation, Objective, Objectives, Outputs, TaskLoss,
-    TaskTowers, TowerConfig,
+    Architecture, Conditioning, CustomObjective, GateReport, Kind, Labels, Modulation, Objective, Objectives, Outputs,
+    TaskLoss, TaskTowers, TowerConfig,
 };
 use serde::{Deserialize, Serialize};
 
@@ -268,6 +270,16 @@ impl Recommender {
         })
     }
 
+    /// With the meaning of an objective of kind `custom`, of a model that was [loaded](Self::load): files do not hold it. A model that is made of
+    /// objectives that know it ([`Objectives::with_custom`]) needs no other word.
+    ///
+    /// # Errors
+    /// There is no objective of that name, or it is of another kind.
+    pub fn with_custom(mut self, name: &str, custom: Arc<dyn CustomObjective>) -> Result<Self, RecommenderError> {
+        self.towers = self.towers.with_custom(name, custom)?;
+        Ok(self)
+    }
+
     /// Says what the columns of features mean ([`Corpus::feature_names`](crate::Corpus::feature_names)). It goes into the model's file, so
     /// that a model for other data can [begin](crate::Start) with what they have in common.
     pub fn name_features(&mut self, names: FeatureNames) {
@@ -317,12 +329,15 @@ impl Recommender {
         Ok(self.towers.fit(columns)?)
     }
 
-    /// The labels of a batch, as the losses need them.
+    /// The labels of a batch, as the losses need them, with what teachers say.
     ///
     /// # Errors
-    /// A label its objective cannot mean.
+    /// A label its objective cannot mean, or a teacher of it say.
     pub fn labels(&self, batch: &Batch) -> Result<Labels, RecommenderError> {
-        Ok(Labels::new(self.objectives(), self.towers.scalers(), &batch.labels, &self.device)?)
+        let (objectives, scalers) = (self.objectives(), self.towers.scalers());
+        let (labels, teachers) = batch.labels.split_at(objectives.len().min(batch.labels.len()));
+        let labels = Labels::new(objectives, scalers, labels, &self.device)?;
+        Ok(labels.taught(objectives, scalers, teachers, &self.device)?)
     }
 
     /// The device its tensors live on.

@@ -219,7 +219,11 @@ fn training(card: &Card) -> anyhow::Result<String> {
         .objectives
         .iter()
         .map(|objective| {
-            let given = objective.given.as_ref().map(|given| format!(", given {}", plain(given))).unwrap_or_default();
+            let said = |what: &str, name: &Option<String>| {
+                name.as_ref().map(|name| format!(", {what} {}", plain(name))).unwrap_or_default()
+            };
+            let less = if objective.direction.is_more() { "" } else { ", less is wanted" };
+            let given = said("given", &objective.given) + &said("through", &objective.through) + less;
             let kind = serde_json::to_value(objective.kind).ok();
             let kind = kind.as_ref().and_then(serde_json::Value::as_str).unwrap_or_default();
             format!(

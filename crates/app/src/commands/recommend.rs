@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use paretune_data::Side;
 use paretune_eval::report::{Cell, Table};
 use paretune_features::TextTokenizer;
+use paretune_objectives::Objective;
 use paretune_recommender::{BatchBuilder, Corpus, Encode, Viewer};
 use paretune_train::evaluation::utilities;
 use serde::Serialize;
@@ -129,8 +130,10 @@ fn about(args: &cli::Recommend, corpus: &Corpus) -> anyhow::Result<BTreeMap<Stri
 }
 
 fn table(job: &Job, picks: &[Pick<'_>], weights: &[f64]) -> Table {
+    let less = |objective: &Objective| if objective.direction.is_more() { "" } else { "less " };
+    let by = job.objectives.iter().zip(weights);
     let by: Vec<String> =
-        job.objectives.iter().zip(weights).map(|(objective, weight)| format!("{} {weight}", objective.name)).collect();
+        by.map(|(objective, weight)| format!("{}{} {weight}", less(objective), objective.name)).collect();
     let names = job.objectives.iter().map(|objective| objective.name.clone());
     let columns = ["rank", "item", "title"].into_iter().map(str::to_owned).chain(names);
     let mut table = Table::new("Recommendations", columns).note(format!("Ranked by {}.", by.join(", ")));

@@ -212,7 +212,7 @@ impl Job {
         let engaged = feedback.get(&self.config.data.engaged);
         let positives = rows.iter().filter(|&&row| engaged.is_some_and(|column| column[row as usize] > 0.0)).count();
         let sampled = positives * self.config.training.negatives;
-        let column = |objective: &Objective| {
+        let column = |(k, objective): (usize, &Objective)| {
             if !objective.kind.has_labels() {
                 return vec![f32::NAN; rows.len() + sampled];
             }
@@ -220,9 +220,8 @@ impl Job {
                 .get(&objective.column)
                 .into_iter()
                 .flat_map(|column| rows.iter().map(|&row| column[row as usize]));
-            let negative = if objective.kind.is_binary() { 0.0 } else { f32::NAN };
-            values.chain(std::iter::repeat_n(negative, sampled)).collect()
+            values.chain(std::iter::repeat_n(self.objectives.negative_label(k), sampled)).collect()
         };
-        self.objectives.iter().map(column).collect()
+        self.objectives.iter().enumerate().map(column).collect()
     }
 }

@@ -6,7 +6,7 @@ use candle_core::{Result, Tensor};
 ///
 /// The largest value is taken out as a constant: the result does not depend on it, so its gradient is not needed, and the
 /// gradient that remains is the exact softmax, also where two values are equal (which `maximum` and `abs` get wrong).
-fn log_sum_exp(terms: &[&Tensor]) -> Result<Tensor> {
+pub(super) fn log_sum_exp(terms: &[&Tensor]) -> Result<Tensor> {
     let mut largest = terms[0].detach();
     for term in &terms[1..] {
         largest = largest.maximum(&term.detach())?;
@@ -26,20 +26,6 @@ pub(crate) fn softplus(x: &Tensor) -> Result<Tensor> {
 /// Binary cross-entropy `[N]` of logits `z` against targets `y`: `softplus(z) - y z`.
 pub(crate) fn binary(z: &Tensor, y: &Tensor) -> Result<Tensor> {
     softplus(z)? - (y * z)?
-}
-
-/// Cross-entropy `[N]` of `p = σ(a) σ(b)` against targets `y` (ESMM's CTCVR loss), in log space:
-///
-/// ```text
-/// ln p       = ln σ(a) + ln σ(b) = -softplus(-a) - softplus(-b)
-/// ln (1 - p) = ln (e⁻ᵃ + e⁻ᵇ + e⁻ᵃ⁻ᵇ) - softplus(-a) - softplus(-b)
-/// ```
-///
-/// so that `-(y ln p + (1 - y) ln(1 - p)) = softplus(-a) + softplus(-b) - (1 - y) lse(-a, -b, -a-b)`.
-pub(crate) fn joint(a: &Tensor, b: &Tensor, y: &Tensor) -> Result<Tensor> {
-    let (a, b) = (a.neg()?, b.neg()?);
-    let either = log_sum_exp(&[&a, &b, &(&a + &b)?])?;
-    (softplus(&a)? + softplus(&b)?)? - (y.affine(-1.0, 1.0)? * either)?
 }
 
 /// Focal loss `[N]`: `-α_t (1 - p_t)^γ ln p_t`, for targets `y` that may be soft: the sum of both classes' terms, weighted by `y` and `1 - y`.
@@ -81,36 +67,6 @@ mod tests {
                 assert!((f64::from(value) - expected).abs() <= 1e-6 * expected.max(1.0), "{x} {y}: {value}");
                 let expected = sigmoid(f64::from(x)) - f64::from(y);
                 assert!((f64::from(gradient) - expected).abs() <= 1e-6, "{x} {y}: {gradient}");
-            }
-        }
-    }
-
-    #[test]
-    fn joint_has_its_closed_form_everywhere() {
-        for a in LOGITS {
-            for b in LOGITS {
-                for y in [0.0_f32, 1.0] {
-                    let (va, vb) = (Var::new(&[a], &Device::Cpu).unwrap(), Var::new(&[b], &Device::Cpu).unwrap());
-                    let loss = joint(&va, &vb, &Tensor::new(&[y], &Device::Cpu).unwrap()).unwrap();
-                    let value = f64::from(loss.to_vec1::<f32>().unwrap()[0]);
-                    let grads = loss.backward().unwrap();
-                    let got = [&va, &vb].map(|v| f64::from(grads.get(v).unwrap().to_vec1::<f32>().unwrap()[0]));
-                    assert!(value.is_finite() && got.iter().all(|g| g.is_finite()), "{a} {b} {y}: {value} {got:?}");
-                    let (a, b) = (f64::from(a), f64::from(b));
-                    if a.abs() > 25.0 || b.abs() > 25.0 {
-                        continue; // the reference below is not stable there
-                    }
-                    let (sa, sb) = (sigmoid(a), sigmoid(b));
-                    let p = sa * sb;
-                    let expected = if y == 1.0 { -p.ln() } else { -(1.0 - p).ln() };
-                    assert!((value - expected).abs() < 2e-6 * expected.max(1.0), "{a} {b} {y}: {value} {expected}");
-                    // dL/da = (1 - σ(a)) (p - y) / (1 - p)
-                    let factor = if y == 1.0 { -1.0 } else { p / (1.0 - p) };
-                    let expected = [(1.0 - sa) * factor, (1.0 - sb) * factor];
-                    for (g, e) in got.iter().zip(expected) {
-                        assert!((g - e).abs() < 2e-6 * e.abs().max(1.0), "{a} {b} {y}: {got:?} {expected:?}");
-                    }
-                }
             }
         }
     }

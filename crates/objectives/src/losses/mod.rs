@@ -1,7 +1,9 @@
 //! What a prediction pays.
 
+mod chance;
 mod config;
 mod cross_entropy;
+mod distillation;
 mod normal;
 mod ordinal;
 mod regression;
@@ -10,9 +12,12 @@ mod tests;
 
 use candle_core::{Device, Tensor, Var};
 
+pub(crate) use chance::Chance;
 pub use config::Loss;
-pub(crate) use cross_entropy::{binary, joint};
+pub(crate) use cross_entropy::binary;
+pub(crate) use distillation::softened;
 pub(crate) use ordinal::Levels;
+pub(crate) use regression::squared;
 
 use crate::{Objective, Result, Scaler};
 
@@ -54,7 +59,7 @@ pub(crate) fn each(
         (Some(Loss::Absolute), _) => regression::quantile(logits, targets, 0.5)? * 2.0,
         (Some(Loss::Quantile { q }), _) => regression::quantile(logits, targets, *q),
         _ if objective.kind.is_binary() => objective.weighted(targets, binary(logits, &objective.smoothed(targets)?)?),
-        _ => regression::squared(logits, targets),
+        _ => squared(logits, targets),
     }
 }
 

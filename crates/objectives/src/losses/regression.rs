@@ -3,7 +3,7 @@
 use candle_core::{Result, Tensor};
 
 /// Squared error `[N]`.
-pub(super) fn squared(z: &Tensor, y: &Tensor) -> Result<Tensor> {
+pub(crate) fn squared(z: &Tensor, y: &Tensor) -> Result<Tensor> {
     (z - y)?.sqr()
 }
 

@@ -34,7 +34,9 @@ fn wrong_sets_are_refused_with_the_way_out() {
     let conversion = || Objective::new("conversion", Kind::Conditional, "conversion");
     assert!(refused(vec![click(), conversion()]).contains("needs `given`"));
     assert!(refused(vec![click(), conversion().given("clik")]).contains("there are click"));
-    assert!(refused(vec![conversion().given("conversion")]).contains("must be a binary objective (there is none)"));
+    assert!(refused(vec![conversion().given("conversion")]).contains("in a circle (conversion -> conversion)"));
+    let ranking = Objective::new("click", Kind::Ranking, "click");
+    assert!(refused(vec![ranking, conversion().given("click")]).contains("conditional objective (there is none)"));
     assert!(refused(vec![click().given("click")]).contains("remove it"));
 }
 
@@ -89,4 +91,44 @@ fn goals_of_lists_that_make_no_sense_are_refused() {
     assert!(refused(vec![click(), Objective::cost("a"), Objective::cost("b")]).contains("one width"));
     assert!(with(list(goal.clone()).given("click")).contains("remove it"));
     assert!(with(Objective { smoothing: 0.1, ..list(goal) }).contains("for flags"));
+}
+
+#[test]
+fn chains_end_and_ways_share_their_condition() {
+    let conditional = |name: &str, given: &str| Objective::new(name, Kind::Conditional, name).given(given);
+    let set = |more: Vec<Objective>| Objectives::new([vec![click()], more].concat());
+    assert!(set(vec![conditional("buy", "cart"), conditional("cart", "click")]).is_ok());
+    assert!(set(vec![conditional("buy", "click").through("cart"), conditional("cart", "click")]).is_ok());
+    let refused = |more: Vec<Objective>| set(more).unwrap_err().to_string();
+    let circle = refused(vec![conditional("a", "b"), conditional("b", "c"), conditional("c", "a")]);
+    assert!(circle.contains("\"a\"") && circle.contains("in a circle (a -> b -> c -> a)"), "{circle}");
+    let ways = refused(vec![conditional("a", "click").through("b"), conditional("b", "click").through("a")]);
+    assert!(ways.contains("in a circle (a -> b -> a)"), "{ways}");
+    let elsewhere = refused(vec![
+        conditional("cart", "click"),
+        conditional("buy", "cart").through("wish"),
+        conditional("wish", "click"),
+    ]);
+    assert!(elsewhere.contains("another conditional objective given = \"cart\" (there is none)"), "{elsewhere}");
+    assert!(refused(vec![conditional("buy", "click").through("buy")]).contains("there is none"));
+    assert!(refused(vec![Objective::new("a", Kind::Binary, "a").through("click")]).contains("`through` belongs"));
+}
+
+#[test]
+fn towers_and_directions_are_checked_and_written_only_where_they_are_said() {
+    let text = r#"{"name": "returned", "kind": "binary", "column": "returned", "direction": "less",
+        "tower": {"hidden": [128, 64], "dropout": 0.2}}"#;
+    let objective: Objective = serde_json::from_str(text).unwrap();
+    let shape = TowerShape { hidden: Some(vec![128, 64]), dropout: Some(0.2) };
+    assert_eq!(objective, Objective::new("returned", Kind::Binary, "returned").less().tower(shape));
+    assert_eq!(serde_json::from_str::<Objective>(&serde_json::to_string(&objective).unwrap()).unwrap(), objective);
+    let plain = serde_json::to_string(&click()).unwrap();
+    assert!(["through", "direction", "tower"].iter().all(|key| !plain.contains(key)), "{plain}");
+    let sized = |hidden: Vec<usize>, dropout| click().tower(TowerShape { hidden: Some(hidden), dropout });
+    assert!(refused(vec![sized(vec![64, 0], None)]).contains("tower.hidden = [64, 0]"));
+    assert!(refused(vec![sized(vec![8; 9], None)]).contains("at most 8"));
+    assert!(refused(vec![sized(vec![8], Some(1.0))]).contains("tower.dropout = 1"));
+    let ranking = || Objective::new("click", Kind::Ranking, "click");
+    assert!(refused(vec![ranking().tower(TowerShape::default())]).contains("has no tower"));
+    assert!(refused(vec![ranking().less()]).contains("direction = \"less\""));
 }

@@ -2,7 +2,7 @@
 
 use candle_core::Tensor;
 
-use crate::{Kind, Outputs, Result, losses};
+use crate::{Outputs, Result};
 
 /// Loss of the passes' own answers where they are sure; `None` where they are nowhere. `plain` is without dropout; only its numbers count.
 pub(super) fn pseudo(
@@ -13,19 +13,12 @@ pub(super) fn pseudo(
     threshold: f64,
 ) -> Result<Option<Tensor>> {
     let own = &outputs.logits()[i];
-    let (kind, given) = (outputs.objectives().as_slice()[i].kind, outputs.objectives().given_index(i));
-    if !kind.is_binary() {
+    if !outputs.objectives().as_slice()[i].kind.is_binary() {
         let all = places(own, rows)?;
         let target = plain.logits()[i].detach().index_select(&all, 0)?;
         return Ok(Some((own.index_select(&all, 0)? - target)?.sqr()?.mean_all()?));
     }
-    let answers = match (kind, given) {
-        (Kind::Conditional, Some(given)) => {
-            let both = |(a, b): (&f64, &f64)| a * b;
-            probabilities(plain, i)?.iter().zip(&probabilities(plain, given)?).map(both).collect()
-        }
-        _ => probabilities(plain, i)?,
-    };
+    let answers = probabilities(plain, i)?;
     let answer = |row: &u32| (*row, answers.get(*row as usize).copied().unwrap_or(f64::NAN));
     let sure = rows.iter().map(answer).filter(|(_, p)| *p >= threshold || *p <= 1.0 - threshold);
     let (sure, targets): (Vec<u32>, Vec<f32>) = sure.map(|(row, p)| (row, f32::from(u8::from(p > 0.5)))).unzip();
@@ -34,28 +27,19 @@ pub(super) fn pseudo(
     }
     let (all, count) = (places(own, &sure)?, sure.len());
     let targets = Tensor::from_vec(targets, count, own.device())?;
-    let own = own.index_select(&all, 0)?;
-    let each = match (kind, given) {
-        (Kind::Conditional, Some(given)) => {
-            losses::joint(&outputs.logits()[given].index_select(&all, 0)?, &own, &targets)?
-        }
-        _ => losses::binary(&own, &targets)?,
-    };
+    let each = outputs.chance(i, &|logits| logits.index_select(&all, 0))?.loss(&targets)?;
     Ok(Some((each.sum_all()? / rows.len() as f64)?))
 }
 
 /// Mean squared difference of two passes; gradients flow through both.
 pub(super) fn disagreement(outputs: &Outputs, other: &Outputs, i: usize, rows: &[u32]) -> Result<Tensor> {
-    let (kind, given) = (outputs.objectives().as_slice()[i].kind, outputs.objectives().given_index(i));
+    let flag = outputs.objectives().as_slice()[i].kind.is_binary();
     let all = places(&outputs.logits()[i], rows)?;
     let answer = |outputs: &Outputs| -> Result<Tensor> {
-        let own = outputs.logits()[i].index_select(&all, 0)?;
-        match (kind, given) {
-            (Kind::Conditional, Some(given)) => {
-                Ok((sigmoid(&own)? * sigmoid(&outputs.logits()[given].index_select(&all, 0)?)?)?)
-            }
-            (Kind::Binary | Kind::Conditional | Kind::Ranking, _) => sigmoid(&own),
-            (Kind::Regression | Kind::LogRegression | Kind::List | Kind::Cost, _) => Ok(own),
+        let rows = |logits: &Tensor| logits.index_select(&all, 0);
+        match flag {
+            true => sigmoid(outputs.chance(i, &rows)?.logit()),
+            false => Ok(rows(&outputs.logits()[i])?),
         }
     };
     Ok((answer(outputs)? - answer(other)?)?.sqr()?.mean_all()?)
@@ -66,7 +50,8 @@ fn places(logits: &Tensor, rows: &[u32]) -> Result<Tensor> {
 }
 
 fn probabilities(outputs: &Outputs, i: usize) -> Result<Vec<f64>> {
-    let logits = outputs.logits()[i].to_dtype(candle_core::DType::F32)?.to_vec1::<f32>()?;
+    let logits = outputs.chance(i, &|logits| Ok(logits.clone()))?.logit().to_dtype(candle_core::DType::F32)?;
+    let logits = logits.to_vec1::<f32>()?;
     Ok(logits.into_iter().map(|z| 1.0 / (1.0 + (-f64::from(z)).exp())).collect())
 }
 

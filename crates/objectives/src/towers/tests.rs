@@ -4,6 +4,11 @@ use candle_core::DType;
 use proptest::prelude::*;
 use rand::RngExt;
 
+use crate::layers::named_rng;
+
+mod conditions;
+mod masks;
+
 const NO: f32 = f32::NAN;
 const D: usize = 5;
 

@@ -104,7 +104,8 @@ pub struct Batch {
     pub searched: Searched,
     /// Negatives that all requests share; without any, rankings take the other requests' positives.
     pub pool: Pool,
-    /// For each label column of the builder: `[B]` values, `NaN` where not observed.
+    /// For each label column of the builder: `[B]` values, `NaN` where not observed. One for each objective, then one for each of
+    /// [`Objectives::teachers`](paretune_objectives::Objectives::teachers).
     pub labels: Vec<Vec<f32>>,
     /// For a model with conditioning: one weight for each objective, of which only the shares count. Without, the model answers
     /// for its own preference.

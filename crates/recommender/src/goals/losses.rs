@@ -154,7 +154,8 @@ impl Recommender {
         let positions = Tensor::zeros((requests * candidates, 1), DType::F32, &self.device)?;
         let shown = crate::model::Shown { items: &items, joint: None, positions: &positions };
         let logits = self.towers.logits_of(of, &shown.read(&users)?, batch.preference.as_deref())?;
-        Ok(logits.reshape((requests, candidates))?)
+        let sign = self.objectives().as_slice()[of].direction.sign();
+        Ok((logits * sign)?.reshape((requests, candidates))?)
     }
 }
 

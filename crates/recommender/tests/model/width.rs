@@ -105,7 +105,7 @@ fn project(model: &Recommender, corpus: &Corpus, known: &Tensor) -> Tensor {
 
 fn temperature(model: &Recommender) -> f32 {
     // By what the configuration says of the ranking.
-    let text = serde_json::to_value(&model.config().ranking).unwrap();
+    let text = serde_json::to_value(model.config().ranking).unwrap();
     text["temperature"].as_f64().unwrap_or(1.0) as f32
 }
 

@@ -18,7 +18,7 @@ pub fn popularity(corpus: &Corpus, objective: &Objective, k: usize, train: &Rows
     let pairs: Vec<(f64, f64)> = observed(train, objective, k).map(|(item, y)| (x(item), y)).collect();
     let (a, b) = match objective.kind {
         Kind::Binary | Kind::Conditional | Kind::Ranking => logistic(&pairs)?,
-        Kind::Regression | Kind::LogRegression => linear(&pairs)?,
+        Kind::Regression | Kind::LogRegression | Kind::Custom => linear(&pairs)?,
         Kind::List | Kind::Cost => return None,
     };
     Some(rows.items.iter().map(|&item| natural(objective, a + b * x(item)) as f32).collect())
@@ -48,7 +48,9 @@ pub fn item_mean(corpus: &Corpus, objective: &Objective, k: usize, train: &Rows,
                 Kind::Binary | Kind::Conditional | Kind::Ranking | Kind::List | Kind::Cost => {
                     value(item as usize) as f32
                 }
-                Kind::Regression | Kind::LogRegression => natural(objective, value(item as usize)) as f32,
+                Kind::Regression | Kind::LogRegression | Kind::Custom => {
+                    natural(objective, value(item as usize)) as f32
+                }
             })
             .collect(),
     )
@@ -71,7 +73,7 @@ fn observed<'a>(train: &'a Rows, objective: &'a Objective, k: usize) -> impl Ite
 fn natural(objective: &Objective, value: f64) -> f64 {
     match objective.kind {
         Kind::Binary | Kind::Conditional | Kind::Ranking => 1.0 / (1.0 + (-value).exp()),
-        Kind::Regression | Kind::List | Kind::Cost => value,
+        Kind::Regression | Kind::Custom | Kind::List | Kind::Cost => value,
         Kind::LogRegression => value.exp_m1(),
     }
 }

@@ -171,7 +171,7 @@ impl<'a> Monitor<'a> {
                     return Some(if better_is_higher(primary_metric(objective)) { value } else { 1.0 - value });
                 }
                 Kind::Binary | Kind::Conditional | Kind::Ranking => primary_metric(objective),
-                Kind::Regression | Kind::LogRegression => "r2",
+                Kind::Regression | Kind::LogRegression | Kind::Custom => "r2",
             };
             metrics.get(&format!("{}.{metric}", objective.name)).copied()
         };

@@ -421,28 +421,33 @@ pub fn rank_weights(objectives: &Objectives, weights: &[f64]) -> Vec<f64> {
 
 /// One score for each item from the predictions `[objective][item]` of one request: `Σ_k w_k z_k`, where `z_k` is the
 /// objective's prediction (log-odds for probabilities, logs for times) standardised over the catalogue, so that weights mean the
-/// same whatever an objective's unit.
+/// same whatever an objective's unit; with the opposite sign where less of it is wanted ([`paretune_objectives::Direction`]).
+///
+/// ```
+/// use paretune_objectives::{Kind, Objective, Objectives};
+/// use paretune_train::evaluation::utilities;
+///
+/// let objectives = Objectives::new(vec![
+///     Objective::new("click", Kind::Binary, "click"),
+///     Objective::new("price", Kind::Regression, "price").less(),
+/// ])?;
+/// let predictions = [vec![0.5, 0.5, 0.1], vec![30.0, 10.0, 10.0]];
+/// let scores = utilities(&objectives, &predictions, &[1.0, 1.0]);
+/// assert!(scores[1] > scores[0] && scores[1] > scores[2]); // as likely for less, as dear and likelier
+/// # Ok::<(), paretune_objectives::ObjectiveError>(())
+/// ```
 pub fn utilities(objectives: &Objectives, predictions: &[Vec<f32>], weights: &[f64]) -> Vec<f32> {
     let items = predictions.first().map_or(0, Vec::len);
     let mut total = vec![0.0f32; items];
-    for ((objective, prediction), weight) in objectives.iter().zip(predictions).zip(weights) {
+    for (k, (objective, (prediction, weight))) in objectives.iter().zip(predictions.iter().zip(weights)).enumerate() {
         if *weight == 0.0 || !objective.kind.has_labels() {
             continue;
         }
-        let raw: Vec<f64> = prediction
-            .iter()
-            .map(|&value| match objective.kind {
-                Kind::Binary | Kind::Conditional => {
-                    let p = f64::from(value).clamp(1e-12, 1.0 - 1e-7);
-                    (p / (1.0 - p)).ln()
-                }
-                Kind::Regression | Kind::Ranking | Kind::List | Kind::Cost => f64::from(value),
-                Kind::LogRegression => f64::from(value.max(0.0)).ln_1p(),
-            })
-            .collect();
+        let raw: Vec<f64> = prediction.iter().map(|&value| objectives.utility(k, value)).collect();
         let n = raw.len().max(1) as f64;
         let mean = raw.iter().sum::<f64>() / n;
         let deviation = (raw.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / n).sqrt().max(1e-9);
+        let weight = objective.direction.sign() * weight;
         total.iter_mut().zip(&raw).for_each(|(sum, x)| *sum += (weight * (x - mean) / deviation) as f32);
     }
     total

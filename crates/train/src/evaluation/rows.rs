@@ -2,7 +2,7 @@
 
 use candle_core::Tensor;
 use paretune_data::Part;
-use paretune_objectives::{Kind, Objectives};
+use paretune_objectives::Objectives;
 use paretune_recommender::{Batch, BatchBuilder, Corpus, Encode, Recommender, Viewer};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -112,16 +112,7 @@ impl Rows {
             return Err(TrainError::Empty { part: part.name(), why });
         }
         // Without the first there is no second: an impression that was not clicked did not convert, whatever the log left empty.
-        for (k, objective) in objectives.iter().enumerate() {
-            let given = objective.given.as_ref().and_then(|given| objectives.index_of(given).ok());
-            if let (Kind::Conditional, Some(given)) = (objective.kind, given) {
-                for at in 0..rows.len() {
-                    if rows.labels[given][at] == 0.0 {
-                        rows.labels[k][at] = 0.0;
-                    }
-                }
-            }
-        }
+        objectives.apply_conditions(&mut rows.labels)?;
         Ok(rows)
     }
 

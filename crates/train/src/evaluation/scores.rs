@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use paretune_eval::{RankingAccumulator, auc, expected_calibration_error, gauc, log_loss, mae, rmse, top_k};
-use paretune_objectives::{Goal, Kind, ListGoal, Objective, Objectives};
+use paretune_objectives::{Direction, Goal, Kind, ListGoal, Objective, Objectives};
 use serde::{Deserialize, Serialize};
 
 use super::calibration::calibrated;
@@ -42,7 +42,7 @@ pub struct Metrics {
     pub buckets: Vec<Bucket>,
     /// The lists as lists.
     pub list: MetricTable,
-    /// Re-ranking what each request really showed, by the first objective. Empty where the log holds only positives.
+    /// Re-ranking what each request really showed, by the first objective (for what is not, where less of it is wanted). Empty where the log holds only positives.
     pub shown: MetricTable,
     /// What the model's objectives listen to; empty where towers share no more than the representation.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -67,7 +67,16 @@ impl Metrics {
                 .collect();
             put(&mut self.cold, objective, method, value_metrics(objective, prediction, &labels, &rows.users));
             if k == 0 && objective.kind.is_binary() && !rows.sampled {
-                Self::add_to(&mut self.shown, method, shown_metrics(prediction, &rows.labels[k], rows));
+                let shown = match objective.direction {
+                    Direction::More => shown_metrics(prediction, &rows.labels[k], rows),
+                    // What did not happen is what was to be found.
+                    Direction::Less => {
+                        let turned =
+                            |values: &[f32], by: f32| values.iter().map(|value| by - value).collect::<Vec<_>>();
+                        shown_metrics(&turned(prediction, 0.0), &turned(&rows.labels[k], 1.0), rows)
+                    }
+                };
+                Self::add_to(&mut self.shown, method, shown);
             }
         }
     }
@@ -139,7 +148,7 @@ pub(super) fn shown_metrics(predictions: &[f32], labels: &[f32], rows: &Rows) ->
 pub fn primary_metric(objective: &Objective) -> &'static str {
     match objective.kind {
         Kind::Binary | Kind::Conditional | Kind::Ranking => "auc",
-        Kind::Regression => "rmse",
+        Kind::Regression | Kind::Custom => "rmse",
         Kind::LogRegression => "log_rmse",
         Kind::List => objective.goal.as_ref().map_or("list", list_metric),
         Kind::Cost => "width",
@@ -178,7 +187,7 @@ pub fn value_metrics(
         ],
         Kind::List | Kind::Cost => Vec::new(),
         Kind::Ranking => vec![("auc", auc(predictions, labels)), ("gauc", gauc(predictions, labels, users))],
-        Kind::Regression => vec![("rmse", rmse(predictions, labels)), ("mae", mae(predictions, labels))],
+        Kind::Regression | Kind::Custom => vec![("rmse", rmse(predictions, labels)), ("mae", mae(predictions, labels))],
         Kind::LogRegression => {
             let log = |values: &[f32]| values.iter().map(|value| value.max(0.0).ln_1p()).collect::<Vec<f32>>();
             let observed: Vec<f32> =
@@ -195,7 +204,9 @@ pub fn skill(objective: &Objective, predictions: &[f32], labels: &[f32], users: 
     let value = *value_metrics(objective, predictions, labels, users).get(primary_metric(objective))?;
     match objective.kind {
         Kind::Binary | Kind::Conditional | Kind::Ranking => Some(2.0 * value - 1.0),
-        Kind::Regression | Kind::LogRegression => Some(1.0 - value * value / variance(objective.kind, labels)?),
+        Kind::Regression | Kind::LogRegression | Kind::Custom => {
+            Some(1.0 - value * value / variance(objective.kind, labels)?)
+        }
         Kind::List | Kind::Cost => None,
     }
 }
@@ -204,7 +215,7 @@ pub fn skill(objective: &Objective, predictions: &[f32], labels: &[f32], users: 
 pub(super) fn variance(kind: Kind, labels: &[f32]) -> Option<f64> {
     let log = match kind {
         Kind::Binary | Kind::Conditional | Kind::Ranking | Kind::List | Kind::Cost => return None,
-        Kind::Regression => false,
+        Kind::Regression | Kind::Custom => false,
         Kind::LogRegression => true,
     };
     let values: Vec<f64> = labels

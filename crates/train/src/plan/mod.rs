@@ -6,7 +6,7 @@ mod shared;
 
 use std::ops::ControlFlow;
 
-use paretune_objectives::{Kind, Objectives};
+use paretune_objectives::{Kind, Objective, Objectives};
 use paretune_recommender::{Augmentations, Batch, BatchBuilder, Corpus, Encode, Needs, Recommender};
 use rand::{
     RngExt, SeedableRng,
@@ -79,17 +79,18 @@ pub(crate) struct LabelColumn {
 
 impl LabelColumn {
     pub(crate) fn all(objectives: &Objectives) -> Vec<Self> {
-        objectives
-            .iter()
-            .map(|objective| Self {
-                column: objective.column.clone(),
-                // Not interacting is a "no" to what is yes or no; it says nothing about a rating or a time.
-                negative: match objective.kind {
-                    Kind::Binary | Kind::Conditional | Kind::Ranking => 0.0,
-                    Kind::Regression | Kind::LogRegression | Kind::List | Kind::Cost => f32::NAN,
-                },
-            })
-            .collect()
+        let column = |(k, objective): (usize, &Objective)| Self {
+            column: objective.column.clone(),
+            negative: objectives.negative_label(k),
+        };
+        objectives.iter().enumerate().map(column).collect()
+    }
+
+    /// As [`Self::all`], followed by what teachers say, which nobody asked about sampled negatives.
+    pub(crate) fn taught(objectives: &Objectives) -> Vec<Self> {
+        let teachers =
+            objectives.teachers().map(|(_, distill)| Self { column: distill.column.clone(), negative: f32::NAN });
+        Self::all(objectives).into_iter().chain(teachers).collect()
     }
 
     pub(crate) fn value(&self, corpus: &Corpus, row: u32) -> f32 {
@@ -115,7 +116,7 @@ impl<'a> Plan<'a> {
         config.check_sizes()?;
         Ok(Self {
             corpus,
-            columns: LabelColumn::all(objectives),
+            columns: LabelColumn::taught(objectives),
             groups_per_batch: size.groups_per_batch(config.batch, config.negatives),
             size,
             groups,

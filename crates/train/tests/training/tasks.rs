@@ -2,10 +2,7 @@
 
 use candle_core::{Device, Tensor, Var, backprop::GradStore};
 use paretune_data::Part;
-use paretune_objectives::{
-    Architecture, CrossStitchConfig, ExpertsConfig, Kind, Labels, LevelsConfig, Objective, Objectives, TaskTowers,
-    TowerConfig, TransferConfig,
-};
+use paretune_objectives::{Architecture, ExpertsConfig, Kind, Labels, Objective, Objectives, TaskTowers, TowerConfig};
 use paretune_optim::{Gradients, Method};
 use paretune_train::{
     GradientCut, Plan,
@@ -15,20 +12,7 @@ use paretune_train::{
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use crate::world::{World, short, values};
-
-fn architectures() -> [Architecture; 6] {
-    let experts = ExpertsConfig { experts: 3, width: 6 };
-    let levels = |levels| LevelsConfig { levels, shared: 2, own: 1, width: 6 };
-    [
-        Architecture::Omoe(experts.clone()),
-        Architecture::Mmoe(experts),
-        Architecture::Ple(levels(1)),
-        Architecture::Ple(levels(2)),
-        Architecture::CrossStitch(CrossStitchConfig { layers: 2, width: 6 }),
-        Architecture::Aitm(TransferConfig { width: 6 }),
-    ]
-}
+use crate::world::{World, architectures, short, values};
 
 /// The values of the parameters of these names, weighted and added.
 fn sum(gradients: &[Gradients], weights: &[f64], names: &[String]) -> Vec<f64> {

@@ -13,7 +13,10 @@ use paretune_data::{
 };
 use paretune_encoder::{BertConfig, Encoder, Kernels, LoadOptions, Pooling};
 use paretune_features::{ModelFiles, TextTokenizer};
-use paretune_objectives::{Architecture, Conditioning, Goal, Kind, ListGoal, Objective, Objectives};
+use paretune_objectives::{
+    Architecture, Conditioning, CrossStitchConfig, ExpertsConfig, Goal, Kind, LevelsConfig, ListGoal, Objective,
+    Objectives, TransferConfig,
+};
 use paretune_optim::Method;
 use paretune_recommender::{
     Corpus, CorpusConfig, ItemVectors, ListFacts, RankingLoss, Reading, Recommender, RecommenderConfig, UserConfig,
@@ -184,6 +187,20 @@ impl World {
             .and_then(|trainer| trainer.run(observer));
         (model, outcome)
     }
+}
+
+/// All that stands between the shared representation and the towers.
+pub(crate) fn architectures() -> [Architecture; 6] {
+    let experts = ExpertsConfig { experts: 3, width: 6 };
+    let levels = |levels| LevelsConfig { levels, shared: 2, own: 1, width: 6 };
+    [
+        Architecture::Omoe(experts.clone()),
+        Architecture::Mmoe(experts),
+        Architecture::Ple(levels(1)),
+        Architecture::Ple(levels(2)),
+        Architecture::CrossStitch(CrossStitchConfig { layers: 2, width: 6 }),
+        Architecture::Aitm(TransferConfig { width: 6 }),
+    ]
 }
 
 /// A short run: 13 steps of about 100 samples in an epoch.

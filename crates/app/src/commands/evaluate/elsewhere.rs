@@ -80,8 +80,16 @@ fn objectives(theirs: &RunConfig, ours: &RunConfig) -> anyhow::Result<Vec<Object
         Some(Objective { column, ..objective.clone() })
     });
     let mut found: Vec<Objective> = found.collect();
-    let names: Vec<String> = found.iter().map(|objective| objective.name.clone()).collect();
-    found.retain(|objective| objective.given.as_ref().is_none_or(|given| names.contains(given)));
+    // What is given something that is not there goes with it, and what was given that.
+    loop {
+        let names: Vec<String> = found.iter().map(|objective| objective.name.clone()).collect();
+        let needs =
+            |objective: &Objective| objective.given.iter().chain(&objective.through).cloned().collect::<Vec<_>>();
+        found.retain(|objective| needs(objective).iter().all(|name| names.contains(name)));
+        if found.len() == names.len() {
+            break;
+        }
+    }
     if found.is_empty() {
         let list = |objectives: &[Objective]| {
             objectives.iter().map(|objective| objective.name.as_str()).collect::<Vec<_>>().join(", ")
