@@ -9,6 +9,7 @@
 //! - [`Scaler`]: regression targets in standard units, fitted on training labels;
 //! - [`Labels`]: one batch of labels, where `NaN` is a label that was not observed;
 //! - [`TaskTowers`]: the networks ([`Linear`] layers, seeded from the names), with named [`parameters`](TaskTowers::parameters);
+//! - [`Debias`], [`SampleWeights`]: losses of logs that are biased by the system that wrote them;
 //! - [`Conditioning`]: towers and representations ([`Modulation`]) that take the preference between the objectives as an input;
 //! - [`Outputs`]: their logits, with [`losses`](Outputs::losses) and [`predictions`](Outputs::predictions).
 //!
@@ -47,7 +48,9 @@
 //! ```
 
 mod conditioning;
+mod debias;
 mod error;
+mod examination;
 mod goals;
 mod labels;
 mod layers;
@@ -59,6 +62,7 @@ mod tasks;
 mod towers;
 
 pub use conditioning::{Conditioning, Modulation};
+pub use debias::{Bias, Debias, DebiasMethod, Propensity, SampleWeights};
 pub use error::ObjectiveError;
 pub use goals::{Goal, Groups, Policy, Target};
 pub use labels::Labels;

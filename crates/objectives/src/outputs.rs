@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use candle_core::{DType, Tensor};
 
-use crate::{Kind, Labels, Loss, ObjectiveError, Objectives, Result, Scaler, losses};
+use crate::debias::Weighting;
+use crate::{Kind, Labels, Loss, Objective, ObjectiveError, Objectives, Result, Scaler, examination, losses};
 
 /// Logits of one batch, `[B]` for each objective: of the probability (for a conditional objective: *given* its condition), or
 /// the regression in standard units.
@@ -15,14 +16,26 @@ pub struct Outputs {
     logits: Vec<Tensor>,
     /// Numbers beside the towers, of losses that have some.
     extras: Vec<Option<Tensor>>,
+    /// Logits of the labels that towers impute, `[B]` for each objective that is debiased so.
+    imputed: Vec<Option<Tensor>>,
+}
+
+/// Logits of some samples.
+#[derive(Debug, Clone, Copy)]
+enum Hold {
+    /// Gradients reach the towers.
+    Nothing,
+    /// They do not.
+    Towers,
 }
 
 /// One objective's loss on one batch.
 #[derive(Debug, Clone)]
 pub struct TaskLoss {
-    /// Mean over the observed labels, a scalar that can be differentiated; exactly 0 and without gradient where there are none.
+    /// Mean over the observed labels, a scalar that can be differentiated; exactly 0 and without gradient where there are none. Of a debiased
+    /// objective, the estimate of its method.
     pub loss: Tensor,
-    /// Number of labels.
+    /// Number of labels; of a doubly robust loss without any, the number of samples it is a mean over.
     pub observed: usize,
 }
 
@@ -32,13 +45,19 @@ impl Outputs {
         scalers: Vec<Scaler>,
         logits: Vec<Tensor>,
         extras: Vec<Option<Tensor>>,
+        imputed: Vec<Option<Tensor>>,
     ) -> Self {
-        Self { objectives, scalers, logits, extras }
+        Self { objectives, scalers, logits, extras, imputed }
     }
 
     /// The logits, `[B]` each, in the objectives' order; for explanations and tests.
     pub fn logits(&self) -> &[Tensor] {
         &self.logits
+    }
+
+    /// Logits of what towers impute, `[B]` for each objective with a doubly robust loss: of the label's probability, or the label in standard units.
+    pub fn imputed(&self) -> &[Option<Tensor>] {
+        &self.imputed
     }
 
     /// The loss of every objective, unweighted, in order.
@@ -59,24 +78,96 @@ impl Outputs {
 
     fn loss(&self, i: usize, labels: &Labels) -> Result<TaskLoss> {
         let target = &labels.targets()[i];
+        let objective = &self.objectives.as_slice()[i];
+        let missing = |input| ObjectiveError::NoInput { name: objective.name.clone(), input };
+        let weighting = target.weighting.as_ref().ok_or_else(|| missing("propensities (Labels::weighted)"))?;
+        if let (Weighting::Selection { population: Some(population), .. }, Some(_), 0) =
+            (weighting, &self.imputed[i], target.count)
+        {
+            // Nothing observed: what is imputed is all there is.
+            let loss = self.imputed_loss(i, labels, Some(population), Hold::Nothing)?.mean_all()?;
+            return Ok(TaskLoss { loss, observed: population.dim(0)? });
+        }
         if target.count == 0 {
             let loss = Tensor::zeros((), DType::F32, self.logits[i].device())?;
             return Ok(TaskLoss { loss, observed: 0 });
         }
-        let seen = |logits: &Tensor| match &target.rows {
-            Some(rows) => logits.index_select(rows, 0),
-            None => Ok(logits.clone()),
+        let rows = target.rows.as_ref();
+        let each = self.each(i, labels, rows, &target.targets, Hold::Nothing)?;
+        let loss = match (weighting, &objective.debias) {
+            (Weighting::Selection { weights, base, population }, Some(debias)) => match &self.imputed[i] {
+                Some(_) => {
+                    let imputed = self.imputed_loss(i, labels, rows, Hold::Nothing)?;
+                    let held = self.imputed_loss(i, labels, rows, Hold::Towers)?;
+                    let everywhere = population.as_ref();
+                    let everywhere =
+                        everywhere.map(|all| self.imputed_loss(i, labels, Some(all), Hold::Nothing)).transpose()?;
+                    losses::doubly_robust((&each, &imputed, &held), everywhere.as_ref(), weights, *base)?
+                }
+                None => losses::weighted_mean(debias.method, &each, weights, *base)?,
+            },
+            _ => each.mean_all()?,
+        };
+        Ok(TaskLoss { loss, observed: target.count })
+    }
+
+    /// What samples `rows` (all of them for `None`) pay for targets `[N]`.
+    fn each(&self, i: usize, labels: &Labels, rows: Option<&Tensor>, targets: &Tensor, hold: Hold) -> Result<Tensor> {
+        let seen = |logits: &Tensor| -> Result<Tensor> {
+            let logits = match hold {
+                Hold::Nothing => logits.clone(),
+                Hold::Towers => logits.detach(),
+            };
+            Ok(match rows {
+                Some(rows) => logits.index_select(rows, 0)?,
+                None => logits,
+            })
         };
         let own = seen(&self.logits[i])?;
         let objective = &self.objectives.as_slice()[i];
-        let each = match (objective.kind, self.objectives.given_index(i)) {
-            (Kind::Conditional, Some(given)) => {
-                let smooth = objective.smoothed(&target.targets)?;
-                objective.weighted(&target.targets, losses::joint(&seen(&self.logits[given])?, &own, &smooth)?)?
-            }
-            _ => losses::each(objective, &self.scalers[i], &own, &target.targets, self.extras[i].as_ref())?,
+        // A conversion happens where its click does: where somebody looked.
+        let given = self.objectives.given_index(i).filter(|_| objective.kind == Kind::Conditional);
+        let looked = self.examination(given.unwrap_or(i), labels)?.map(|theta| seen(&theta)).transpose()?;
+        let given = given.map(|given| seen(&self.logits[given])).transpose()?;
+        if given.is_none() && looked.is_none() {
+            return Ok(losses::each(objective, &self.scalers[i], &own, targets, self.extras[i].as_ref())?);
+        }
+        let factors: Vec<&Tensor> = looked.iter().chain(&given).chain([&own]).collect();
+        Ok(objective.weighted(targets, losses::product(&factors, &objective.smoothed(targets)?)?)?)
+    }
+
+    /// Log-odds `[B]` that the samples' positions are looked at, of a binary objective with an examination model.
+    fn examination(&self, i: usize, labels: &Labels) -> Result<Option<Tensor>> {
+        let Objective { examination, name, .. } = &self.objectives.as_slice()[i];
+        let (1.., Some(parameters)) = (*examination, &self.extras[i]) else { return Ok(None) };
+        if labels.positions().len() != labels.rows() {
+            return Err(ObjectiveError::NoInput {
+                name: name.clone(),
+                input: "one position for each sample (Labels::at)",
+            });
+        }
+        Ok(Some(examination::logits(parameters, labels.positions())?))
+    }
+
+    /// What samples `rows` would pay for the labels that are imputed for them. Gradients reach the towers and not the imputation, or, held, the
+    /// other way around.
+    fn imputed_loss(&self, i: usize, labels: &Labels, rows: Option<&Tensor>, hold: Hold) -> Result<Tensor> {
+        let objective = &self.objectives.as_slice()[i];
+        let imputed = self.imputed[i]
+            .as_ref()
+            .ok_or_else(|| ObjectiveError::NoInput { name: objective.name.clone(), input: "what is imputed" })?;
+        let imputed = match rows {
+            Some(rows) => imputed.index_select(rows, 0)?,
+            None => imputed.clone(),
         };
-        Ok(TaskLoss { loss: each.mean_all()?, observed: target.count })
+        let labelled = match objective.kind.is_binary() {
+            true => losses::sigmoid(&imputed)?,
+            false => imputed,
+        };
+        match hold {
+            Hold::Nothing => self.each(i, labels, rows, &labelled.detach(), hold),
+            Hold::Towers => self.each(i, labels, rows, &labelled, hold),
+        }
     }
 
     /// Predictions in natural units, `[objectives][B]`: probabilities for binary objectives; for conditional ones the

@@ -10,7 +10,8 @@ use crate::conditioning::ConditionedLinear;
 use crate::layers::{dropout, named_rng};
 use crate::tasks::Sharing;
 use crate::{
-    Architecture, Conditioning, GateReport, Kind, Loss, ObjectiveError, Objectives, Outputs, Result, Scaler, losses,
+    Architecture, Conditioning, GateReport, Kind, Loss, Objective, ObjectiveError, Objectives, Outputs, Result, Scaler,
+    examination, losses,
 };
 
 #[cfg(test)]
@@ -86,6 +87,8 @@ pub struct TaskTowers {
     towers: Vec<Option<Tower>>,
     /// Numbers beside the towers, of losses that have some.
     extras: Vec<Option<(String, Var)>>,
+    /// What imputes labels that were not observed, of objectives with a doubly robust loss.
+    imputations: Vec<Option<Tower>>,
     /// The preference of who does not ask for one; `None` without conditioning.
     preference: Option<Vec<f64>>,
 }
@@ -117,16 +120,16 @@ impl TaskTowers {
             .collect();
         let sharing = Sharing::new(&config.architecture, &tasks, config.input, config.seed, device)?;
         let input = config.architecture.width(config.input);
-        let tower = |name: &str| -> Result<Tower> {
+        let tower = |name: &str, conditioning| -> Result<Tower> {
             let layer = |k: usize, shape, by| {
                 let name = format!("towers.{name}.{k}");
                 ConditionedLinear::new(&name, shape, by, objectives.len(), config.seed, device)
             };
             if config.hidden == 0 {
-                return Ok(Tower { hidden: None, output: layer(0, (input, 1), config.conditioning)? });
+                return Ok(Tower { hidden: None, output: layer(0, (input, 1), conditioning)? });
             }
-            let hidden = Some(layer(0, (input, config.hidden), config.conditioning)?);
-            let last = match config.conditioning {
+            let hidden = Some(layer(0, (input, config.hidden), conditioning)?);
+            let last = match conditioning {
                 // One modulation of what the hidden layer says; a logit of its own scale and shift would add nothing.
                 Conditioning::Film => Conditioning::None,
                 other => other,
@@ -135,9 +138,14 @@ impl TaskTowers {
         };
         let towers = objectives.iter().map(|objective| match objective.kind {
             Kind::Ranking => Ok(None),
-            _ => tower(&objective.name).map(Some),
+            _ => tower(&objective.name, config.conditioning).map(Some),
         });
         let towers = towers.collect::<Result<_>>()?;
+        // What is imputed is what would have been observed, whatever is preferred.
+        let imputation = |objective: &Objective| match objective.imputes() {
+            true => tower(&format!("{}.imputation", objective.name), Conditioning::None).map(Some),
+            false => Ok(None),
+        };
         let own: Vec<f64> = objectives.iter().map(|objective| objective.weight).collect();
         let preference = match config.conditioning {
             Conditioning::None => None,
@@ -150,6 +158,7 @@ impl TaskTowers {
             sharing,
             towers,
             extras: objectives.iter().map(|objective| losses::extra(objective, device)).collect::<Result<_>>()?,
+            imputations: objectives.iter().map(imputation).collect::<Result<_>>()?,
             preference,
         })
     }
@@ -206,6 +215,11 @@ impl TaskTowers {
             };
             let bias = if bias.is_finite() { bias } else { 0.0 };
             tower.output.bias().set(&Tensor::new(&[bias], tower.output.bias().device())?)?;
+            if let Some(imputation) = &self.imputations[i] {
+                // Of both, where the tower's own bias is of one given the other.
+                let bias = if self.objectives.given_index(i).is_some() { logit(rates[i]) } else { bias };
+                imputation.output.bias().set(&Tensor::new(&[bias], imputation.output.bias().device())?)?;
+            }
         }
         Ok(())
     }
@@ -295,7 +309,8 @@ impl TaskTowers {
         // One for each tower, or one for all of them.
         let inputs = shared.map(|shared| self.sharing.forward(shared)).transpose()?;
         let mut task = 0;
-        for (tower, name) in self.towers.iter().zip(self.objectives.names()) {
+        let mut imputed = vec![None; self.towers.len()];
+        for (i, (tower, name)) in self.towers.iter().zip(self.objectives.names()).enumerate() {
             let missing = |input| ObjectiveError::NoInput { name: name.to_owned(), input };
             let Some(tower) = tower else {
                 logits.push(scores.ok_or_else(|| missing("the scores of user and item"))?.clone());
@@ -304,6 +319,14 @@ impl TaskTowers {
             let inputs = inputs.as_ref().ok_or_else(|| missing("the shared representation"))?;
             let mut x = inputs.get(task).unwrap_or(&inputs[0]).clone();
             task += 1;
+            if let Some(imputation) = &self.imputations[i] {
+                // It learns from what is there and moves nothing but itself.
+                let mut x = x.detach();
+                if let Some(hidden) = &imputation.hidden {
+                    x = hidden.forward(&x, &shares)?.silu()?;
+                }
+                imputed[i] = Some(imputation.output.forward(&x, &shares)?.squeeze(1)?);
+            }
             if let Some(hidden) = &tower.hidden {
                 x = hidden.forward(&x, &shares)?.silu()?;
                 if let Some(seed) = dropout_seed {
@@ -313,7 +336,7 @@ impl TaskTowers {
             logits.push(tower.output.forward(&x, &shares)?.squeeze(1)?);
         }
         let extras = self.extras.iter().map(|extra| extra.as_ref().map(|(_, var)| var.as_tensor().clone())).collect();
-        Ok(Outputs::new(self.objectives.clone(), self.scalers.clone(), logits, extras))
+        Ok(Outputs::new(self.objectives.clone(), self.scalers.clone(), logits, extras, imputed))
     }
 
     /// Which experts each objective listens to for representations `[B, D]`; nothing for architectures without gates.
@@ -324,16 +347,36 @@ impl TaskTowers {
         self.sharing.gates(shared)
     }
 
+    /// How likely each position is looked at relative to the first, as the examination models of objectives have it: by objective, from position
+    /// 1 on; the last stands for all beyond.
+    ///
+    /// # Errors
+    /// Candle could not bring the parameters to the CPU.
+    pub fn examination(&self) -> Result<Vec<(String, Vec<f64>)>> {
+        let examined = self.objectives.iter().zip(&self.extras).filter(|(objective, _)| objective.examination > 0);
+        let curve = |(objective, extra): (&Objective, &Option<(String, Var)>)| {
+            let curve = extra.as_ref().map(|(_, var)| examination::curve(var)).transpose()?;
+            Ok((objective.name.clone(), curve.unwrap_or_default()))
+        };
+        examined.map(curve).collect()
+    }
+
     /// What several towers share, in a fixed order: `tasks.…`, experts, gates and their like; none for a shared bottom.
     pub fn shared_parameters(&self) -> Vec<(String, Var)> {
         self.sharing.parameters()
     }
 
     /// The towers' own variables in a fixed order: `towers.OBJECTIVE.LAYER.weight` `[out, in]` and `….bias` `[out]`, each followed by those of
-    /// its conditioning; last, the numbers of losses that have some (`towers.OBJECTIVE.offsets`, `….spread`).
+    /// its conditioning; then the numbers of losses that have some (`towers.OBJECTIVE.offsets`, `….spread`, `….examination`); last, what imputes labels
+    /// (`towers.OBJECTIVE.imputation.LAYER.…`).
     pub fn parameters(&self) -> Vec<(String, Var)> {
         let layers = self.towers.iter().flatten().flat_map(|t| t.hidden.iter().chain([&t.output]));
-        layers.flat_map(ConditionedLinear::parameters).chain(self.extras.iter().flatten().cloned()).collect()
+        let imputations = self.imputations.iter().flatten().flat_map(|t| t.hidden.iter().chain([&t.output]));
+        layers
+            .flat_map(ConditionedLinear::parameters)
+            .chain(self.extras.iter().flatten().cloned())
+            .chain(imputations.flat_map(ConditionedLinear::parameters))
+            .collect()
     }
 
     /// Takes the values of [`TaskTowers::shared_parameters`] and [`TaskTowers::parameters`] from a file's tensors; others are ignored.

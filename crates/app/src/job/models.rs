@@ -192,8 +192,7 @@ impl Job {
                 .get(&objective.column)
                 .into_iter()
                 .flat_map(|column| rows.iter().map(|&row| column[row as usize]));
-            let negative = if objective.kind.is_binary() { 0.0 } else { f32::NAN };
-            values.chain(std::iter::repeat_n(negative, sampled)).collect()
+            values.chain(std::iter::repeat_n(objective.sampled_label(), sampled)).collect()
         };
         self.objectives.iter().map(column).collect()
     }

@@ -23,23 +23,37 @@ pub(crate) fn softplus(x: &Tensor) -> Result<Tensor> {
     log_sum_exp(&[x, &x.zeros_like()?])
 }
 
+/// `σ(z) = exp(-softplus(-z))`.
+pub(crate) fn sigmoid(z: &Tensor) -> Result<Tensor> {
+    softplus(&z.neg()?)?.neg()?.exp()
+}
+
 /// Binary cross-entropy `[N]` of logits `z` against targets `y`: `softplus(z) - y z`.
 pub(crate) fn binary(z: &Tensor, y: &Tensor) -> Result<Tensor> {
     softplus(z)? - (y * z)?
 }
 
-/// Cross-entropy `[N]` of `p = σ(a) σ(b)` against targets `y` (ESMM's CTCVR loss), in log space:
+/// Cross-entropy `[N]` of `p = Π σ(z_i)` against targets `y` (of two factors: ESMM's CTCVR loss), in log space, where
 ///
 /// ```text
-/// ln p       = ln σ(a) + ln σ(b) = -softplus(-a) - softplus(-b)
-/// ln (1 - p) = ln (e⁻ᵃ + e⁻ᵇ + e⁻ᵃ⁻ᵇ) - softplus(-a) - softplus(-b)
+/// ln p       = Σ ln σ(z_i) = -Σ softplus(-z_i)
+/// ln (1 - p) = ln p + ln (Π (1 + e^{-z_i}) - 1)
 /// ```
 ///
-/// so that `-(y ln p + (1 - y) ln(1 - p)) = softplus(-a) + softplus(-b) - (1 - y) lse(-a, -b, -a-b)`.
-pub(crate) fn joint(a: &Tensor, b: &Tensor, y: &Tensor) -> Result<Tensor> {
-    let (a, b) = (a.neg()?, b.neg()?);
-    let either = log_sum_exp(&[&a, &b, &(&a + &b)?])?;
-    (softplus(&a)? + softplus(&b)?)? - (y.affine(-1.0, 1.0)? * either)?
+/// and the last bracket is the sum of `e^{-Σ z}` over the `2^n - 1` choices of one factor or more. Of two factors it is
+/// `softplus(-a) + softplus(-b) - (1 - y) lse(-a, -b, -a-b)`.
+pub(crate) fn product(logits: &[&Tensor], y: &Tensor) -> Result<Tensor> {
+    let negated = logits.iter().map(|z| z.neg()).collect::<Result<Vec<_>>>()?;
+    let Some((first, others)) = negated.split_first() else { candle_core::bail!("a product without a factor") };
+    let (mut choices, mut paid) = (vec![first.clone()], softplus(first)?);
+    for next in others {
+        let with = choices.iter().map(|sum| sum + next).collect::<Result<Vec<_>>>()?;
+        choices.push(next.clone());
+        choices.extend(with);
+        paid = (paid + softplus(next)?)?;
+    }
+    let either = log_sum_exp(&choices.iter().collect::<Vec<_>>())?;
+    paid - (y.affine(-1.0, 1.0)? * either)?
 }
 
 /// Focal loss `[N]`: `-α_t (1 - p_t)^γ ln p_t`, for targets `y` that may be soft: the sum of both classes' terms, weighted by `y` and `1 - y`.
@@ -59,6 +73,39 @@ mod tests {
 
     fn sigmoid(x: f64) -> f64 {
         1.0 / (1.0 + (-x).exp())
+    }
+
+    /// Three factors are two of which one is a product: against finite differences of the closed form in `f64`.
+    #[test]
+    fn products_of_three_have_their_closed_form() {
+        const LOGITS: [f32; 4] = [-4.0, -0.3, 0.9, 5.0];
+        for (a, b, c) in LOGITS.iter().flat_map(|a| LOGITS.iter().flat_map(move |b| LOGITS.map(|c| (*a, *b, c)))) {
+            for y in [0.0_f32, 1.0, 1.7] {
+                let vars = [a, b, c].map(|z| Var::new(&[z], &Device::Cpu).unwrap());
+                let loss = product(&[&vars[0], &vars[1], &vars[2]], &Tensor::new(&[y], &Device::Cpu).unwrap()).unwrap();
+                let value = |z: [f64; 3]| {
+                    let p: f64 = z.iter().map(|z| sigmoid(*z)).product();
+                    -f64::from(y) * p.ln() - (1.0 - f64::from(y)) * (-p).ln_1p()
+                };
+                let at = [a, b, c].map(f64::from);
+                let found = f64::from(loss.to_vec1::<f32>().unwrap()[0]);
+                assert!((found - value(at)).abs() < 5e-6 * value(at).abs().max(1.0), "{at:?} {y}: {found}");
+                let grads = loss.backward().unwrap();
+                for (i, var) in vars.iter().enumerate() {
+                    let shifted = |step: f64| {
+                        let mut moved = at;
+                        moved[i] += step;
+                        value(moved)
+                    };
+                    let expected = (shifted(1e-5) - shifted(-1e-5)) / 2e-5;
+                    let found = f64::from(grads.get(var).unwrap().to_vec1::<f32>().unwrap()[0]);
+                    assert!(
+                        (found - expected).abs() < 1e-5 * expected.abs().max(1.0),
+                        "{at:?} {y} {i}: {found} {expected}"
+                    );
+                }
+            }
+        }
     }
 
     const LOGITS: [f32; 9] = [-1e4, -30.0, -3.0, -1e-3, 0.0, 0.7, 3.0, 30.0, 1e4];
@@ -91,7 +138,7 @@ mod tests {
             for b in LOGITS {
                 for y in [0.0_f32, 1.0] {
                     let (va, vb) = (Var::new(&[a], &Device::Cpu).unwrap(), Var::new(&[b], &Device::Cpu).unwrap());
-                    let loss = joint(&va, &vb, &Tensor::new(&[y], &Device::Cpu).unwrap()).unwrap();
+                    let loss = product(&[&va, &vb], &Tensor::new(&[y], &Device::Cpu).unwrap()).unwrap();
                     let value = f64::from(loss.to_vec1::<f32>().unwrap()[0]);
                     let grads = loss.backward().unwrap();
                     let got = [&va, &vb].map(|v| f64::from(grads.get(v).unwrap().to_vec1::<f32>().unwrap()[0]));

@@ -2,6 +2,7 @@
 
 mod config;
 mod cross_entropy;
+mod debiased;
 mod normal;
 mod ordinal;
 mod regression;
@@ -11,7 +12,8 @@ mod tests;
 use candle_core::{Device, Tensor, Var};
 
 pub use config::Loss;
-pub(crate) use cross_entropy::{binary, joint};
+pub(crate) use cross_entropy::{binary, product, sigmoid};
+pub(crate) use debiased::{doubly_robust, weighted_mean};
 pub(crate) use ordinal::Levels;
 
 use crate::{Objective, Result, Scaler};
@@ -22,6 +24,7 @@ use crate::{Objective, Result, Scaler};
 /// | --- | --- | --- |
 /// | `ordinal` | an offset for each level but the lowest | 0 |
 /// | `log-normal`, `censored` | the logarithm of the deviation, in standard units | 0 |
+/// | of flags with an examination model | a log-odds for each position but the first | 0 |
 pub(crate) fn extra(objective: &Objective, device: &Device) -> Result<Option<(String, Var)>> {
     let zeros = |name: &str, count: usize| -> Result<Option<(String, Var)>> {
         let var = Var::zeros(count, candle_core::DType::F32, device)?;
@@ -30,6 +33,7 @@ pub(crate) fn extra(objective: &Objective, device: &Device) -> Result<Option<(St
     match &objective.loss {
         Some(Loss::Ordinal { levels }) => zeros("offsets", levels.len().saturating_sub(1)),
         Some(Loss::LogNormal | Loss::Censored { .. }) => zeros("spread", 1),
+        None if objective.examination > 0 => zeros("examination", objective.examination - 1),
         _ => Ok(None),
     }
 }

@@ -85,6 +85,7 @@ impl Cases {
             item_features: Vec::new(),
             pair_categories: Vec::new(),
             positions: Vec::new(),
+            places: Vec::new(),
             users: self.who.clone(),
             user_features: values(&stored["features"]),
             user_categories: Vec::new(),
@@ -99,6 +100,7 @@ impl Cases {
             searched: Searched { of: vec![None; requests], ..Searched::default() },
             pool: Pool::default(),
             labels: Vec::new(),
+            weights: Vec::new(),
             preference: None,
             views: Sequences::default(),
         }

@@ -7,6 +7,7 @@ mod auxiliary;
 mod candidates;
 mod clicks;
 mod conditioning;
+mod debias;
 mod devices;
 mod distill;
 mod evaluation;
