@@ -20,15 +20,6 @@ pub struct Outputs {
     imputed: Vec<Option<Tensor>>,
 }
 
-/// Logits of some samples.
-#[derive(Debug, Clone, Copy)]
-enum Hold {
-    /// Gradients reach the towers.
-    Nothing,
-    /// They do not.
-    Towers,
-}
-
 /// One objective's loss on one batch.
 #[derive(Debug, Clone)]
 pub struct TaskLoss {
@@ -85,7 +76,7 @@ impl Outputs {
             (weighting, &self.imputed[i], target.count)
         {
             // Nothing observed: what is imputed is all there is.
-            let loss = self.imputed_loss(i, labels, Some(population), Hold::Nothing)?.mean_all()?;
+            let loss = self.imputed_loss(i, labels, Some(population))?.mean_all()?;
             return Ok(TaskLoss { loss, observed: population.dim(0)? });
         }
         if target.count == 0 {
@@ -93,16 +84,15 @@ impl Outputs {
             return Ok(TaskLoss { loss, observed: 0 });
         }
         let rows = target.rows.as_ref();
-        let each = self.each(i, labels, rows, &target.targets, Hold::Nothing)?;
+        let each = self.each(i, labels, rows, &target.targets)?;
         let loss = match (weighting, &objective.debias) {
             (Weighting::Selection { weights, base, population }, Some(debias)) => match &self.imputed[i] {
                 Some(_) => {
-                    let imputed = self.imputed_loss(i, labels, rows, Hold::Nothing)?;
-                    let held = self.imputed_loss(i, labels, rows, Hold::Towers)?;
-                    let everywhere = population.as_ref();
+                    let hat = self.imputed_loss(i, labels, rows)?;
+                    let wrong = (&target.targets - self.imputed_labels(i, rows)?)?;
                     let everywhere =
-                        everywhere.map(|all| self.imputed_loss(i, labels, Some(all), Hold::Nothing)).transpose()?;
-                    losses::doubly_robust((&each, &imputed, &held), everywhere.as_ref(), weights, *base)?
+                        population.as_ref().map(|all| self.imputed_loss(i, labels, Some(all))).transpose()?;
+                    losses::doubly_robust((&each, &hat, &wrong), everywhere.as_ref(), weights, *base)?
                 }
                 None => losses::weighted_mean(debias.method, &each, weights, *base)?,
             },
@@ -112,17 +102,8 @@ impl Outputs {
     }
 
     /// What samples `rows` (all of them for `None`) pay for targets `[N]`.
-    fn each(&self, i: usize, labels: &Labels, rows: Option<&Tensor>, targets: &Tensor, hold: Hold) -> Result<Tensor> {
-        let seen = |logits: &Tensor| -> Result<Tensor> {
-            let logits = match hold {
-                Hold::Nothing => logits.clone(),
-                Hold::Towers => logits.detach(),
-            };
-            Ok(match rows {
-                Some(rows) => logits.index_select(rows, 0)?,
-                None => logits,
-            })
-        };
+    fn each(&self, i: usize, labels: &Labels, rows: Option<&Tensor>, targets: &Tensor) -> Result<Tensor> {
+        let seen = |logits: &Tensor| of_rows(logits, rows);
         let own = seen(&self.logits[i])?;
         let objective = &self.objectives.as_slice()[i];
         // A conversion happens where its click does: where somebody looked.
@@ -149,25 +130,17 @@ impl Outputs {
         Ok(Some(examination::logits(parameters, labels.positions())?))
     }
 
-    /// What samples `rows` would pay for the labels that are imputed for them. Gradients reach the towers and not the imputation, or, held, the
-    /// other way around.
-    fn imputed_loss(&self, i: usize, labels: &Labels, rows: Option<&Tensor>, hold: Hold) -> Result<Tensor> {
+    /// What samples `rows` would pay for the labels that are imputed for them, of which it gives no gradient to what imputes.
+    fn imputed_loss(&self, i: usize, labels: &Labels, rows: Option<&Tensor>) -> Result<Tensor> {
+        self.each(i, labels, rows, &self.imputed_labels(i, rows)?.detach())
+    }
+
+    /// The labels that are imputed for samples `rows`: probabilities of flags, numbers in standard units.
+    fn imputed_labels(&self, i: usize, rows: Option<&Tensor>) -> Result<Tensor> {
         let objective = &self.objectives.as_slice()[i];
-        let imputed = self.imputed[i]
-            .as_ref()
-            .ok_or_else(|| ObjectiveError::NoInput { name: objective.name.clone(), input: "what is imputed" })?;
-        let imputed = match rows {
-            Some(rows) => imputed.index_select(rows, 0)?,
-            None => imputed.clone(),
-        };
-        let labelled = match objective.kind.is_binary() {
-            true => losses::sigmoid(&imputed)?,
-            false => imputed,
-        };
-        match hold {
-            Hold::Nothing => self.each(i, labels, rows, &labelled.detach(), hold),
-            Hold::Towers => self.each(i, labels, rows, &labelled, hold),
-        }
+        let missing = || ObjectiveError::NoInput { name: objective.name.clone(), input: "what is imputed" };
+        let imputed = of_rows(self.imputed[i].as_ref().ok_or_else(missing)?, rows)?;
+        Ok(if objective.kind.is_binary() { losses::sigmoid(&imputed)? } else { imputed })
     }
 
     /// Predictions in natural units, `[objectives][B]`: probabilities for binary objectives; for conditional ones the
@@ -214,6 +187,14 @@ impl Outputs {
         }
         Ok(host(&self.logits[i])?.into_iter().map(|z| sigmoid(z) as f32).collect())
     }
+}
+
+/// The values of samples `rows`, all of them for `None`.
+fn of_rows(values: &Tensor, rows: Option<&Tensor>) -> Result<Tensor> {
+    Ok(match rows {
+        Some(rows) => values.index_select(rows, 0)?,
+        None => values.clone(),
+    })
 }
 
 fn host(logits: &Tensor) -> Result<Vec<f32>> {

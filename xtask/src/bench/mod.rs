@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: timings, printed by the programs that take them, beside those of other libraries.
 
 mod backbones;
+mod debias;
 mod encoder;
 mod freshness;
 mod models;
@@ -20,7 +21,7 @@ use crate::process::{cargo, root};
 /// Which bench, and its own arguments.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// `encoder` (forward, train step, embedding), `backbones` (every family), `models` (every user model), `freshness` (reading texts less
+    /// `encoder` (forward, train step, embedding), `backbones` (every family), `debias` (biased logs against the truth), `models` (every user model), `freshness` (reading texts less
     /// often), `optim` (what balancing costs), `scale` (logs larger than memory) or `tuning` (what adapters cost and save).
     what: String,
     /// Passed on; `cargo xtask bench encoder --help` lists what `encoder` takes, and so on.
@@ -30,6 +31,7 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     match args.what.as_str() {
+        "debias" => debias::run(&args.rest),
         "encoder" => encoder::run(&args.rest),
         "backbones" => backbones::run(&args.rest),
         "freshness" => freshness::run(&args.rest),
@@ -37,7 +39,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         "optim" => optim::run(&args.rest),
         "scale" => scale::run(&args.rest),
         "tuning" => tuning::run(&args.rest),
-        other => bail!("no bench `{other}`; there are: encoder, backbones, models, freshness, optim, scale, tuning"),
+        other => {
+            bail!("no bench `{other}`; there are: encoder, backbones, debias, models, freshness, optim, scale, tuning")
+        }
     }
 }
 

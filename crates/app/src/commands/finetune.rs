@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use crate::{
     cli,
     config::{self, Baseline, RunConfig},
+    debias,
     failure::{self, wrong_input},
     fit::Fit,
     job::Job,
@@ -90,6 +91,7 @@ fn train(args: &cli::Finetune, run: &RunDir, config: RunConfig, started: Instant
     bench.without_model()?;
     bench.trained_baselines(&checkpoints, until, show)?;
     job.save_model(&model, &run.join("model"))?;
+    let tables = [bench.tables(), debias::tables(&job, &model)?].concat();
 
     let total = started.elapsed().as_secs_f64();
     let (test_rows, ranked_users) = bench.sizes();
@@ -129,8 +131,8 @@ fn train(args: &cli::Finetune, run: &RunDir, config: RunConfig, started: Instant
     for line in &verdicts {
         report = report.summary(line);
     }
-    for table in bench.tables() {
-        report = report.table(table);
+    for table in &tables {
+        report = report.table(table.clone());
     }
     if let Some(front) = bench.front()? {
         report = report.front(front);
@@ -152,7 +154,7 @@ fn train(args: &cli::Finetune, run: &RunDir, config: RunConfig, started: Instant
         println!("{}", serde_json::to_string(&file)?);
         return Ok(());
     }
-    for table in bench.tables() {
+    for table in &tables {
         println!("\n{table}");
     }
     println!();

@@ -52,6 +52,10 @@ pub struct Debias {
     /// The largest weight, at least 1; by default 20 for `clipped`, none for the others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clip: Option<f64>,
+    /// With `column`: a feedback column that holds the probability that this label was observed, in place of the events' own column
+    /// `propensity`. Weights then are `1 / p`, for the rows of the log.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub column: Option<String>,
     /// With `position`: the power of `rank^-eta`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub eta: Option<f64>,
@@ -74,7 +78,7 @@ pub enum DebiasMethod {
     Clipped,
     /// Self-normalised: divided by the sum of the weights.
     Snips,
-    /// With a tower of its own that imputes what was not observed, trained at the same time (DR-JL: Wang et al., ICML 2019).
+    /// With a tower of its own that imputes what was not observed, trained at the same time (after DR-JL: Wang et al., ICML 2019).
     DoublyRobust,
 }
 
@@ -106,7 +110,7 @@ pub enum Bias {
 impl Debias {
     /// With the settings' defaults.
     pub fn new(method: DebiasMethod, propensity: Propensity) -> Self {
-        Self { method, propensity, bias: None, clip: None, eta: None, curve: Vec::new(), power: None }
+        Self { method, propensity, bias: None, clip: None, column: None, eta: None, curve: Vec::new(), power: None }
     }
 
     /// The largest weight.
@@ -164,6 +168,9 @@ impl Debias {
             Self { propensity, power: Some(_), .. } if *propensity != Propensity::Popularity => {
                 "debias: power belongs to propensity = \"popularity\""
             }
+            Self { propensity, column: Some(_), .. } if *propensity != Propensity::Column => {
+                "debias: column belongs to propensity = \"column\""
+            }
             _ if objective.examination > 0 && self.propensity == Propensity::Position => {
                 "examination learns what debias with propensity = \"position\" assumes: take one of them"
             }
@@ -181,6 +188,9 @@ impl Debias {
             }
             _ if bias == Bias::Exposure && objective.examination > 0 => {
                 "examination and debias of exposure both say what was looked at: take one of them"
+            }
+            Self { method: DebiasMethod::DoublyRobust, .. } if objective.examination > 0 => {
+                "debias with method = \"doubly-robust\" imputes clicks wherever they were shown: leave examination out, or take \"snips\""
             }
             Self { method: DebiasMethod::DoublyRobust, .. }
                 if !(plain

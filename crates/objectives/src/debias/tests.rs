@@ -192,9 +192,9 @@ fn a_right_imputation_makes_propensities_matter_no_more() {
     near("nothing observed", scalar(&loss(&towers, &outputs, &nothing, Some(weights(&inverse())))), full);
 }
 
-/// The imputation follows `Σ w (e - ê)² / n` of a prediction that is held, by finite differences; the loss's value has no part in it.
+/// The imputation follows `Σ w (y - ŷ)² / n`, by finite differences; the loss's value has no part in it.
 #[test]
-fn imputations_learn_the_error_of_what_is_predicted() {
+fn imputations_learn_labels_by_their_weights() {
     for kind in [Kind::Binary, Kind::Regression] {
         let towers = towers(&set(kind, Some(selection(DebiasMethod::DoublyRobust))));
         let labels = truth(kind);
@@ -202,19 +202,14 @@ fn imputations_learn_the_error_of_what_is_predicted() {
         let mut own = vec![f32::NAN; N];
         seen.iter().for_each(|&row| own[row] = labels[row]);
         let columns = [vec![1.0; N], own];
-        let paid = each(kind, &towers, &labels);
         let outputs = towers.forward(&input(), None).unwrap();
-        let predicted = host(&outputs.logits()[1]);
         let store = loss(&towers, &outputs, &columns, Some(weights(&inverse()))).backward().unwrap();
         let objective = || -> f64 {
             let imputed = host(towers.forward(&input(), None).unwrap().imputed()[1].as_ref().unwrap());
             let term = |&row: &usize| {
-                let (z, m) = (predicted[row], imputed[row]);
-                let hat = match kind {
-                    Kind::Regression => (z - m).powi(2),
-                    _ => z.exp().ln_1p() - z / (1.0 + (-m).exp()),
-                };
-                (paid[row] - hat).powi(2) / f64::from(P[row])
+                let m = imputed[row];
+                let hat = if kind.is_binary() { 1.0 / (1.0 + (-m).exp()) } else { m };
+                (f64::from(labels[row]) - hat).powi(2) / f64::from(P[row])
             };
             seen.iter().map(term).sum::<f64>() / N as f64
         };
@@ -307,8 +302,10 @@ fn what_does_not_fit_is_refused() {
     refused(Debias { power: Some(3.0), ..of(Ips, Propensity::Popularity) }, flag(), "power = 3");
     refused(Debias { eta: Some(0.5), ..of(Ips, Propensity::Column) }, flag(), "eta and curve belong");
     refused(Debias { power: Some(0.5), ..of(Ips, Propensity::Column) }, flag(), "power belongs");
+    refused(Debias { column: Some("p".into()), ..of(Ips, Propensity::Model) }, flag(), "column belongs");
     refused(position(Ips), flag().examined(10), "take one of them");
     refused(of(Ips, Propensity::Popularity), flag().examined(10), "take one of them");
+    refused(of(DoublyRobust, Propensity::Column), flag().examined(10), "leave examination out");
     refused(Debias { bias: Some(Bias::Exposure), ..position(Ips) }, number(), "for flags");
     refused(Debias { bias: Some(Bias::Exposure), ..of(Ips, Propensity::Model) }, flag(), "looked at");
     refused(position(Snips), flag(), "ips");

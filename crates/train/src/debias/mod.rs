@@ -3,6 +3,7 @@
 //! | `propensity` | `1 / p` of a row | stands for |
 //! | --- | --- | --- |
 //! | `column` | `(1 / N) / p` of the logged `p` and `N` items | a policy that shows every item alike |
+//! | `column`, another one named | `1 / p` | all rows of the log |
 //! | `popularity`, selection | `mean_j(n_j^power) / n_i^power` | the same, where the log showed what is popular |
 //! | `popularity`, exposure | `(max n / n_i)^power` | items everybody looks at |
 //! | `position` | `rank^eta`, or one over the curve | the first position |
@@ -88,6 +89,22 @@ impl Known {
         let exposure = debias.bias_of(objective.kind) == Bias::Exposure;
         let items = corpus.dataset.items.len() as f64;
         let inverse: Vec<f32> = match debias.propensity {
+            Propensity::Column if debias.column.is_some() => {
+                let name = debias.column.as_deref().unwrap_or_default();
+                let Some(column) = events.feedback.get(name) else {
+                    let known: Vec<&str> = events.feedback.keys().map(String::as_str).collect();
+                    let problem = format!(
+                        "propensity = \"column\" reads column `{name}`, which the events do not have: there are {}",
+                        known.join(", ")
+                    );
+                    return refused(objective, &problem);
+                };
+                if let Some(wrong) = column.iter().find(|p| **p <= 0.0 || **p > 1.0) {
+                    let problem = format!("column `{name}` holds {wrong}: a propensity is above 0 and at most 1");
+                    return refused(objective, &problem);
+                }
+                column.iter().map(|p| 1.0 / p).collect()
+            }
             Propensity::Column => match &events.propensity {
                 Some(column) if column.iter().any(|p| p.is_finite()) => {
                     column.iter().map(|p| (1.0 / (items * f64::from(*p))) as f32).collect()
@@ -128,7 +145,11 @@ impl Known {
                 inverse
             }
         };
-        let catalogue = matches!(debias.propensity, Propensity::Column | Propensity::Popularity) && !exposure;
+        let catalogue = match debias.propensity {
+            Propensity::Column => debias.column.is_none(),
+            Propensity::Popularity => !exposure,
+            Propensity::Position | Propensity::Model => false,
+        };
         Ok(Self { inverse, catalogue, imputes: debias.method == DebiasMethod::DoublyRobust })
     }
 

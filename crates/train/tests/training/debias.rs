@@ -73,6 +73,24 @@ fn logged_propensities_weigh_against_showing_every_item_alike() {
     assert!((0.7..1.4).contains(&mean), "{mean}");
 }
 
+/// A column of the labels' own propensities weighs the rows of the log.
+#[test]
+fn a_named_column_holds_the_propensities_of_one_label() {
+    let mut dataset = world::dataset();
+    let rows = dataset.events.len();
+    dataset.events.feedback.insert("left".into(), (0..rows).map(|row| 1.0 / (1 + row % 4) as f32).collect());
+    let debias =
+        |name: &str| Debias { column: Some(name.into()), ..Debias::new(DebiasMethod::Ips, Propensity::Column) };
+    let corpus = world::corpus_of(dataset, &world::TIME);
+    let objectives = |name: &str| world(click(), Some(debias(name))).objectives;
+    let found = Propensities::new(&corpus, &objectives("left")).unwrap();
+    let found = found.inverse(1).unwrap();
+    assert!((0..rows).all(|row| (found[row] - (1 + row % 4) as f32).abs() < 1e-6));
+    let refused = |name: &str| Propensities::new(&corpus, &objectives(name)).unwrap_err().to_string();
+    assert!(refused("right").contains("`right`") && refused("right").contains("rating"), "{}", refused("right"));
+    assert!(refused("dwell_seconds").contains("above 0 and at most 1"));
+}
+
 #[test]
 fn positions_and_popularity_have_their_formulas() {
     let position = Debias { eta: Some(0.5), ..Debias::new(DebiasMethod::Ips, Propensity::Position) };
