@@ -97,8 +97,11 @@ impl Options {
         let click = |((user, item), at): ((&u32, &u32), &u16)| truth.examination(*at) * truth.click(*user, *item);
         let clicks: Vec<f32> = shown().map(|row| click(row) as f32).collect();
         let rated: Vec<f32> = shown().map(|row| (click(row) * truth.rated(*row.0.0, *row.0.1)) as f32).collect();
-        events.feedback.insert(ways::CLICK_PROPENSITY.to_owned(), clicks);
-        events.feedback.insert(ways::RATING_PROPENSITY.to_owned(), rated);
+        let logged = events.propensity.clone().unwrap_or_default();
+        let pair =
+            |labels: &[f32]| labels.iter().zip(&logged).map(|(label, shown)| label * shown).collect::<Vec<f32>>();
+        let columns = [pair(&clicks), pair(&rated), clicks, rated];
+        events.feedback.extend(ways::TRUE.map(str::to_owned).into_iter().zip(columns));
         Ok((dataset, truth))
     }
 }

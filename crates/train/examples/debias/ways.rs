@@ -5,9 +5,8 @@ use paretune_objectives::{Debias, DebiasMethod, Kind, Objective, ObjectiveError,
 /// Conversions where there was a click; nothing elsewhere.
 pub(crate) const CLICKED: &str = "conversion_of_clicks";
 
-/// The true probability of a click on each row, and of a rating.
-pub(crate) const CLICK_PROPENSITY: &str = "true_click";
-pub(crate) const RATING_PROPENSITY: &str = "true_rating";
+/// True probabilities: that a row is shown and clicked, that it is shown and rated; that it is clicked once it is shown, and rated.
+pub(crate) const TRUE: [&str; 4] = ["shown_and_clicked", "shown_and_rated", "clicked", "rated"];
 
 /// How the three objectives are trained.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,9 +21,9 @@ pub(crate) enum Way {
     Snips,
     /// Clicks by logged propensities; conversions and ratings by a fitted one; the rest imputed.
     DoublyRobust,
-    /// As `snips`, with the true propensities of conversions and ratings.
+    /// As `snips`, with the true probabilities that what was converted and rated is shown and clicked or rated at all.
     SnipsTrue,
-    /// As `doubly-robust`, with the true propensities of conversions and ratings.
+    /// As `doubly-robust`, with the true probabilities that what was shown is clicked and rated.
     DoublyRobustTrue,
     /// A learned examination of clicks, conversions over all impressions (ESMM), ratings as they are.
     Examination,
@@ -75,14 +74,14 @@ impl Way {
         let both = |click: Objective, method, clip| {
             vec![click, bought.clone().debias(fitted(method, clip)), rating.clone().debias(fitted(method, clip))]
         };
-        let known = |name: &str, method| Debias {
-            clip: Some(50.0),
+        let known = |name: &str, method, clip| Debias {
+            clip: Some(clip),
             column: Some(name.to_owned()),
             ..Debias::new(method, Propensity::Column)
         };
-        let told = |click: Objective, method| {
-            let bought = bought.clone().debias(known(CLICK_PROPENSITY, method));
-            vec![click, bought, rating.clone().debias(known(RATING_PROPENSITY, method))]
+        let told = |click: Objective, [clicked, rated]: [&str; 2], method, clip| {
+            let bought = bought.clone().debias(known(clicked, method, clip));
+            vec![click, bought, rating.clone().debias(known(rated, method, clip))]
         };
         Objectives::new(match self {
             Self::Naive => vec![click, bought, rating],
@@ -98,10 +97,13 @@ impl Way {
                 let method = DebiasMethod::DoublyRobust;
                 both(click.debias(logged(method)), method, Some(50.0))
             }
-            Self::SnipsTrue => told(click.examined(10).debias(logged(DebiasMethod::Snips)), DebiasMethod::Snips),
+            Self::SnipsTrue => {
+                let method = DebiasMethod::Snips;
+                told(click.examined(10).debias(logged(method)), [TRUE[0], TRUE[1]], method, 20_000.0)
+            }
             Self::DoublyRobustTrue => {
                 let method = DebiasMethod::DoublyRobust;
-                told(click.debias(logged(method)), method)
+                told(click.debias(logged(method)), [TRUE[2], TRUE[3]], method, 50.0)
             }
             Self::Examination => {
                 let bought = Objective::new("conversion", Kind::Conditional, "conversion").given("click");

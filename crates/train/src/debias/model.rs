@@ -10,10 +10,10 @@ use crate::TrainError;
 /// Ridge of the fit, on standardised columns: enough to keep columns that say the same apart.
 const RIDGE: f64 = 1.0;
 
-/// A logistic model of `P(label observed | user, item, moment, position)` on the training rows: behaviour features as of each row's clock, and the
-/// logarithm of the position.
+/// A logistic model of `P(label observed | user, item, moment, position)` on the training rows: behaviour features as of each row's clock, the
+/// logarithm of the position, and what share of the user's last engagements had the item's category, and its provider.
 ///
-/// What it knows nothing of (how well this user and this item fit) it cannot correct for.
+/// What it knows nothing of (how well this user and this item fit, beyond that) it cannot correct for.
 #[derive(Debug, Clone)]
 pub struct PropensityModel {
     names: Vec<String>,
@@ -79,6 +79,17 @@ impl PropensityModel {
     }
 }
 
+/// How many of a row's user's last engagements were with items named as the row's item is; 0 without any.
+fn share_of(corpus: &Corpus, row: u32, names: &[Option<String>]) -> f64 {
+    let events = &corpus.dataset.events;
+    let name = |row: u32| names[events.item[row as usize] as usize].as_deref();
+    let Some(own) = name(row) else { return 0.0 };
+    let (user, clock) = (events.user[row as usize], corpus.split.clock[row as usize]);
+    let before = corpus.histories.before(user, clock, corpus.config.history, true);
+    let same = before.iter().filter(|row| name(**row) == Some(own)).count();
+    same as f64 / before.len().max(1) as f64
+}
+
 /// Columns that change, with their names.
 fn describe(corpus: &Corpus, rows: &[u32]) -> (Vec<String>, Vec<Vec<f64>>) {
     let (events, behaviour) = (&corpus.dataset.events, &corpus.behaviour);
@@ -94,6 +105,13 @@ fn describe(corpus: &Corpus, rows: &[u32]) -> (Vec<String>, Vec<Vec<f64>>) {
         behaviour.context(clock, &mut values);
         behaviour.item(events.item[row as usize], clock, &mut values);
         columns.iter_mut().zip(&values).for_each(|(column, value)| column.push(f64::from(*value)));
+    }
+    let items = &corpus.dataset.items;
+    for (name, of) in [("category", &items.category), ("provider", &items.provider)] {
+        if let Some(of) = of {
+            names.push(format!("user's share of {name}"));
+            columns.push(rows.iter().map(|&row| share_of(corpus, row, of)).collect());
+        }
     }
     if let Some(positions) = &events.position {
         let log = |row: &u32| match positions[*row as usize] {
