@@ -21,8 +21,9 @@ use crate::process::{cargo, root};
 /// Which bench, and its own arguments.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// `encoder` (forward, train step, embedding), `backbones` (every family), `debias` (biased logs against the truth), `models` (every user model), `freshness` (reading texts less
-    /// often), `optim` (what balancing costs), `scale` (logs larger than memory) or `tuning` (what adapters cost and save).
+    /// `encoder` (forward, train step, embedding), `backbones` (every family), `debias` (biased logs against the truth), `models` (every user
+    /// model), `freshness` (reading texts less often), `optim` (what balancing costs), `scale` (logs larger than memory) or `tuning` (what adapters
+    /// cost and save).
     what: String,
     /// Passed on; `cargo xtask bench encoder --help` lists what `encoder` takes, and so on.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]

@@ -85,6 +85,7 @@ fn train(args: &cli::Finetune, run: &RunDir, config: RunConfig, started: Instant
     bench.untrained(&untrained)?;
     drop(untrained);
     let trained = started.elapsed().as_secs_f64();
+    job.settle(&mut model);
     let known = model.embed(&job.corpus.tokens, None)?;
     bench.model("model", &model, &known)?;
     bench.point("this run", &job.weights(), &model, &known)?;
