@@ -126,6 +126,13 @@ pub(crate) struct EvaluationConfig {
     /// by items, `all` for the others.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) candidates: Option<Candidates>,
+    /// Whether rankings keep the prior of `model.popularity` that they were trained with.
+    #[serde(skip_serializing_if = "is_true")]
+    pub(crate) popularity: bool,
+}
+
+fn is_true(value: &bool) -> bool {
+    *value
 }
 
 impl Default for EvaluationConfig {
@@ -138,6 +145,7 @@ impl Default for EvaluationConfig {
             rows: 100_000,
             rank_by: BTreeMap::new(),
             candidates: None,
+            popularity: true,
         }
     }
 }

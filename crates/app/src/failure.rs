@@ -124,6 +124,7 @@ fn train(error: &TrainError) -> bool {
         TrainError::Optim(inner) => optim(inner),
         TrainError::Empty { .. }
         | TrainError::UnknownMetric { .. }
+        | TrainError::Debias { .. }
         | TrainError::BadConfig { .. }
         | TrainError::NotSteered { .. }
         | TrainError::NothingToBalance { .. }

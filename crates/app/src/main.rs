@@ -6,6 +6,7 @@ mod cli;
 mod commands;
 mod config;
 mod crash;
+mod debias;
 mod embedded;
 mod failure;
 mod fit;

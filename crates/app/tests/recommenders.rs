@@ -298,3 +298,19 @@ fn what_towers_pay_and_share_is_chosen_by_name() {
     scratch.write("tasks.toml", all("loss = { name = \"focal\" }"));
     refused("", &["satisfaction", "kind = \"binary\""]);
 }
+
+#[test]
+fn rankings_can_leave_out_the_popularity_that_they_were_trained_with() {
+    let scratch = Scratch::with_data();
+    scratch.write("mixed.toml", MIXED);
+    let line = "finetune --dataset data --config mixed.toml --name popular --items ids --baselines none --set model.popularity=true";
+    scratch.run(&format!("{line} {QUICK}")).ok();
+    let measured = |settings: &str| -> serde_json::Value {
+        let text = scratch.run(&format!("evaluate --run runs/popular --json {settings}")).ok();
+        serde_json::from_str(&text).unwrap()
+    };
+    let (with, without) = (measured(""), measured("--set evaluation.popularity=false"));
+    let novelty = |file: &serde_json::Value| file["list"]["novelty@10"]["model"].as_f64().unwrap();
+    assert!(novelty(&without) > novelty(&with), "{} {}", novelty(&without), novelty(&with));
+    assert_eq!(with["objectives"], without["objectives"]);
+}

@@ -11,6 +11,7 @@
 //! | [`ListAccumulator`], [`gini`], [`shannon_entropy`], [`top_share`] | are the lists varied, novel, fair to providers? |
 //! | [`non_dominated`], [`hypervolume`], [`reference_point`] | which trade-offs are worth choosing from? |
 //! | [`OffPolicy`] | what would another policy have earned? |
+//! | [`PropensityReport`] | can propensities be trusted? |
 //! | [`paired_bootstrap`] | is it more than chance? |
 //! | [`better_is_higher`] | which way does a metric point? |
 //! | [`report`] | a page to read it all on, and tables for the terminal |
@@ -49,6 +50,7 @@ mod error;
 mod list;
 mod off_policy;
 mod pareto;
+mod propensity;
 mod ranking;
 pub mod report;
 mod significance;
@@ -60,6 +62,7 @@ pub use error::EvalError;
 pub use list::{ListAccumulator, gini, shannon_entropy, top_share};
 pub use off_policy::{Estimate, OffPolicy};
 pub use pareto::{hypervolume, non_dominated, reference_point};
+pub use propensity::{Balance, PropensityReport};
 pub use ranking::{BucketRanking, Buckets, RankingAccumulator, RankingMetrics, SplitRanking, top_k};
 pub use significance::{Difference, paired_bootstrap};
 pub use value::{auc, gauc, log_loss, mae, rmse};

@@ -161,6 +161,16 @@ impl Objectives {
         }
     }
 
+    /// The same in training, where flags whose labels are missing by selection ([`Bias::Selection`](crate::Bias::Selection)) have none either.
+    pub fn sampled_label(&self, index: usize) -> f32 {
+        let objective = self.as_slice().get(index);
+        let debias = objective.and_then(|objective| Some((objective.kind, objective.debias.as_ref()?)));
+        match debias.is_some_and(|(kind, debias)| debias.bias_of(kind) == crate::Bias::Selection) {
+            true => f32::NAN,
+            false => self.negative_label(index),
+        }
+    }
+
     /// A prediction on the scale on which a catalogue is standardised before objectives are added up: log-odds for probabilities, logarithms for
     /// times, and what a custom objective says.
     pub fn utility(&self, index: usize, prediction: f32) -> f64 {

@@ -2,8 +2,9 @@
 
 use candle_core::{Device, Tensor};
 
+use crate::debias::Weighting;
 use crate::distill::Taught;
-use crate::{Kind, ObjectiveError, Objectives, Result, Scaler};
+use crate::{Kind, ObjectiveError, Objectives, Result, SampleWeights, Scaler};
 
 /// The labels of one batch, as the losses need them: for every objective the rows that were observed and their targets.
 ///
@@ -14,6 +15,8 @@ pub struct Labels {
     targets: Vec<Observed>,
     /// One entry for each objective, or none where teachers were not asked.
     pub(crate) teachers: Vec<Option<Taught>>,
+    /// Where the samples were shown, from 1; 0 where that is unknown. Empty = nowhere.
+    positions: Vec<u16>,
 }
 
 /// The observed labels of one objective.
@@ -27,6 +30,8 @@ pub(crate) struct Observed {
     pub(crate) rows: Option<Tensor>,
     /// Their targets `[count]`, `f32`, regressions in standard units.
     pub(crate) targets: Tensor,
+    /// How much each counts; `None` of an objective that was to be debiased and was told no propensities.
+    pub(crate) weighting: Option<Weighting>,
 }
 
 impl Labels {
@@ -39,10 +44,45 @@ impl Labels {
     /// Not one column and one scaler for each objective, columns of different lengths, or a label its objective cannot mean
     /// (the message names row and column).
     pub fn new(objectives: &Objectives, scalers: &[Scaler], columns: &[Vec<f32>], device: &Device) -> Result<Self> {
+        Self::weighted(objectives, scalers, columns, &[], device)
+    }
+
+    /// As [`Self::new`], with what debiased objectives have to know of the samples: one entry for each objective, or none at all.
+    ///
+    /// # Errors
+    /// Those of [`Self::new`], not one entry for each objective, or weights that are none or not of this batch.
+    pub fn weighted(
+        objectives: &Objectives,
+        scalers: &[Scaler],
+        columns: &[Vec<f32>],
+        weights: &[Option<SampleWeights>],
+        device: &Device,
+    ) -> Result<Self> {
         let targets = targets(objectives, scalers, columns)?;
+        if !weights.is_empty() {
+            objectives.check_count("sample weights", weights.len())?;
+        }
         let rows = columns.first().map_or(0, Vec::len);
-        let targets = targets.iter().map(|t| Observed::new(t, device)).collect::<Result<_>>()?;
-        Ok(Self { rows, targets, teachers: Vec::new() })
+        let observed = objectives.iter().zip(targets).enumerate().map(|(i, (objective, mut own))| {
+            let weighting = match (weights.get(i), &objective.debias) {
+                (Some(Some(weights)), Some(_)) => Some(weights.apply(objective, &mut own, device)?),
+                (_, Some(_)) => None,
+                (_, None) => Some(Weighting::Alike),
+            };
+            Observed::new(&own, weighting, device)
+        });
+        Ok(Self { rows, targets: observed.collect::<Result<_>>()?, positions: Vec::new(), teachers: Vec::new() })
+    }
+
+    /// With the positions `[B]` at which the samples were shown, from 1, 0 where that is unknown: for objectives with an examination model.
+    #[must_use]
+    pub fn at(self, positions: &[u16]) -> Self {
+        Self { positions: positions.to_vec(), ..self }
+    }
+
+    /// Where the samples were shown; empty if that was not said.
+    pub(crate) fn positions(&self) -> &[u16] {
+        &self.positions
     }
 
     /// Rows of the batch, `B`.
@@ -83,13 +123,13 @@ impl Labels {
 }
 
 impl Observed {
-    fn new(targets: &[f32], device: &Device) -> Result<Self> {
+    fn new(targets: &[f32], weighting: Option<Weighting>, device: &Device) -> Result<Self> {
         let (rows, seen): (Vec<u32>, Vec<f32>) =
             (0_u32..).zip(targets).filter(|(_, t)| !t.is_nan()).map(|(row, t)| (row, *t)).unzip();
         let count = seen.len();
         let rows = if count == targets.len() { None } else { Some(Tensor::from_vec(rows, count, device)?) };
         let observed = targets.iter().map(|t| !t.is_nan()).collect();
-        Ok(Self { seen: observed, count, rows, targets: Tensor::from_vec(seen, count, device)? })
+        Ok(Self { seen: observed, count, rows, targets: Tensor::from_vec(seen, count, device)?, weighting })
     }
 }
 

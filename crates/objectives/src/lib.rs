@@ -9,6 +9,7 @@
 //! - [`Scaler`]: regression targets in standard units, fitted on training labels;
 //! - [`Labels`]: one batch of labels, where `NaN` is a label that was not observed;
 //! - [`TaskTowers`]: the networks ([`Linear`] layers, seeded from the names), with named [`parameters`](TaskTowers::parameters);
+//! - [`Debias`], [`SampleWeights`]: losses of logs that are biased by the system that wrote them;
 //! - [`Conditioning`]: towers and representations ([`Modulation`]) that take the preference between the objectives as an input;
 //! - [`Semi`]: what samples without a label teach;
 //! - [`CustomObjective`]: a loss of one's own;
@@ -50,8 +51,10 @@
 
 mod conditioning;
 mod custom;
+mod debias;
 mod distill;
 mod error;
+mod examination;
 mod goals;
 mod labels;
 mod layers;
@@ -66,6 +69,7 @@ mod towers;
 
 pub use conditioning::{Conditioning, Modulation};
 pub use custom::CustomObjective;
+pub use debias::{Bias, Debias, DebiasMethod, Propensity, SampleWeights};
 pub use distill::Distill;
 pub use error::ObjectiveError;
 pub use goals::{Goal, Groups, ListGoal, Policy, Target};

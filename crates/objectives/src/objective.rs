@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use crate::custom::Registry;
-use crate::{Distill, ListGoal, Loss, ObjectiveError, Result, Scaler, Semi};
+use crate::{Debias, Distill, ListGoal, Loss, ObjectiveError, Result, Scaler, Semi};
 
 mod conditions;
 mod direction;
@@ -84,6 +84,13 @@ pub struct Objective {
     /// How many negatives a positive counts for, for flags. Anything but 1 moves the predicted probabilities: calibrate them.
     #[serde(default = "one", skip_serializing_if = "is_one")]
     pub positive_weight: f64,
+    /// How its loss makes up for the bias of the log; not at all without.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub debias: Option<Debias>,
+    /// For [`Kind::Binary`]: how many positions an examination model tells apart; 0 for none. Then `P(1) = σ(θ_position) σ(logit)`, and the model
+    /// predicts what position 1 would get.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub examination: usize,
     /// For [`Kind::Conditional`]: name of the binary or conditional objective that must be 1 first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub given: Option<String>,
@@ -119,6 +126,10 @@ fn is_zero(value: &f64) -> bool {
     *value == 0.0
 }
 
+fn is_none(count: &usize) -> bool {
+    *count == 0
+}
+
 impl Objective {
     /// An objective of weight 1.
     pub fn new(name: impl Into<String>, kind: Kind, column: impl Into<String>) -> Self {
@@ -130,6 +141,8 @@ impl Objective {
             loss: None,
             smoothing: 0.0,
             positive_weight: 1.0,
+            debias: None,
+            examination: 0,
             given: None,
             goal: None,
             semi: None,
@@ -182,6 +195,12 @@ impl Objective {
         let plain = self.smoothing == 0.0 && self.positive_weight == 1.0;
         if !plain && !matches!(self.kind, Kind::Binary | Kind::Conditional) {
             return wrong("smoothing and positive_weight are for flags: kind = \"binary\" or \"conditional\"".into());
+        }
+        if let Some(reason) = self.examination_problem() {
+            return wrong(reason);
+        }
+        if let Some(reason) = self.debias.as_ref().and_then(|debias| debias.problem(self)) {
+            return wrong(reason);
         }
         Ok(())
     }

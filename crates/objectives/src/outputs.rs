@@ -9,7 +9,8 @@ mod taught;
 
 use chances::HostLogits;
 
-use crate::{Kind, Labels, Loss, ObjectiveError, Objectives, Result, Scaler, losses};
+use crate::debias::Weighting;
+use crate::{Kind, Labels, Loss, Objective, ObjectiveError, Objectives, Result, Scaler, examination, losses};
 
 /// Logits of one batch, `[B]` for each objective: of the probability (for a conditional objective: *given* its condition), or
 /// the regression in standard units.
@@ -22,14 +23,18 @@ pub struct Outputs {
     others: Vec<Option<Tensor>>,
     /// Numbers beside the towers, of losses that have some.
     extras: Vec<Option<Tensor>>,
+    /// Logits of the labels that towers impute, `[B]` for each objective that is debiased so.
+    imputed: Vec<Option<Tensor>>,
 }
 
 /// One objective's loss on one batch.
 #[derive(Debug, Clone)]
 pub struct TaskLoss {
-    /// Mean over the observed labels, a scalar that can be differentiated; exactly 0 and without gradient where there are none.
+    /// Mean over the observed labels, a scalar that can be differentiated; exactly 0 and without gradient where there are none. Of a debiased
+    /// objective, the estimate of its method.
     pub loss: Tensor,
-    /// Number of labels; with a teacher, of rows with a label or with what the teacher says.
+    /// Number of labels; with a teacher, of rows with a label or with what the teacher says; of a doubly robust loss without any, the number of
+    /// samples it is a mean over.
     pub observed: usize,
 }
 
@@ -40,8 +45,9 @@ impl Outputs {
         logits: Vec<Tensor>,
         others: Vec<Option<Tensor>>,
         extras: Vec<Option<Tensor>>,
+        imputed: Vec<Option<Tensor>>,
     ) -> Self {
-        Self { objectives, scalers, logits, others, extras }
+        Self { objectives, scalers, logits, others, extras, imputed }
     }
 
     pub(crate) fn objectives(&self) -> &Objectives {
@@ -51,6 +57,11 @@ impl Outputs {
     /// The logits, `[B]` each, in the objectives' order; for explanations and tests.
     pub fn logits(&self) -> &[Tensor] {
         &self.logits
+    }
+
+    /// Logits of what towers impute, `[B]` for each objective with a doubly robust loss: of the label's probability, or the label in standard units.
+    pub fn imputed(&self) -> &[Option<Tensor>] {
+        &self.imputed
     }
 
     /// The loss of every objective, unweighted, in order.
@@ -76,25 +87,85 @@ impl Outputs {
 
     fn loss(&self, i: usize, labels: &Labels) -> Result<TaskLoss> {
         let target = &labels.targets()[i];
+        let objective = &self.objectives.as_slice()[i];
+        let missing = |input| ObjectiveError::NoInput { name: objective.name.clone(), input };
+        let weighting = target.weighting.as_ref().ok_or_else(|| missing("propensities (Labels::weighted)"))?;
+        if let (Weighting::Selection { population: Some(population), .. }, Some(_), 0) =
+            (weighting, &self.imputed[i], target.count)
+        {
+            // Nothing observed: what is imputed is all there is.
+            let loss = self.imputed_loss(i, labels, Some(population))?.mean_all()?;
+            return Ok(TaskLoss { loss, observed: population.dim(0)? });
+        }
         if target.count == 0 {
             let loss = Tensor::zeros((), DType::F32, self.logits[i].device())?;
             return Ok(TaskLoss { loss, observed: 0 });
         }
-        let seen = |logits: &Tensor| match &target.rows {
+        let rows = target.rows.as_ref();
+        let each = self.each(i, labels, rows, &target.targets)?;
+        let loss = match (weighting, &objective.debias) {
+            (Weighting::Selection { weights, base, population }, Some(debias)) => match &self.imputed[i] {
+                Some(_) => {
+                    let hat = self.imputed_loss(i, labels, rows)?;
+                    let wrong = (&target.targets - self.imputed_labels(i, rows)?)?;
+                    let everywhere =
+                        population.as_ref().map(|all| self.imputed_loss(i, labels, Some(all))).transpose()?;
+                    losses::doubly_robust((&each, &hat, &wrong), everywhere.as_ref(), weights, *base)?
+                }
+                None => losses::weighted_mean(debias.method, &each, weights, *base)?,
+            },
+            _ => each.mean_all()?,
+        };
+        Ok(TaskLoss { loss, observed: target.count })
+    }
+
+    /// What samples `rows` (all of them for `None`) pay for targets `[N]`.
+    fn each(&self, i: usize, labels: &Labels, rows: Option<&Tensor>, targets: &Tensor) -> Result<Tensor> {
+        let objective = &self.objectives.as_slice()[i];
+        // What is given a click happens where the click does: where somebody looked.
+        let root = std::iter::successors(Some(i), |at| self.objectives.given_index(*at)).last().unwrap_or(i);
+        let looked = self.examination(root, labels)?.map(|theta| of_rows(&theta, rows)).transpose()?;
+        if objective.kind != Kind::Conditional && looked.is_none() {
+            let own = of_rows(&self.logits[i], rows)?;
+            return match objective.kind {
+                Kind::Custom => self.objectives.custom_losses(i, &own, targets),
+                _ => Ok(losses::each(objective, &self.scalers[i], &own, targets, self.extras[i].as_ref())?),
+            };
+        }
+        let mut chance = self.chance(i, &|logits| match rows {
             Some(rows) => logits.index_select(rows, 0),
             None => Ok(logits.clone()),
-        };
-        let own = seen(&self.logits[i])?;
+        })?;
+        if let Some(theta) = looked {
+            chance = losses::Chance::of(&theta)?.and(&chance)?;
+        }
+        Ok(objective.weighted(targets, chance.loss(&objective.smoothed(targets)?)?)?)
+    }
+
+    /// Log-odds `[B]` that the samples' positions are looked at, of a binary objective with an examination model.
+    fn examination(&self, i: usize, labels: &Labels) -> Result<Option<Tensor>> {
+        let Objective { examination, name, .. } = &self.objectives.as_slice()[i];
+        let (1.., Some(parameters)) = (*examination, &self.extras[i]) else { return Ok(None) };
+        if labels.positions().len() != labels.rows() {
+            return Err(ObjectiveError::NoInput {
+                name: name.clone(),
+                input: "one position for each sample (Labels::at)",
+            });
+        }
+        Ok(Some(examination::logits(parameters, labels.positions())?))
+    }
+
+    /// What samples `rows` would pay for the labels that are imputed for them, of which it gives no gradient to what imputes.
+    fn imputed_loss(&self, i: usize, labels: &Labels, rows: Option<&Tensor>) -> Result<Tensor> {
+        self.each(i, labels, rows, &self.imputed_labels(i, rows)?.detach())
+    }
+
+    /// The labels that are imputed for samples `rows`: probabilities of flags, numbers in standard units.
+    fn imputed_labels(&self, i: usize, rows: Option<&Tensor>) -> Result<Tensor> {
         let objective = &self.objectives.as_slice()[i];
-        let each = match objective.kind {
-            Kind::Conditional => {
-                let smooth = objective.smoothed(&target.targets)?;
-                objective.weighted(&target.targets, self.chance(i, &seen)?.loss(&smooth)?)?
-            }
-            Kind::Custom => self.objectives.custom_losses(i, &own, &target.targets)?,
-            _ => losses::each(objective, &self.scalers[i], &own, &target.targets, self.extras[i].as_ref())?,
-        };
-        Ok(TaskLoss { loss: each.mean_all()?, observed: target.count })
+        let missing = || ObjectiveError::NoInput { name: objective.name.clone(), input: "what is imputed" };
+        let imputed = of_rows(self.imputed[i].as_ref().ok_or_else(missing)?, rows)?;
+        Ok(if objective.kind.is_binary() { losses::sigmoid(&imputed)? } else { imputed })
     }
 
     /// Predictions in natural units, `[objectives][B]`: probabilities for binary objectives; for conditional ones the
@@ -152,6 +223,14 @@ impl Outputs {
         let own = self.logits.iter().map(host).collect::<Result<_>>()?;
         Ok(HostLogits { own, others: others.collect::<Result<_>>()? })
     }
+}
+
+/// The values of samples `rows`, all of them for `None`.
+fn of_rows(values: &Tensor, rows: Option<&Tensor>) -> Result<Tensor> {
+    Ok(match rows {
+        Some(rows) => values.index_select(rows, 0)?,
+        None => values.clone(),
+    })
 }
 
 fn host(logits: &Tensor) -> Result<Vec<f32>> {

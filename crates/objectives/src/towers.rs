@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::tasks::Sharing;
 use crate::{
     Architecture, Conditioning, CustomObjective, GateReport, Kind, Loss, Objective, ObjectiveError, Objectives,
-    Outputs, Result, Scaler, TowerShape, losses,
+    Outputs, Result, Scaler, TowerShape, examination, losses,
 };
 use tower::{Shape, Tower};
 
@@ -88,6 +88,8 @@ pub struct TaskTowers {
     others: Vec<Option<Tower>>,
     /// Numbers beside the towers, of losses that have some.
     extras: Vec<Option<(String, Var)>>,
+    /// What imputes labels that were not observed, of objectives with a doubly robust loss.
+    imputations: Vec<Option<Tower>>,
     /// The preference of who does not ask for one; `None` without conditioning.
     preference: Option<Vec<f64>>,
 }
@@ -120,27 +122,32 @@ impl TaskTowers {
         let sharing = Sharing::new(&config.architecture, &tasks, config.input, config.seed, device)?;
         let input = config.architecture.width(config.input);
         let usual = if config.hidden == 0 { Vec::new() } else { vec![config.hidden] };
-        let tower = |objective: &Objective, name: &str| -> Result<Tower> {
+        let tower = |objective: &Objective, name: &str, conditioning: Conditioning| -> Result<Tower> {
             let TowerShape { hidden, dropout } = objective.tower.clone().unwrap_or_default();
             let shape = Shape {
                 input,
                 hidden: hidden.as_deref().unwrap_or(&usual),
                 dropout: dropout.map_or(config.dropout, |dropout| dropout as f32),
-                conditioning: config.conditioning,
+                conditioning,
                 objectives: objectives.len(),
             };
             Tower::new(name, &shape, config.seed, device)
         };
         let towers = objectives.iter().map(|objective| match objective.kind.has_tower() {
             false => Ok(None),
-            true => tower(objective, &objective.name).map(Some),
+            true => tower(objective, &objective.name, config.conditioning).map(Some),
         });
         let towers = towers.collect::<Result<_>>()?;
         let other = |objective: &Objective| match objective.through {
-            Some(_) => tower(objective, &format!("{}.other", objective.name)).map(Some),
+            Some(_) => tower(objective, &format!("{}.other", objective.name), config.conditioning).map(Some),
             None => Ok(None),
         };
         let others = objectives.iter().map(other).collect::<Result<_>>()?;
+        // What is imputed is what would have been observed, whatever is preferred.
+        let imputation = |objective: &Objective| match objective.imputes() {
+            true => tower(objective, &format!("{}.imputation", objective.name), Conditioning::None).map(Some),
+            false => Ok(None),
+        };
         let own: Vec<f64> = objectives.iter().map(|objective| objective.weight).collect();
         let preference = match config.conditioning {
             Conditioning::None => None,
@@ -153,6 +160,7 @@ impl TaskTowers {
             towers,
             others,
             extras: objectives.iter().map(|objective| losses::extra(objective, device)).collect::<Result<_>>()?,
+            imputations: objectives.iter().map(imputation).collect::<Result<_>>()?,
             preference,
         })
     }
@@ -221,6 +229,11 @@ impl TaskTowers {
             // By either way the same, so that the mixture of the two is that as well.
             for tower in [Some(tower), self.others[i].as_ref()].into_iter().flatten() {
                 tower.bias().set(&Tensor::new(&[bias], tower.bias().device())?)?;
+            }
+            if let Some(imputation) = &self.imputations[i] {
+                // Of both, where the tower's own bias is of one given the other.
+                let bias = if self.objectives.given_index(i).is_some() { logit(rates[i]) } else { bias };
+                imputation.bias().set(&Tensor::new(&[bias], imputation.bias().device())?)?;
             }
         }
         Ok(())
@@ -312,8 +325,9 @@ impl TaskTowers {
         // One for each tower, or one for all of them.
         let inputs = shared.map(|shared| self.sharing.forward(shared)).transpose()?;
         let mut task = 0;
-        for ((tower, other), objective) in self.towers.iter().zip(&self.others).zip(self.objectives.iter()) {
-            let name = objective.name.as_str();
+        let mut imputed = vec![None; self.towers.len()];
+        for (i, (tower, objective)) in self.towers.iter().zip(self.objectives.iter()).enumerate() {
+            let (name, other) = (objective.name.as_str(), &self.others[i]);
             let missing = |input| ObjectiveError::NoInput { name: name.to_owned(), input };
             let Some(tower) = tower else {
                 if !objective.kind.has_labels() {
@@ -330,11 +344,15 @@ impl TaskTowers {
             let inputs = inputs.as_ref().ok_or_else(|| missing("the shared representation"))?;
             let x = inputs.get(task).unwrap_or(&inputs[0]);
             task += 1;
+            if let Some(imputation) = &self.imputations[i] {
+                // It learns from what is there and moves nothing but itself.
+                imputed[i] = Some(imputation.forward(&x.detach(), &shares, None)?);
+            }
             logits.push(tower.forward(x, &shares, dropout_seed)?);
             others.push(other.as_ref().map(|other| other.forward(x, &shares, dropout_seed)).transpose()?);
         }
         let extras = self.extras.iter().map(|extra| extra.as_ref().map(|(_, var)| var.as_tensor().clone())).collect();
-        Ok(Outputs::new(self.objectives.clone(), self.scalers.clone(), logits, others, extras))
+        Ok(Outputs::new(self.objectives.clone(), self.scalers.clone(), logits, others, extras, imputed))
     }
 
     /// The logits `[B]` of one objective with a tower for a representation `[B, D]`, without dropout: what puts items in order.
@@ -369,16 +387,36 @@ impl TaskTowers {
         self.sharing.mixtures()
     }
 
+    /// How likely each position is looked at relative to the first, as the examination models of objectives have it: by objective, from position
+    /// 1 on; the last stands for all beyond.
+    ///
+    /// # Errors
+    /// Candle could not bring the parameters to the CPU.
+    pub fn examination(&self) -> Result<Vec<(String, Vec<f64>)>> {
+        let examined = self.objectives.iter().zip(&self.extras).filter(|(objective, _)| objective.examination > 0);
+        let curve = |(objective, extra): (&Objective, &Option<(String, Var)>)| {
+            let curve = extra.as_ref().map(|(_, var)| examination::curve(var)).transpose()?;
+            Ok((objective.name.clone(), curve.unwrap_or_default()))
+        };
+        examined.map(curve).collect()
+    }
+
     /// What several towers share, in a fixed order: `tasks.…`, experts, gates and their like; none for a shared bottom.
     pub fn shared_parameters(&self) -> Vec<(String, Var)> {
         self.sharing.parameters()
     }
 
     /// The towers' own variables in a fixed order: `towers.OBJECTIVE.LAYER.weight` `[out, in]` and `….bias` `[out]`, each followed by those of
-    /// its conditioning; with a second tower (`towers.OBJECTIVE.other.LAYER…`) behind the first; last, the numbers of losses that have some (`towers.OBJECTIVE.offsets`, `….spread`).
+    /// its conditioning; with a second tower (`towers.OBJECTIVE.other.LAYER…`) behind the first; then the numbers of losses that have some
+    /// (`towers.OBJECTIVE.offsets`, `….spread`, `….examination`); last, what imputes labels (`towers.OBJECTIVE.imputation.LAYER.…`).
     pub fn parameters(&self) -> Vec<(String, Var)> {
         let towers = self.towers.iter().zip(&self.others).flat_map(|(tower, other)| [tower, other]);
-        towers.flatten().flat_map(Tower::parameters).chain(self.extras.iter().flatten().cloned()).collect()
+        towers
+            .flatten()
+            .flat_map(Tower::parameters)
+            .chain(self.extras.iter().flatten().cloned())
+            .chain(self.imputations.iter().flatten().flat_map(Tower::parameters))
+            .collect()
     }
 
     /// Takes the values of [`TaskTowers::shared_parameters`] and [`TaskTowers::parameters`] from a file's tensors; others are ignored.

@@ -332,12 +332,12 @@ impl Recommender {
     /// The labels of a batch, as the losses need them, with what teachers say.
     ///
     /// # Errors
-    /// A label its objective cannot mean, or a teacher of it say.
+    /// A label its objective cannot mean, or a teacher of it say, or weights of samples that do not fit.
     pub fn labels(&self, batch: &Batch) -> Result<Labels, RecommenderError> {
         let (objectives, scalers) = (self.objectives(), self.towers.scalers());
         let (labels, teachers) = batch.labels.split_at(objectives.len().min(batch.labels.len()));
-        let labels = Labels::new(objectives, scalers, labels, &self.device)?;
-        Ok(labels.taught(objectives, scalers, teachers, &self.device)?)
+        let labels = Labels::weighted(objectives, scalers, labels, &batch.weights, &self.device)?;
+        Ok(labels.at(&batch.places).taught(objectives, scalers, teachers, &self.device)?)
     }
 
     /// The device its tensors live on.
@@ -413,7 +413,7 @@ impl Recommender {
             }
             None => None,
         };
-        let positions = Tensor::from_slice(&batch.positions, (batch.len(), 1), &self.device)?;
+        let positions = self.positions(batch)?;
         let joint = shared.joint.as_ref();
         let shown = shared.items.as_ref().map(|items| Shown { items, joint, positions: &positions });
         self.head(shown, &users, scores.as_ref(), batch.preference.as_deref(), dropout)
@@ -480,7 +480,7 @@ impl Recommender {
         let Some(items) = &shared.items else { return Ok(Vec::new()) };
         let requests = Tensor::new(batch.requests.as_slice(), &self.device)?;
         let users = shared.users.index_select(&requests, 0)?;
-        let positions = Tensor::from_slice(&batch.positions, (batch.len(), 1), &self.device)?;
+        let positions = self.positions(batch)?;
         let shown = Shown { items, joint: shared.joint.as_ref(), positions: &positions };
         Ok(self.towers.gates(&shown.read(&users)?)?)
     }
@@ -491,6 +491,24 @@ impl Recommender {
     /// When they cannot be read back from the device.
     pub fn mixtures(&self) -> Result<Vec<GateReport>, RecommenderError> {
         Ok(self.towers.mixtures()?)
+    }
+
+    /// How likely each position is looked at relative to the first, by objective with an examination model ([`TaskTowers::examination`]).
+    ///
+    /// # Errors
+    /// When the parameters cannot be read.
+    pub fn examination(&self) -> Result<Vec<(String, Vec<f64>)>, RecommenderError> {
+        Ok(self.towers.examination()?)
+    }
+
+    /// What towers are told of positions `[samples, 1]`: nothing where an examination model says what a position does, so that relevance
+    /// knows of none.
+    fn positions(&self, batch: &Batch) -> Result<Tensor, RecommenderError> {
+        let shape = (batch.len(), 1);
+        Ok(match self.objectives().iter().any(|objective| objective.examination > 0) {
+            true => Tensor::zeros(shape, candle_core::DType::F32, &self.device)?,
+            false => Tensor::from_slice(&batch.positions, shape, &self.device)?,
+        })
     }
 
     /// `[u; i; u∘i; joint; position]` through the task towers, and the scores of rankings beside them.

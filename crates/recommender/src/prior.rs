@@ -20,6 +20,8 @@ pub(crate) struct Prior {
     /// `ln(1 + n)` of every item.
     logs: Tensor,
     counts: Vec<u32>,
+    /// Whether catalogues leave it out.
+    pub(crate) silent: bool,
 }
 
 impl Prior {
@@ -29,6 +31,7 @@ impl Prior {
             weight: Var::from_tensor(&Tensor::ones(1, DType::F32, device)?)?,
             logs: Tensor::from_vec(logs, counts.len(), device)?,
             counts,
+            silent: false,
         })
     }
 

@@ -54,6 +54,15 @@ impl Catalogue {
 }
 
 impl Recommender {
+    /// Lets catalogues that are made from now on leave the prior of popularity out of rankings: training has explained by it what popularity explains, and
+    /// what is left is what users like beyond that (Zhang et al., SIGIR 2021). Training is not affected, nor is what is saved; a model without a
+    /// prior stays as it is.
+    pub fn leave_popularity_out(&mut self) {
+        if let Some(prior) = &mut self.prior {
+            prior.silent = true;
+        }
+    }
+
     /// The catalogue with features as of `clock` (past the end of the log: as of that end), from item vectors computed by
     /// [`Recommender::embed`].
     ///
@@ -73,7 +82,10 @@ impl Recommender {
             }
             features
         };
-        let compared = self.with_prior(candidates.clone(), &all)?;
+        let compared = match &self.prior {
+            Some(prior) if prior.silent => Prior::beside_new(&candidates)?,
+            _ => self.with_prior(candidates.clone(), &all)?,
+        };
         let rows = self.features.as_ref().map(|features| features.known_items().clone());
         self.with_features(candidates, compared, vectors, features, rows)
     }

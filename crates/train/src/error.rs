@@ -125,6 +125,14 @@ pub enum TrainError {
         /// Why not, and what can.
         problem: &'static str,
     },
+    /// Propensities that the log does not have.
+    #[error("objective \"{objective}\": {problem}")]
+    Debias {
+        /// The objective.
+        objective: String,
+        /// What is missing, and what would help.
+        problem: String,
+    },
     /// A value of the configuration that makes no sense.
     #[error("training.{field} = {value}: {problem}")]
     BadConfig {

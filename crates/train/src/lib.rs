@@ -32,6 +32,7 @@
 mod balance;
 mod checkpoint;
 mod config;
+pub mod debias;
 mod depth;
 mod differentiate;
 pub mod distill;

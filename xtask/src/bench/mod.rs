@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: timings, printed by the programs that take them, beside those of other libraries.
 
 mod backbones;
+mod debias;
 mod encoder;
 mod freshness;
 mod lines;
@@ -23,9 +24,9 @@ use crate::process::{cargo, root};
 /// Which bench, and its own arguments.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// `encoder` (forward, train step, embedding), `backbones` (every family), `models` (every user model, every task architecture), `freshness`
-    /// (reading texts less often), `multitask` (what sharing between objectives is worth), `optim` (what balancing costs), `scale` (logs larger
-    /// than memory) or `tuning` (what adapters cost and save).
+    /// `encoder` (forward, train step, embedding), `backbones` (every family), `debias` (biased logs against the truth), `models` (every user
+    /// model, every task architecture), `freshness` (reading texts less often), `multitask` (what sharing between objectives is worth), `optim`
+    /// (what balancing costs), `scale` (logs larger than memory) or `tuning` (what adapters cost and save).
     what: String,
     /// Passed on; `cargo xtask bench encoder --help` lists what `encoder` takes, and so on.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -34,6 +35,7 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     match args.what.as_str() {
+        "debias" => debias::run(&args.rest),
         "encoder" => encoder::run(&args.rest),
         "backbones" => backbones::run(&args.rest),
         "freshness" => freshness::run(&args.rest),
@@ -44,7 +46,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         "tuning" => tuning::run(&args.rest),
         other => {
             bail!(
-                "no bench `{other}`; there are: encoder, backbones, models, freshness, multitask, optim, scale, tuning"
+                "no bench `{other}`; there are: encoder, backbones, debias, models, freshness, multitask, optim, scale, tuning"
             )
         }
     }

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use crate::{
     calibrate, cli,
     config::{self, Baseline, RunConfig},
+    debias,
     failure::{self, wrong_input},
     fit::Fit,
     job::Job,
@@ -87,6 +88,7 @@ fn train(args: &cli::Finetune, run: &RunDir, config: RunConfig, started: Instant
     bench.untrained(&untrained)?;
     drop(untrained);
     let trained = started.elapsed().as_secs_f64();
+    job.settle(&mut model);
     let known = model.embed(&job.corpus.tokens, None)?;
     bench.calibrated(calibration.clone());
     bench.trained(&model, &known)?;
@@ -97,6 +99,7 @@ fn train(args: &cli::Finetune, run: &RunDir, config: RunConfig, started: Instant
     if let Some(calibration) = &calibration {
         calibrate::save(calibration, run)?;
     }
+    let tables = [bench.tables(), debias::tables(&job, &model)?].concat();
 
     let total = started.elapsed().as_secs_f64();
     let (test_rows, ranked_users) = bench.sizes();
@@ -136,8 +139,8 @@ fn train(args: &cli::Finetune, run: &RunDir, config: RunConfig, started: Instant
     for line in &verdicts {
         report = report.summary(line);
     }
-    for table in bench.tables() {
-        report = report.table(table);
+    for table in &tables {
+        report = report.table(table.clone());
     }
     if let Some(front) = bench.front()? {
         report = report.front(front);
@@ -162,7 +165,7 @@ fn train(args: &cli::Finetune, run: &RunDir, config: RunConfig, started: Instant
         println!("{}", serde_json::to_string(&file)?);
         return Ok(());
     }
-    for table in bench.tables() {
+    for table in &tables {
         println!("\n{table}");
     }
     println!();

@@ -164,7 +164,16 @@ impl Job {
             ItemSource::Ids => self.with_ids(self.variant(), 0)?,
             ItemSource::Vectors => ItemVectors::Given,
         };
-        Ok(Recommender::load(&folder, self.inputs(vectors, self.variant()), &self.device)?)
+        let mut model = Recommender::load(&folder, self.inputs(vectors, self.variant()), &self.device)?;
+        self.settle(&mut model);
+        Ok(model)
+    }
+
+    /// Lets a trained model rank as it is configured to.
+    pub(crate) fn settle(&self, model: &mut Recommender) {
+        if !self.config.evaluation.popularity {
+            model.leave_popularity_out();
+        }
     }
 
     /// Item vectors with those made elsewhere, the graph, the prior and the features, as the configuration asks for them.
@@ -220,7 +229,7 @@ impl Job {
                 .get(&objective.column)
                 .into_iter()
                 .flat_map(|column| rows.iter().map(|&row| column[row as usize]));
-            values.chain(std::iter::repeat_n(self.objectives.negative_label(k), sampled)).collect()
+            values.chain(std::iter::repeat_n(self.objectives.sampled_label(k), sampled)).collect()
         };
         self.objectives.iter().enumerate().map(column).collect()
     }

@@ -17,7 +17,7 @@ const RELEVANCE: f64 = 0.6;
 const USER_NOISE: f64 = 0.9;
 const ITEM_NOISE: f64 = 0.2;
 /// Clicks that are rated without a conversion.
-const RATED_CLICKS: f64 = 0.16;
+pub(super) const RATED_CLICKS: f64 = 0.16;
 /// When people shop: relative traffic of each hour.
 const TRAFFIC: [u32; 24] = [2, 1, 1, 1, 1, 2, 4, 6, 7, 7, 7, 8, 9, 8, 7, 7, 8, 10, 12, 14, 15, 13, 9, 5];
 

@@ -1,5 +1,6 @@
 //! What is true of the marketplace and no model is told: latent tastes and the probabilities they lead to.
 
+use super::logging::RATED_CLICKS;
 use super::topic::{Topic, dot};
 
 /// What is true of an item.
@@ -83,6 +84,12 @@ impl Truth {
     /// Median dwell after a click, in seconds.
     pub fn dwell(&self, user: u32, item: u32) -> f64 {
         self.pair(user, item, |_, i, m| (3.4 + 0.35 * m + 0.15 * i.quality - 1.2 * i.bait).exp())
+    }
+
+    /// Probability that a clicked item is rated: always after a conversion, sometimes without.
+    pub fn rated(&self, user: u32, item: u32) -> f64 {
+        let converted = self.conversion(user, item);
+        converted + (1.0 - converted) * RATED_CLICKS
     }
 
     fn pair(&self, user: u32, item: u32, value: impl FnOnce(&UserTruth, &ItemTruth, f64) -> f64) -> f64 {

@@ -23,6 +23,11 @@ pub(crate) fn softplus(x: &Tensor) -> Result<Tensor> {
     log_sum_exp(&[x, &x.zeros_like()?])
 }
 
+/// `σ(z) = exp(-softplus(-z))`.
+pub(crate) fn sigmoid(z: &Tensor) -> Result<Tensor> {
+    softplus(&z.neg()?)?.neg()?.exp()
+}
+
 /// Binary cross-entropy `[N]` of logits `z` against targets `y`: `softplus(z) - y z`.
 pub(crate) fn binary(z: &Tensor, y: &Tensor) -> Result<Tensor> {
     softplus(z)? - (y * z)?
@@ -45,6 +50,39 @@ mod tests {
 
     fn sigmoid(x: f64) -> f64 {
         1.0 / (1.0 + (-x).exp())
+    }
+
+    /// Three factors are two of which one is a product: against finite differences of the closed form in `f64`.
+    #[test]
+    fn products_of_three_have_their_closed_form() {
+        const LOGITS: [f32; 4] = [-4.0, -0.3, 0.9, 5.0];
+        for (a, b, c) in LOGITS.iter().flat_map(|a| LOGITS.iter().flat_map(move |b| LOGITS.map(|c| (*a, *b, c)))) {
+            for y in [0.0_f32, 1.0, 1.7] {
+                let vars = [a, b, c].map(|z| Var::new(&[z], &Device::Cpu).unwrap());
+                let loss = product(&[&vars[0], &vars[1], &vars[2]], &Tensor::new(&[y], &Device::Cpu).unwrap()).unwrap();
+                let value = |z: [f64; 3]| {
+                    let p: f64 = z.iter().map(|z| sigmoid(*z)).product();
+                    -f64::from(y) * p.ln() - (1.0 - f64::from(y)) * (-p).ln_1p()
+                };
+                let at = [a, b, c].map(f64::from);
+                let found = f64::from(loss.to_vec1::<f32>().unwrap()[0]);
+                assert!((found - value(at)).abs() < 5e-6 * value(at).abs().max(1.0), "{at:?} {y}: {found}");
+                let grads = loss.backward().unwrap();
+                for (i, var) in vars.iter().enumerate() {
+                    let shifted = |step: f64| {
+                        let mut moved = at;
+                        moved[i] += step;
+                        value(moved)
+                    };
+                    let expected = (shifted(1e-5) - shifted(-1e-5)) / 2e-5;
+                    let found = f64::from(grads.get(var).unwrap().to_vec1::<f32>().unwrap()[0]);
+                    assert!(
+                        (found - expected).abs() < 1e-5 * expected.abs().max(1.0),
+                        "{at:?} {y} {i}: {found} {expected}"
+                    );
+                }
+            }
+        }
     }
 
     const LOGITS: [f32; 9] = [-1e4, -30.0, -3.0, -1e-3, 0.0, 0.7, 3.0, 30.0, 1e4];

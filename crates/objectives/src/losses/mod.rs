@@ -3,6 +3,7 @@
 mod chance;
 mod config;
 mod cross_entropy;
+mod debiased;
 mod distillation;
 mod normal;
 mod ordinal;
@@ -14,7 +15,8 @@ use candle_core::{Device, Tensor, Var};
 
 pub(crate) use chance::Chance;
 pub use config::Loss;
-pub(crate) use cross_entropy::binary;
+pub(crate) use cross_entropy::{binary, sigmoid};
+pub(crate) use debiased::{doubly_robust, weighted_mean};
 pub(crate) use distillation::softened;
 pub(crate) use ordinal::Levels;
 pub(crate) use regression::squared;
@@ -27,6 +29,7 @@ use crate::{Objective, Result, Scaler};
 /// | --- | --- | --- |
 /// | `ordinal` | an offset for each level but the lowest | 0 |
 /// | `log-normal`, `censored` | the logarithm of the deviation, in standard units | 0 |
+/// | of flags with an examination model | a log-odds for each position but the first | 0 |
 pub(crate) fn extra(objective: &Objective, device: &Device) -> Result<Option<(String, Var)>> {
     let zeros = |name: &str, count: usize| -> Result<Option<(String, Var)>> {
         let var = Var::zeros(count, candle_core::DType::F32, device)?;
@@ -35,6 +38,7 @@ pub(crate) fn extra(objective: &Objective, device: &Device) -> Result<Option<(St
     match &objective.loss {
         Some(Loss::Ordinal { levels }) => zeros("offsets", levels.len().saturating_sub(1)),
         Some(Loss::LogNormal | Loss::Censored { .. }) => zeros("spread", 1),
+        None if objective.examination > 0 => zeros("examination", objective.examination - 1),
         _ => Ok(None),
     }
 }

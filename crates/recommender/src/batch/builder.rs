@@ -40,6 +40,7 @@ pub struct BatchBuilder<'a> {
     item_features: Vec<f32>,
     pair_categories: Vec<u32>,
     positions: Vec<f32>,
+    places: Vec<u16>,
     pool: Vec<u32>,
     searched: Searched,
     labels: Vec<Vec<f32>>,
@@ -65,6 +66,7 @@ impl<'a> BatchBuilder<'a> {
             item_features: Vec::new(),
             pair_categories: Vec::new(),
             positions: Vec::new(),
+            places: Vec::new(),
             pool: Vec::new(),
             searched: Searched::default(),
             labels: vec![Vec::new(); labels],
@@ -268,6 +270,7 @@ impl<'a> BatchBuilder<'a> {
     fn push(&mut self, request: u32, item: u32, position: u16, labels: impl IntoIterator<Item = f32>) {
         self.shown.push(item);
         self.requests.push(request);
+        self.places.push(position);
         self.positions.push(if position == 0 {
             0.0
         } else {
@@ -330,12 +333,14 @@ impl<'a> BatchBuilder<'a> {
             item_features: self.item_features,
             pair_categories: self.pair_categories,
             positions: self.positions,
+            places: self.places,
             users: self.users,
             user_features: self.user_features,
             user_categories: self.user_categories,
             histories,
             searched: self.searched,
             labels: self.labels,
+            weights: Vec::new(),
             preference: None,
             epoch: None,
         }

@@ -6,6 +6,7 @@ mod sequences;
 use std::collections::BTreeMap;
 
 use paretune_features::Packed;
+use paretune_objectives::SampleWeights;
 
 pub use builder::BatchBuilder;
 pub use sequences::Sequences;
@@ -92,6 +93,8 @@ pub struct Batch {
     /// `[B]`: logarithm of the position shown less the training rows' mean; 0 where unknown, so that whoever asks without a
     /// position is answered for an average one.
     pub positions: Vec<f32>,
+    /// `[B]`: the position itself, from 1; 0 where unknown. For objectives with an examination model.
+    pub places: Vec<u16>,
     /// `[U]`: index of the user, `None` for somebody new.
     pub users: Vec<Option<u32>>,
     /// `[U × user and context features]`: of behaviour, then the numbers among the features of users, then of moments.
@@ -107,6 +110,9 @@ pub struct Batch {
     /// For each label column of the builder: `[B]` values, `NaN` where not observed. One for each objective, then one for each of
     /// [`Objectives::teachers`](paretune_objectives::Objectives::teachers).
     pub labels: Vec<Vec<f32>>,
+    /// For each label column what its loss has to know of the samples where it is debiased; empty where nothing is. Whoever plans a training fills
+    /// it in.
+    pub weights: Vec<Option<SampleWeights>>,
     /// For a model with conditioning: one weight for each objective, of which only the shares count. Without, the model answers
     /// for its own preference.
     pub preference: Option<Vec<f64>>,

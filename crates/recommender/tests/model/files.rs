@@ -5,8 +5,8 @@ use std::{fs, path::Path};
 use candle_core::Device;
 use paretune_encoder::{Encoder, LoadOptions};
 use paretune_features::ModelFiles;
-use paretune_objectives::Conditioning;
-use paretune_recommender::{Corpus, Encode, ItemVectors, Recommender, RecommenderError, UserConfig};
+use paretune_objectives::{Conditioning, Debias, DebiasMethod, Kind, Objective, Objectives, Propensity};
+use paretune_recommender::{Corpus, Encode, ItemVectors, Recommender, RecommenderError, UserConfig, UserKind};
 
 use crate::world;
 
@@ -72,6 +72,34 @@ fn a_model_of_ids_comes_back_bit_for_bit() {
     let smaller = ItemVectors::ids(119, 16, 0, &Device::Cpu).unwrap();
     let refused = Recommender::load(dir.path(), smaller, &Device::Cpu).err().unwrap().to_string();
     assert!(refused.contains("`items.table`") && refused.contains("[119, 16]"), "{refused}");
+}
+
+#[test]
+fn examination_and_imputation_come_back_bit_for_bit() {
+    let debias = Debias::new(DebiasMethod::DoublyRobust, Propensity::Model);
+    let objectives = Objectives::new(vec![
+        Objective::new("click", Kind::Binary, "click").examined(10),
+        Objective::new("conversion", Kind::Conditional, "conversion").given("click"),
+        Objective::new("satisfaction", Kind::Regression, "rating").debias(debias),
+    ])
+    .unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let corpus = world::corpus();
+    let ids = || world::ids(&corpus);
+    let model =
+        Recommender::new(world::config(&corpus, UserKind::Attention), ids(), &objectives, 5, &Device::Cpu).unwrap();
+    disturb(&model);
+    model.save(dir.path(), &world::files()).unwrap();
+    let again = Recommender::load(dir.path(), ids(), &Device::Cpu).unwrap();
+    let curve = again.examination().unwrap();
+    assert_eq!(curve, model.examination().unwrap());
+    assert!(curve.len() == 1 && curve[0].1.len() == 10 && curve[0].1[9] != 0.5, "{curve:?}");
+    assert_eq!(again.objectives(), &objectives);
+    let all = |model: &Recommender| -> Vec<(String, Vec<f32>)> {
+        model.parameters().towers.iter().map(|(name, var)| (name.clone(), world::values(var))).collect()
+    };
+    assert!(all(&again).iter().any(|(name, _)| name.starts_with("towers.satisfaction.imputation.")));
+    assert_eq!(all(&again), all(&model));
 }
 
 #[test]

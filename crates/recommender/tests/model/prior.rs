@@ -59,6 +59,27 @@ fn scores_are_products_and_the_logarithm_of_counts() {
     }
 }
 
+/// Left out, it is as if its weight were nothing; training goes on with it.
+#[test]
+fn catalogues_can_leave_popularity_out() {
+    let corpus = world::corpus();
+    let batch = requests(&corpus);
+    let mut model = build(&corpus, world::ids(&corpus), RankingLoss::default(), true);
+    let with = scores(&model, &corpus, &batch);
+    let bits = |scores: &[Vec<f32>]| scores.concat().into_iter().map(f32::to_bits).collect::<Vec<_>>();
+    set_weight(&model, 0.0);
+    let without = scores(&model, &corpus, &batch);
+    set_weight(&model, 1.0);
+    model.leave_popularity_out();
+    let left_out = scores(&model, &corpus, &batch);
+    assert_eq!(bits(&left_out), bits(&without));
+    assert_ne!(bits(&left_out), bits(&with));
+    let known = model.embed(&corpus.tokens, None).unwrap();
+    let shared = model.represent(&batch, &known, None).unwrap();
+    let column = shared.candidates.unwrap().narrow(1, 12, 1).unwrap();
+    assert!(world::values(&column).iter().any(|prior| *prior > 0.0), "training has lost it");
+}
+
 /// Every loss over vectors and over lists, and its gradient in the weight, against central differences.
 #[test]
 fn losses_see_what_scores_say() {

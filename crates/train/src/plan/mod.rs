@@ -14,7 +14,7 @@ use rand::{
 };
 use rand_chacha::ChaCha8Rng;
 
-use crate::{HistoryMode, TrainError, TrainingConfig, evaluation::engagement};
+use crate::{HistoryMode, TrainError, TrainingConfig, debias::Propensities, evaluation::engagement};
 pub(crate) use groups::{Grouped, Size};
 use sampler::Sampler;
 use shared::Shared;
@@ -68,6 +68,8 @@ pub struct Plan<'a> {
     seed: u64,
     /// How histories are changed for contrast, if the model is trained so.
     views: Option<Augmentations>,
+    /// What debiased losses have to know of rows.
+    propensities: Propensities,
 }
 
 /// Where an objective's labels come from and what a sampled negative gets.
@@ -84,6 +86,15 @@ impl LabelColumn {
             negative: objectives.negative_label(k),
         };
         objectives.iter().enumerate().map(column).collect()
+    }
+
+    /// As [`Self::taught`], with what training makes of sampled negatives.
+    fn trained(objectives: &Objectives) -> Vec<Self> {
+        let mut columns = Self::taught(objectives);
+        for (k, column) in columns.iter_mut().enumerate().take(objectives.len()) {
+            column.negative = objectives.sampled_label(k);
+        }
+        columns
     }
 
     /// As [`Self::all`], followed by what teachers say, which nobody asked about sampled negatives.
@@ -114,9 +125,12 @@ impl<'a> Plan<'a> {
             return Err(TrainError::Empty { part: "train", why: "widen the split or import more data".into() });
         }
         config.check_sizes()?;
+        let propensities = Propensities::new(corpus, objectives)?;
+        propensities.check(objectives, config.negatives)?;
         Ok(Self {
             corpus,
-            columns: LabelColumn::taught(objectives),
+            columns: LabelColumn::trained(objectives),
+            propensities,
             groups_per_batch: size.groups_per_batch(config.batch, config.negatives),
             size,
             groups,
@@ -204,12 +218,12 @@ impl<'a> Plan<'a> {
         let mut builder = BatchBuilder::new(self.corpus, self.columns.len());
         let mut rng = self.rng(epoch, 1 + u64::from(groups.first().copied().unwrap_or(0)));
         let pool = self.draw_pool(&mut rng);
-        let mut sampler = Sampler { plan: self, builder: &mut builder, pool, own: Vec::new(), rng };
+        let mut sampler = Sampler { plan: self, builder: &mut builder, pool, own: Vec::new(), rows: Vec::new(), rng };
         for &group in groups {
             let (start, end) = self.groups[group as usize];
             sampler.group(&self.train[start as usize..end as usize]);
         }
-        let mut rng = sampler.rng;
+        let (mut rng, rows) = (sampler.rng, sampler.rows);
         let reads = self.reads && step.is_multiple_of(self.encode_every);
         if let Some(shared) = &self.shared {
             shared.draw(&self.candidates, reads, &mut builder, &mut rng);
@@ -223,6 +237,7 @@ impl<'a> Plan<'a> {
             batch.pool.log_q = shared.log_q(&batch);
         }
         batch.epoch = Some(epoch);
+        batch.weights = self.propensities.weights(&rows, &batch.labels);
         batch
     }
 

@@ -14,6 +14,8 @@ pub(super) struct Sampler<'a, 'p, 'c> {
     pub(super) pool: Vec<u32>,
     /// What the group's user engaged with.
     pub(super) own: Vec<u32>,
+    /// Which row of the log each sample is; `None` for a negative.
+    pub(super) rows: Vec<Option<u32>>,
     pub(super) rng: ChaCha8Rng,
 }
 
@@ -75,6 +77,7 @@ impl Sampler<'_, '_, '_> {
     fn row(&mut self, request: u32, row: u32) {
         let plan = self.plan;
         let events = &plan.corpus.dataset.events;
+        self.rows.push(Some(row));
         let position = events.position.as_ref().map_or(0, |positions| positions[row as usize]);
         let labels = plan.columns.iter().map(|column| column.value(plan.corpus, row));
         if self.rng.random::<f64>() < plan.hide {
@@ -87,6 +90,7 @@ impl Sampler<'_, '_, '_> {
         }
         for item in plan.negatives(&self.pool, &self.own, &mut self.rng) {
             let labels = plan.columns.iter().map(|column| column.negative);
+            self.rows.push(None);
             if self.rng.random::<f64>() < plan.hide {
                 self.builder.sample_as_new(request, item, 0, labels);
             } else {

@@ -8,6 +8,7 @@ mod calibration;
 mod candidates;
 mod clicks;
 mod conditioning;
+mod debias;
 mod devices;
 mod direction;
 mod distill;
