@@ -78,6 +78,7 @@ fn each(kind: Kind, towers: &TaskTowers, labels: &[f32]) -> Vec<f64> {
             outputs.logits().to_vec(),
             vec![None; 2],
             vec![None; 2],
+            vec![None; 2],
         );
         scalar(&outputs.losses(&labels).unwrap()[1].loss)
     };

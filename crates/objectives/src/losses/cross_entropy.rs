@@ -46,6 +46,7 @@ pub(super) fn focal(z: &Tensor, y: &Tensor, gamma: f64, alpha: Option<f64>) -> R
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::losses::Chance;
     use candle_core::{Device, Var};
 
     fn sigmoid(x: f64) -> f64 {
@@ -59,12 +60,14 @@ mod tests {
         for (a, b, c) in LOGITS.iter().flat_map(|a| LOGITS.iter().flat_map(move |b| LOGITS.map(|c| (*a, *b, c)))) {
             for y in [0.0_f32, 1.0, 1.7] {
                 let vars = [a, b, c].map(|z| Var::new(&[z], &Device::Cpu).unwrap());
-                let loss = product(&[&vars[0], &vars[1], &vars[2]], &Tensor::new(&[y], &Device::Cpu).unwrap()).unwrap();
+                let at = [a, b, c].map(f64::from);
+                let [a, b, c] = vars.each_ref().map(|z| Chance::of(z).unwrap());
+                let whole = a.and(&b).unwrap().and(&c).unwrap();
+                let loss = whole.loss(&Tensor::new(&[y], &Device::Cpu).unwrap()).unwrap();
                 let value = |z: [f64; 3]| {
                     let p: f64 = z.iter().map(|z| sigmoid(*z)).product();
                     -f64::from(y) * p.ln() - (1.0 - f64::from(y)) * (-p).ln_1p()
                 };
-                let at = [a, b, c].map(f64::from);
                 let found = f64::from(loss.to_vec1::<f32>().unwrap()[0]);
                 assert!((found - value(at)).abs() < 5e-6 * value(at).abs().max(1.0), "{at:?} {y}: {found}");
                 let grads = loss.backward().unwrap();

@@ -25,7 +25,7 @@ fn columns() -> Vec<Vec<f32>> {
 fn outputs(objectives: &Objectives, logits: [&Var; 3]) -> Outputs {
     let scalers = vec![Scaler::default(); 3];
     let logits = logits.map(|logits| logits.as_tensor().clone()).to_vec();
-    Outputs::new(objectives.clone().into(), scalers, logits, vec![None; 3], vec![None; 3])
+    Outputs::new(objectives.clone().into(), scalers, logits, vec![None; 3], vec![None; 3], vec![None; 3])
 }
 
 fn vars(values: [[f32; 6]; 3]) -> [Var; 3] {
