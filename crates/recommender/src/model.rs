@@ -460,6 +460,9 @@ impl Recommender {
         };
         let mut shown = ListPolicies::default();
         let loss = |(k, objective): (usize, &Objective)| match (&towers, &objective.goal) {
+            _ if objective.kind.has_labels() && batch.only.is_some_and(|only| only != k) => {
+                Ok(TaskLoss { loss: Tensor::zeros((), candle_core::DType::F32, &self.device)?, observed: 0 })
+            }
             _ if objective.kind == Kind::Cost => self.width_loss(shared),
             (_, Some(goal)) => self.goal_loss(k, goal, shared, batch, &mut shown),
             (Some(losses), _) if objective.kind.has_tower() => Ok(losses[k].clone()),

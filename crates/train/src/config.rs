@@ -49,6 +49,9 @@ pub struct TrainingConfig {
     /// Sampled negatives for each engaged row: needed where the log holds only positives, and useful where the whole catalogue
     /// is to be ranked; 0 = none.
     pub negatives: usize,
+    /// Which objectives a batch is for: `"mixed"`, all of them on whatever rows come, or `"alternate"`.
+    #[serde(skip_serializing_if = "Loaders::is_mixed")]
+    pub loaders: Loaders,
     /// Items that the negatives of one batch are drawn from, freshly for each batch: they share their encodings, so that many
     /// negatives cost little. 0 = the whole catalogue.
     pub negative_pool: usize,
@@ -111,6 +114,7 @@ impl Default for TrainingConfig {
             ema: 0.0,
             clip: 1.0,
             negatives: 0,
+            loaders: Loaders::Mixed,
             negative_pool: 256,
             shared_negatives: 256,
             negative_power: 0.0,
@@ -206,6 +210,24 @@ impl TrainingConfig {
         self.sam.map_or(Ok(()), |sam| sam.check()).map_err(named("sam."))?;
         self.average().map_or(Ok(()), |average| average.check()).map_err(named("ema: "))?;
         Ok(())
+    }
+}
+
+/// Which objectives a batch is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Loaders {
+    /// All of them, on rows as they come: an objective has as much to say as it has labels.
+    #[default]
+    Mixed,
+    /// One after the other: each objective in turn has a batch of requests with labels of it, drawn from those requests alone. One with few labels
+    /// gets as many steps as the others, and meets its labels more often. Goals without labels count in every batch.
+    Alternate,
+}
+
+impl Loaders {
+    fn is_mixed(&self) -> bool {
+        *self == Self::Mixed
     }
 }
 

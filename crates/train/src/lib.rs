@@ -48,7 +48,7 @@ mod trainer;
 
 pub use balance::{BalanceConfig, Balancer, ControlConfig, GradientCut, RampConfig};
 pub use checkpoint::latest as latest_checkpoint;
-pub use config::{HistoryMode, TrainingConfig};
+pub use config::{HistoryMode, Loaders, TrainingConfig};
 pub use error::TrainError;
 pub use observer::{Observer, Silent, TrainEvent};
 pub use plan::Plan;

@@ -343,6 +343,7 @@ impl<'a> BatchBuilder<'a> {
             weights: Vec::new(),
             preference: None,
             epoch: None,
+            only: None,
         }
     }
 

@@ -118,6 +118,8 @@ pub struct Batch {
     pub preference: Option<Vec<f64>>,
     /// Which pass over the training rows it belongs to, from 0; `None` outside training.
     pub epoch: Option<usize>,
+    /// The one objective whose labels count, of a batch that is for it alone; all of them without. Goals without labels always count.
+    pub only: Option<usize>,
     /// Changed histories ([`BatchBuilder::views`]), each read to its end: the first views of all users, then the second ones in the same
     /// order. Hidden events are masked. Empty without contrast.
     pub views: Sequences,

@@ -1,6 +1,7 @@
 //! Which samples make which batch: a function of seed, epoch and number, so that a resumed run meets the same batches.
 
 mod groups;
+mod loaders;
 mod sampler;
 mod shared;
 
@@ -14,8 +15,9 @@ use rand::{
 };
 use rand_chacha::ChaCha8Rng;
 
-use crate::{HistoryMode, TrainError, TrainingConfig, debias::Propensities, evaluation::engagement};
+use crate::{HistoryMode, Loaders, TrainError, TrainingConfig, debias::Propensities, evaluation::engagement};
 pub(crate) use groups::{Grouped, Size};
+use loaders::Alternating;
 use sampler::Sampler;
 use shared::Shared;
 
@@ -70,7 +72,12 @@ pub struct Plan<'a> {
     views: Option<Augmentations>,
     /// What debiased losses have to know of rows.
     propensities: Propensities,
+    /// Requests of one objective after the other; absent where batches are for all of them.
+    loaders: Option<Alternating>,
 }
+
+/// Streams of random numbers of the objectives' turns, from here down: batches count theirs from 1 up.
+const TURNS: u64 = u64::MAX;
 
 /// Where an objective's labels come from and what a sampled negative gets.
 #[derive(Debug, Clone)]
@@ -127,9 +134,15 @@ impl<'a> Plan<'a> {
         config.check_sizes()?;
         let propensities = Propensities::new(corpus, objectives)?;
         propensities.check(objectives, config.negatives)?;
+        let columns = LabelColumn::trained(objectives);
+        let loaders = match config.loaders {
+            Loaders::Mixed => None,
+            Loaders::Alternate => Some(Alternating::new(corpus, objectives, &columns, &groups, &train)?),
+        };
         Ok(Self {
             corpus,
-            columns: LabelColumn::trained(objectives),
+            loaders,
+            columns,
             propensities,
             groups_per_batch: size.groups_per_batch(config.batch, config.negatives),
             size,
@@ -207,10 +220,20 @@ impl<'a> Plan<'a> {
 
     /// Batches of an epoch from the one with the number `first` on, of which number 0 is the training's step `zero`.
     pub(crate) fn numbered(&self, epoch: usize, first: usize, zero: usize) -> impl Iterator<Item = Batch> + '_ {
-        let order = self.order(epoch);
+        let (mixed, turns) = match &self.loaders {
+            Some(loaders) => (Vec::new(), loaders.shuffled(|purpose| self.rng(epoch, TURNS - purpose))),
+            None => (self.order(epoch), Vec::new()),
+        };
         (first..self.steps_per_epoch()).map(move |number| {
-            let end = ((number + 1) * self.groups_per_batch).min(order.len());
-            self.batch(epoch, zero + number, &order[number * self.groups_per_batch..end])
+            if let Some(loaders) = &self.loaders {
+                // Turns go on from one epoch to the next.
+                let (objective, groups) = loaders.batch(&turns, zero + number, number, self.groups_per_batch);
+                let mut batch = self.batch(epoch, zero + number, &groups);
+                batch.only = Some(objective);
+                return batch;
+            }
+            let end = ((number + 1) * self.groups_per_batch).min(mixed.len());
+            self.batch(epoch, zero + number, &mixed[number * self.groups_per_batch..end])
         })
     }
 

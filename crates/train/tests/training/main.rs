@@ -17,6 +17,7 @@ mod features;
 mod goals;
 mod hidden_users;
 mod kinds;
+mod loaders;
 mod masks;
 mod negatives;
 mod optimizers;
