@@ -196,6 +196,11 @@ pub(crate) struct Balances {
     #[arg(long, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) points: Option<usize>,
+    /// Train each balance once for each early exit from the text encoder, after so many layers, for example `1,3,6`: the front has the number of
+    /// layers as a metric.
+    #[arg(long, value_name = "LAYERS", value_delimiter = ',', conflicts_with = "compare")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) exits: Vec<usize>,
     /// Train one model for each balance, and both forms of one model for all of them (`--conditioning`), and compare what they cover.
     #[arg(long, conflicts_with = "conditioning")]
     pub(crate) compare: bool,

@@ -51,6 +51,8 @@ pub(crate) struct Bench<'a> {
     ranking: Ranking<'a>,
     /// Vectors that measure diversity, the same for every method: those of the model before training.
     vectors: Vec<f32>,
+    /// Whether models on the front differ by how many layers read texts.
+    exits: bool,
     /// Models trained with different weights, for the front.
     points: Vec<FrontPoint>,
     /// What makes the trained model's probabilities frequencies.
@@ -81,6 +83,7 @@ impl<'a> Bench<'a> {
             rows,
             ranking,
             vectors: Vec::new(),
+            exits: false,
             points: Vec::new(),
             calibration: None,
             reliability: Vec::new(),
@@ -157,6 +160,8 @@ impl<'a> Bench<'a> {
             let values = || value_metrics(objective, &predictions[k], &self.rows.labels[k], &self.rows.users);
             of_lists.unwrap_or_else(|| values().get(&metric).copied()).unwrap_or(f64::NAN)
         });
+        let layers = self.exits.then(|| model.encoder().map_or(0.0, |encoder| encoder.config().layers() as f64));
+        let metrics = metrics.chain(layers);
         let named = job.objectives.names().map(str::to_owned).zip(weights.iter().copied()).collect();
         self.points.push(FrontPoint::new(label, named, metrics.collect()));
         Ok(listed)
@@ -178,6 +183,11 @@ impl<'a> Bench<'a> {
         }
     }
 
+    /// Has the front show how many layers of the text encoder each model has.
+    pub(crate) fn count_layers(&mut self) {
+        self.exits = true;
+    }
+
     /// Where lists are cut.
     fn cut(&self) -> usize {
         self.job.config.evaluation.top.first().copied().unwrap_or(10)
@@ -186,13 +196,15 @@ impl<'a> Bench<'a> {
     /// The front over the points so far; metrics that some point lacks are left out. `None` with fewer than two points or metrics.
     pub(crate) fn front(&self) -> anyhow::Result<Option<FrontSection>> {
         let measured = |m: &usize| self.points.iter().all(|point| point.metrics[*m].is_finite());
-        let kept: Vec<usize> = (0..self.job.objectives.len()).filter(measured).collect();
+        let count = self.job.objectives.len() + usize::from(self.exits);
+        let kept: Vec<usize> = (0..count).filter(measured).collect();
         if self.points.len() < 2 || kept.len() < 2 {
             return Ok(None);
         }
         let objectives = self.job.objectives.as_slice();
         let names = kept.iter().map(|&m| {
-            let (name, metric) = (&objectives[m].name, self.front_metric(m));
+            let Some(objective) = objectives.get(m) else { return "text layers".to_owned() };
+            let (name, metric) = (&objective.name, self.front_metric(m));
             format!("{name} {}", metric.strip_prefix(&format!("{name}.")).unwrap_or(&metric))
         });
         let mut points = self.points.clone();

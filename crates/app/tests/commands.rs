@@ -75,6 +75,21 @@ fn a_front_of_goals_shows_what_lists_gain_and_cost() {
     }
     assert!(scratch.text("runs/goals/report.html").contains("disparity@10"));
 
+    // The same with texts that leave the encoder early.
+    let line = format!("front --points 2 --exits 1,2 --dataset data --config {goals} --name exits {QUICK}");
+    scratch.run(&line).ok();
+    let file = scratch.json("runs/exits/front.json");
+    let names = file["front"]["metrics"].as_array().unwrap();
+    assert_eq!(names.last().unwrap().as_str(), Some("text layers"));
+    assert_eq!(file["front"]["maximise"].as_array().unwrap().last().unwrap().as_bool(), Some(false));
+    let layers = |point: &Value| point["metrics"].as_array().unwrap().last().unwrap().as_f64();
+    let points = file["front"]["points"].as_array().unwrap();
+    assert_eq!(points.iter().map(layers).collect::<Vec<_>>(), [1.0, 1.0, 2.0, 2.0].map(Some));
+    assert_eq!(points[2]["label"], "2 layers, no goal");
+    scratch
+        .run(&format!("front --points 2 --exits 9 --dataset data --config {goals} --name none {QUICK}"))
+        .wrong(&["9"]);
+
     // One model with goals: measured beside what it is compared with, and measured again.
     scratch.run(&format!("finetune --dataset data --config {goals} --name one --baselines popularity {QUICK}")).ok();
     let metrics = scratch.json("runs/one/metrics.json");

@@ -1,6 +1,6 @@
 //! Setting an encoder up: from files, or at random; and what of it is trained.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
@@ -42,6 +42,8 @@ pub enum Trainable {
 pub struct LoadOptions {
     /// Which weights training changes.
     pub trainable: Trainable,
+    /// Texts leave after so many layers, of which alone the model is made; all of them without ([`ModelConfig::exit_after`]).
+    pub exit_after: Option<usize>,
     /// Replaces both dropout rates of `config.json` in training; the saved configuration keeps its own.
     pub dropout: Option<f64>,
     /// How matrices are multiplied in training: `bf16` costs less, with weights, sums and all else in `f32`. What the
@@ -62,6 +64,7 @@ impl Default for LoadOptions {
     fn default() -> Self {
         Self {
             trainable: Trainable::All,
+            exit_after: None,
             dropout: None,
             arithmetic: Arithmetic::F32,
             recompute: false,
@@ -99,9 +102,17 @@ impl Encoder {
         if let Some(path) = files.gguf() {
             let model = gguf::read(path, &options.device)?;
             let pooling = pooling.or(model.pooling).unwrap_or_else(|| Pooling::usual(&model.config));
-            return Self::build(model.config, pooling, model.tensors, BTreeMap::new(), options);
+            let config =
+                options.exit_after.map_or(Ok(model.config.clone()), |layers| model.config.exit_after(layers))?;
+            let names: BTreeSet<String> = config.architecture.tensors().into_iter().map(|(name, _)| name).collect();
+            let mut tensors = model.tensors;
+            if options.exit_after.is_some() {
+                tensors.retain(|name, _| names.contains(name));
+            }
+            return Self::build(config, pooling, tensors, BTreeMap::new(), options);
         }
         let config = ModelConfig::read(&files.config)?;
+        let config = options.exit_after.map_or(Ok(config.clone()), |layers| config.exit_after(layers))?;
         let pooling = pooling.unwrap_or_else(|| Pooling::usual(&config));
         let architecture = &config.architecture;
         let named = architecture.tensors();

@@ -1,10 +1,11 @@
 /// Metrics for which less is better, by their name without prefix and cut-off.
-const LOWER: [&str; 17] = [
+const LOWER: [&str; 18] = [
     "disparity",
     "ece",
     "error",
     "gini",
     "item_gini",
+    "layers",
     "log_loss",
     "log_rmse",
     "logloss",

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use paretune_eval::report::{Cell, FrontSection, Table};
 use paretune_objectives::{Conditioning, Objective, Objectives};
-use paretune_recommender::Recommender;
+use paretune_recommender::{ItemSource, Recommender};
 use serde::Serialize;
 
 use crate::{
@@ -70,11 +70,21 @@ fn measure(
     }
 
     let mut bench = Bench::new(&job)?;
+    if !own.exits.is_empty() {
+        bench.count_layers();
+    }
     bench.keep_vectors(&job.new_model(job.variant())?)?;
     let cut = job.config.evaluation.top.first().copied().unwrap_or(10);
     let shown = SERVED.map(|metric| format!("{metric}@{cut}"));
     let lists = Table::new("Served by its own weights", ["balance".to_owned()].into_iter().chain(shown.clone()))
         .note("The whole catalogue ranked by each balance's weights for the users of the test part.");
+    if !own.exits.is_empty() && !matches!(job.config.model.items, ItemSource::Text | ItemSource::Hybrid) {
+        return Err(wrong_input("--exits leaves a text encoder early: items = \"text\" or \"hybrid\" has one"));
+    }
+    let exits = match own.exits.as_slice() {
+        [] => vec![job.config.model.exit_after],
+        exits => exits.iter().copied().map(Some).collect(),
+    };
     let mut points = Points { job: &job, run, show, shown, bench, lists, measured: 0 };
     let wanted = match own.compare {
         true => vec![Conditioning::None, Conditioning::Film, Conditioning::Hypernetwork],
@@ -88,11 +98,17 @@ fn measure(
     }
     let mut all = Vec::new();
     for conditioning in wanted {
-        let prefix = if own.compare { format!("{}: ", forms::name(conditioning)) } else { String::new() };
-        all.push(match conditioning {
-            Conditioning::None => points.separate(&balances, &prefix)?,
-            one => points.together(one, own.conditioned_epochs, &balances, &prefix, !own.compare)?,
-        });
+        for &exit_after in &exits {
+            let mut prefix = if own.compare { format!("{}: ", forms::name(conditioning)) } else { String::new() };
+            if let (Some(layers), false) = (exit_after, own.exits.is_empty()) {
+                prefix.push_str(&format!("{layers} layers, "));
+            }
+            let variant = Variant { exit_after, ..job.conditioned(conditioning, own.conditioned_epochs) };
+            all.push(match conditioning {
+                Conditioning::None => points.separate(variant, &balances, &prefix)?,
+                _ => points.together(variant, &balances, &prefix, !own.compare && exits.len() == 1)?,
+            });
+        }
     }
     let Points { bench, lists, .. } = points;
     let Some(section) = bench.front()? else {
@@ -154,12 +170,16 @@ struct Points<'a> {
 
 impl Points<'_> {
     /// One model for each balance.
-    fn separate(&mut self, balances: &[Vec<f64>], prefix: &str) -> anyhow::Result<Form> {
+    fn separate(&mut self, variant: Variant, balances: &[Vec<f64>], prefix: &str) -> anyhow::Result<Form> {
         let (first, mut seconds) = (self.measured, 0.0);
-        let variant = Variant { conditioning: Conditioning::None, ..self.job.variant() };
+        let variant = Variant { epochs: self.job.variant().epochs, ..variant };
+        let folder = |number: usize| match (variant.exit_after, variant.exit_after == self.job.variant().exit_after) {
+            (Some(layers), false) => format!("balance-{number}-exit-{layers}"),
+            _ => format!("balance-{number}"),
+        };
         for (number, weights) in balances.iter().enumerate() {
             let label = format!("{prefix}{}", self.label(weights));
-            let (model, took) = self.train(variant, weights, &format!("balance-{number}"), &label)?;
+            let (model, took) = self.train(variant, weights, &folder(number), &label)?;
             seconds += took;
             self.measure(&label, weights, &model)?;
         }
@@ -167,17 +187,13 @@ impl Points<'_> {
     }
 
     /// One model that is asked for each of them; it goes into the run if it is to be kept.
-    fn together(
-        &mut self,
-        conditioning: Conditioning,
-        epochs: Option<usize>,
-        balances: &[Vec<f64>],
-        prefix: &str,
-        keep: bool,
-    ) -> anyhow::Result<Form> {
+    fn together(&mut self, variant: Variant, balances: &[Vec<f64>], prefix: &str, keep: bool) -> anyhow::Result<Form> {
         let first = self.measured;
-        let variant = self.job.conditioned(conditioning, epochs);
-        let name = conditioning.name();
+        let conditioning = variant.conditioning;
+        let name = match (variant.exit_after, variant.exit_after == self.job.variant().exit_after) {
+            (Some(layers), false) => &format!("{}-exit-{layers}", conditioning.name()),
+            _ => conditioning.name(),
+        };
         let (mut model, seconds) = self.train(variant, &vec![1.0; self.job.objectives.len()], name, name)?;
         if keep {
             self.job.save_model(&model, &self.run.join("model"))?;

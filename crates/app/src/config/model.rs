@@ -40,6 +40,9 @@ pub(crate) struct ModelConfig {
     pub(crate) popularity: bool,
     /// Where the model lies: `auto`, `cpu`, `cuda:0`, `metal:0` or another number.
     pub(crate) device: DeviceChoice,
+    /// Texts leave the encoder after so many layers: an early exit. Absent = all of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) exit_after: Option<usize>,
     /// Train the last layers only; absent = all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) train_layers: Option<usize>,
@@ -122,6 +125,7 @@ impl Default for ModelConfig {
             search: false,
             popularity: false,
             device: DeviceChoice::Auto,
+            exit_after: None,
             train_layers: None,
             tune: Tune::Full,
             lora: LoraSettings::default(),

@@ -21,6 +21,8 @@ pub(crate) struct Variant {
     pub(crate) given: bool,
     pub(crate) conditioning: Conditioning,
     pub(crate) epochs: usize,
+    /// After how many layers texts leave the encoder.
+    pub(crate) exit_after: Option<usize>,
 }
 
 impl Job {
@@ -28,7 +30,8 @@ impl Job {
     pub(crate) fn variant(&self) -> Variant {
         let model = &self.config.model;
         let given = !model.vectors.is_empty();
-        Variant { items: model.items, given, conditioning: model.conditioning, epochs: self.config.training.epochs }
+        let (conditioning, epochs) = (model.conditioning, self.config.training.epochs);
+        Variant { items: model.items, given, conditioning, epochs, exit_after: model.exit_after }
     }
 
     /// The model that is configured, with this form of conditioning, trained for so many passes if it is said.
@@ -52,6 +55,7 @@ impl Job {
                 let memory = model.cache_mib.saturating_mul(1 << 20);
                 let options = LoadOptions {
                     trainable: tuning::trainable(model),
+                    exit_after: variant.exit_after,
                     dropout: model.encoder_dropout,
                     arithmetic: model.arithmetic,
                     recompute: model.recompute,

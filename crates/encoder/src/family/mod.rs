@@ -108,6 +108,32 @@ impl ModelConfig {
         Ok(Self { json, family, architecture: Arc::new(architecture) })
     }
 
+    /// That of a model whose texts leave after the first `layers` layers: an early exit, for which the layers above need not be there.
+    ///
+    /// ```
+    /// use paretune_encoder::{BertConfig, ModelConfig};
+    ///
+    /// let whole = ModelConfig::try_from(BertConfig::tiny())?;
+    /// assert_eq!((whole.layers(), whole.exit_after(1)?.layers()), (2, 1));
+    /// assert!(whole.exit_after(3).is_err());
+    /// # Ok::<(), paretune_encoder::EncoderError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`EncoderError::InvalidConfig`] for no layer, or more than there are.
+    pub fn exit_after(&self, layers: usize) -> Result<Self, EncoderError> {
+        if !(1..=self.layers()).contains(&layers) {
+            let reason = format!("an exit after {layers} layers: this model has {}; name 1 to {0}", self.layers());
+            return Err(EncoderError::InvalidConfig { reason });
+        }
+        let mut json = self.json.clone();
+        json.insert(self.architecture.names.fields.layers.to_owned(), Value::from(layers));
+        if let Some(Value::Array(types)) = json.get_mut("layer_types") {
+            types.truncate(layers);
+        }
+        Self::from_json(json)
+    }
+
     /// The family.
     pub fn model_type(&self) -> &'static str {
         FAMILIES[self.family].0

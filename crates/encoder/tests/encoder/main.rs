@@ -8,6 +8,7 @@ mod backbones;
 mod cache;
 mod devices;
 mod embedder;
+mod exits;
 mod files;
 mod fuzz;
 mod gguf;
