@@ -23,10 +23,10 @@ fn what_leaves_early_is_what_the_next_layer_would_have_read() {
         .unwrap();
     assert_eq!(passed.len(), layers + 1, "before each layer, and before pooling");
     let values = |x: &candle_core::Tensor| x.flatten_all().unwrap().to_vec1::<f32>().unwrap();
-    for exit in 1..=layers {
+    for (exit, passed) in passed.iter().enumerate().skip(1) {
         let early = load(&tiny_files(), Some(exit));
         assert_eq!(early.config().layers(), exit);
-        assert_eq!(values(&early.hidden_states(&packed, None).unwrap()), values(&passed[exit]));
+        assert_eq!(values(&early.hidden_states(&packed, None).unwrap()), values(passed));
         let above = format!("encoder.layer.{exit}.");
         assert!(early.parameters().iter().all(|(name, _)| !name.starts_with(&above)));
     }

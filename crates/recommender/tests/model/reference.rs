@@ -103,6 +103,7 @@ impl Cases {
             weights: Vec::new(),
             preference: None,
             epoch: None,
+            only: None,
             views: Sequences::default(),
         }
     }
