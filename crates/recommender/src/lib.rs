@@ -89,6 +89,7 @@
 mod auxiliary;
 mod batch;
 mod classic;
+mod config;
 mod corpus;
 mod error;
 mod features;
@@ -98,6 +99,7 @@ mod given;
 mod goals;
 mod graph;
 mod item;
+mod losses;
 mod model;
 mod prior;
 mod propagation;
@@ -117,6 +119,7 @@ mod width;
 pub use auxiliary::{AlignConfig, Auxiliary, AuxiliaryLoss, ContrastConfig};
 pub use batch::{Batch, BatchBuilder, Encode, Pool, Searched, Sequences, Viewer};
 pub use classic::{ClassicError, Ease, EaseConfig, Interactions, ItemKnn, ItemKnnConfig, Mf, MfConfig, Scorer};
+pub use config::RecommenderConfig;
 pub use corpus::{Corpus, CorpusConfig, Reading};
 pub use error::RecommenderError;
 pub use features::{Arrangement, FeatureConfig, FeatureNetwork};
@@ -128,7 +131,7 @@ pub use graph::{
     propagate,
 };
 pub use item::{ItemSource, ItemVectors};
-pub use model::{Parameters, Recommender, RecommenderConfig, Shared};
+pub use model::{Parameters, Recommender, Shared};
 pub use propagation::{GraphConfig, Inputs};
 pub use ranking::{
     Augmentation, Augmentations, Calibrated, Listwise, Needs, Negatives, RankingBatch, RankingError, RankingLoss,

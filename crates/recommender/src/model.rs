@@ -5,72 +5,18 @@ use std::sync::Arc;
 use candle_core::{Device, Tensor, Var};
 use paretune_features::Tokenized;
 use paretune_objectives::{
-    Architecture, Conditioning, CustomObjective, GateReport, Kind, Labels, Modulation, Objective, Objectives, Outputs,
-    TaskLoss, TaskTowers, TowerConfig,
+    CustomObjective, GateReport, Kind, Modulation, Objectives, Outputs, TaskTowers, TowerConfig,
 };
-use serde::{Deserialize, Serialize};
 
-use crate::features::{FeatureConfig, FeatureSizes, Features};
-use crate::goals::{ListFacts, ListPolicies};
+use crate::features::{FeatureSizes, Features};
+use crate::goals::ListFacts;
 use crate::item::{ItemModel, ItemTower};
 use crate::prior::Prior;
 use crate::propagation::{Inputs, Propagation};
-use crate::ranking::RankingLoss;
 use crate::search::Search;
-use crate::users::{self, UserConfig, UserKind, UserModel, Widths};
+use crate::users::{self, UserKind, UserModel, Widths};
 use crate::width::WidthGates;
-use crate::{Auxiliary, AuxiliaryLoss, Batch, FeatureNames, ItemVectors, RecommenderError};
-
-/// Sizes of everything above the item vectors.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RecommenderConfig {
-    /// Width of the shared representation.
-    pub dim: usize,
-    /// What makes a user's vector of a history.
-    pub user: UserConfig,
-    /// Longest history, from [`crate::CorpusConfig::history`].
-    pub history: usize,
-    /// Number of users in the tables.
-    pub users: usize,
-    /// Number of items in the tables.
-    pub items: usize,
-    /// Share of the items whose id training hides, where they are known by something else too.
-    pub hide_ids: f64,
-    /// The loss of objectives that are rankings.
-    pub ranking: RankingLoss,
-    /// Whether rankings may bring what a user has met already. Where nobody meets an item twice, the items of a request's history are no
-    /// negatives of its and come last in its ranking: a model that compares vectors would have to unlearn that they are what is nearest.
-    #[serde(default = "repeats")]
-    pub repeats: bool,
-    /// Whether requests come with a query, from [`crate::CorpusConfig::search`]: its text goes through the encoder and, by a layer of its
-    /// own, into the user's vector.
-    #[serde(default)]
-    pub search: bool,
-    /// What task towers share above the shared representation.
-    #[serde(default, skip_serializing_if = "Architecture::is_shared_bottom")]
-    pub tasks: Architecture,
-    /// Width of the hidden layer of each task tower.
-    pub tower: usize,
-    /// Dropout in the task towers.
-    pub dropout: f64,
-    /// Item features, from [`crate::Corpus::item_width`].
-    pub item_features: usize,
-    /// User and context features, from [`crate::Corpus::user_width`].
-    pub user_features: usize,
-    /// Features of a past event, from [`crate::Corpus::event_width`].
-    pub event_features: usize,
-    /// Whether the model takes the preference between its objectives as an input.
-    #[serde(default, skip_serializing_if = "Conditioning::is_none")]
-    pub conditioning: Conditioning,
-    /// How features of columns enter, of a model that has any ([`Inputs::with_features`]).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub features: Option<FeatureConfig>,
-}
-
-fn repeats() -> bool {
-    true
-}
+use crate::{Auxiliary, Batch, FeatureNames, ItemVectors, RecommenderConfig, RecommenderError};
 
 /// The representation all objectives share: where a multi-objective step cuts the graph.
 #[derive(Debug, Clone)]
@@ -329,17 +275,6 @@ impl Recommender {
         Ok(self.towers.fit(columns)?)
     }
 
-    /// The labels of a batch, as the losses need them, with what teachers say.
-    ///
-    /// # Errors
-    /// A label its objective cannot mean, or a teacher of it say, or weights of samples that do not fit.
-    pub fn labels(&self, batch: &Batch) -> Result<Labels, RecommenderError> {
-        let (objectives, scalers) = (self.objectives(), self.towers.scalers());
-        let (labels, teachers) = batch.labels.split_at(objectives.len().min(batch.labels.len()));
-        let labels = Labels::weighted(objectives, scalers, labels, &batch.weights, &self.device)?;
-        Ok(labels.at(&batch.places).taught(objectives, scalers, teachers, &self.device)?)
-    }
-
     /// The device its tensors live on.
     pub fn device(&self) -> &Device {
         &self.device
@@ -403,7 +338,12 @@ impl Recommender {
     }
 
     /// As [`Self::outputs`], of a representation behind its gates.
-    fn outputs_of(&self, shared: &Shared, batch: &Batch, dropout: Option<u64>) -> Result<Outputs, RecommenderError> {
+    pub(crate) fn outputs_of(
+        &self,
+        shared: &Shared,
+        batch: &Batch,
+        dropout: Option<u64>,
+    ) -> Result<Outputs, RecommenderError> {
         let requests = Tensor::new(batch.requests.as_slice(), &self.device)?;
         let users = shared.users.index_select(&requests, 0)?;
         let scores = match &shared.candidates {
@@ -417,61 +357,6 @@ impl Recommender {
         let joint = shared.joint.as_ref();
         let shown = shared.items.as_ref().map(|items| Shown { items, joint, positions: &positions });
         self.head(shown, &users, scores.as_ref(), batch.preference.as_deref(), dropout)
-    }
-
-    /// The loss of every objective, unweighted, in order: of task towers over their samples ([`Outputs::losses`]), of rankings over lists, of
-    /// goals of lists over what the batch's requests would be shown.
-    /// That of the first ranking includes what training adds ([`Recommender::with_auxiliary`]).
-    ///
-    /// # Errors
-    /// When shapes do not fit, or a label is none that its objective can mean.
-    pub fn losses(
-        &self,
-        shared: &Shared,
-        batch: &Batch,
-        dropout: Option<u64>,
-    ) -> Result<Vec<TaskLoss>, RecommenderError> {
-        Ok(self.losses_with_auxiliary(shared, batch, dropout)?.0)
-    }
-
-    /// As [`Self::losses`], with the losses that were added to that of the first ranking.
-    ///
-    /// # Errors
-    /// Those of [`Self::losses`].
-    pub fn losses_with_auxiliary(
-        &self,
-        shared: &Shared,
-        batch: &Batch,
-        dropout: Option<u64>,
-    ) -> Result<(Vec<TaskLoss>, Vec<AuxiliaryLoss>), RecommenderError> {
-        let labels = self.labels(batch)?;
-        let open = shared;
-        let shared = self.gated(open, dropout)?;
-        let shared = shared.as_ref();
-        // Rankings need no outputs of single samples.
-        let towers = match self.has_towers() {
-            true => {
-                let outputs = self.outputs_of(shared, batch, dropout)?;
-                let mut losses = outputs.losses(&labels)?;
-                self.add_unlabelled(&outputs, &labels, (open, batch, dropout), &mut losses)?;
-                Some(losses)
-            }
-            false => None,
-        };
-        let mut shown = ListPolicies::default();
-        let loss = |(k, objective): (usize, &Objective)| match (&towers, &objective.goal) {
-            _ if objective.kind.has_labels() && batch.only.is_some_and(|only| only != k) => {
-                Ok(TaskLoss { loss: Tensor::zeros((), candle_core::DType::F32, &self.device)?, observed: 0 })
-            }
-            _ if objective.kind == Kind::Cost => self.width_loss(shared),
-            (_, Some(goal)) => self.goal_loss(k, goal, shared, batch, &mut shown),
-            (Some(losses), _) if objective.kind.has_tower() => Ok(losses[k].clone()),
-            _ => self.ranking_loss(shared, batch, &batch.labels[k]),
-        };
-        let mut losses =
-            self.objectives().iter().enumerate().map(loss).collect::<Result<Vec<_>, RecommenderError>>()?;
-        let added = self.add_auxiliary(shared, &mut losses)?;
-        Ok((losses, added))
     }
 
     /// Which experts each objective listens to on a batch, of a model whose tasks share experts ([`Architecture`]); nothing else.

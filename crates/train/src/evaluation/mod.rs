@@ -12,15 +12,17 @@ mod monitor;
 mod ranking;
 mod rows;
 mod scores;
+mod utilities;
 
 pub use calibration::{Calibration, CalibrationConfig, CalibrationMethod};
 pub use candidates::Candidates;
 pub use ensemble::Ensemble;
 pub use gates::{Gate, gates};
 pub use monitor::Monitor;
-pub use ranking::{Ranked, Ranking, rank_weights, utilities};
+pub use ranking::{Ranked, Ranking};
 pub use rows::{Rows, predict};
 pub(crate) use rows::{engagement, predict_for};
 pub use scores::{
     Bucket, CALIBRATION_BINS, MetricTable, Metrics, list_metric_at, primary_metric, skill, value_metrics,
 };
+pub use utilities::{rank_weights, utilities};
