@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use paretune_data::{Items, Log, Part, ShardSplit, Shards, SplitStrategy};
 use paretune_features::{TextTokenizer, Tokenized};
-use paretune_objectives::{Kind, Objectives};
+use paretune_objectives::Objectives;
 use paretune_recommender::{Corpus, CorpusConfig, Recommender, Totals, UserConfig, UserKind};
 
 use crate::plan::{Grouped, Size};
@@ -123,7 +123,7 @@ impl Stream {
         objectives: &Objectives,
     ) -> Result<(), TrainError> {
         Self::check_reading(reads)?;
-        if let Some(objective) = objectives.iter().find(|objective| objective.kind != Kind::Ranking) {
+        if let Some(objective) = objectives.iter().find(|objective| objective.kind.has_tower()) {
             return refused(
                 format!("objective `{}`", objective.name),
                 "task towers look at the past of every item at every moment; make it kind = \"ranking\"",
