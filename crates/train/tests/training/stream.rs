@@ -8,8 +8,8 @@ use std::path::Path;
 use candle_core::Device;
 use paretune_data::{Dataset, Part, Shards, SplitStrategy};
 use paretune_features::{ModelFiles, TextTokenizer};
-use paretune_objectives::{Kind, Objective, Objectives};
-use paretune_recommender::{Corpus, ItemVectors, Recommender, RecommenderConfig, UserKind};
+use paretune_objectives::{Goal, Kind, ListGoal, Objective, Objectives};
+use paretune_recommender::{Corpus, ItemVectors, ListFacts, Recommender, RecommenderConfig, UserKind};
 use paretune_train::evaluation::Ranking;
 use paretune_train::{
     BalanceConfig, Balancer, Observer, Outcome, Silent, Stream, TrainError, TrainEvent, Trainer, TrainingConfig,
@@ -95,6 +95,30 @@ fn check_one_shard_is_memory(kind: UserKind, name: &str, vectors: fn() -> ItemVe
     assert_eq!(run(&streamed, &stream, &config, None, &mut diary).unwrap(), outcome);
     assert_eq!(diary.0, expected.0, "{kind:?} with {name}");
     assert_eq!(bytes(&streamed), bytes(&straight), "{kind:?} with {name}");
+}
+
+/// Goals of lists and of cost need no label and no tower, and so no past of items.
+#[test]
+fn goals_without_labels_train_on_shards_as_in_memory() {
+    let click = Objective::new("click", Kind::Ranking, "click");
+    let goals = [Objective::list("breadth", ListGoal::new(Goal::Coverage)), Objective::cost("cost").weight(0.3)];
+    let set = Objectives::new([vec![click], goals.to_vec()].concat()).unwrap();
+    let (kind, strategy, config) = (UserKind::Sasrec, SplitStrategy::LeaveLast, training());
+    let folder = tempfile::tempdir().unwrap();
+    let memory = corpus(kind, mixed(), &strategy);
+    let stream = stream(folder.path(), &mixed(), 1, kind, &strategy, usize::MAX);
+    let fresh = |corpus: &Corpus| {
+        let sizes = model(corpus, ids(), kind, loss("sampled-softmax")).config().clone();
+        let model = Recommender::new(sizes, ids(), &set, 5, &Device::Cpu).unwrap();
+        model.with_list_facts(ListFacts::new(corpus, &set, None, &Device::Cpu).unwrap())
+    };
+    let balancer = || Balancer::new(&BalanceConfig::default(), &set, &[1.0, 1.0, 0.3]).unwrap();
+    let straight = fresh(&memory);
+    Trainer::new(&straight, &memory, &set, &config, balancer(), None, 3).unwrap().run(&mut Silent).unwrap();
+    let streamed = fresh(stream.sample());
+    Trainer::streamed(&streamed, &stream, &set, &config, balancer(), None, 3).unwrap().run(&mut Silent).unwrap();
+    assert_eq!(bytes(&streamed), bytes(&straight));
+    assert_ne!(bytes(&straight)["gates.width"], bytes(&fresh(&memory))["gates.width"], "gates have learned");
 }
 
 #[test]
