@@ -49,7 +49,7 @@ pub struct RecommenderConfig {
     /// Whether the model takes the preference between its objectives as an input.
     #[serde(default, skip_serializing_if = "Conditioning::is_none")]
     pub conditioning: Conditioning,
-    /// How features of columns enter, of a model that has any ([`Inputs::with_features`]).
+    /// How features of columns enter, of a model that has any ([`Inputs::with_features`](crate::Inputs::with_features)).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub features: Option<FeatureConfig>,
 }

@@ -18,7 +18,7 @@ impl Recommender {
         Ok(labels.at(&batch.places).taught(objectives, scalers, teachers, &self.device)?)
     }
 
-    /// The loss of every objective, unweighted, in order: of task towers over their samples ([`Outputs::losses`]), of rankings over lists, of
+    /// The loss of every objective, unweighted, in order: of task towers over their samples ([`Outputs::losses`](paretune_objectives::Outputs::losses)), of rankings over lists, of
     /// goals of lists over what the batch's requests would be shown.
     /// That of the first ranking includes what training adds ([`Recommender::with_auxiliary`]).
     ///

@@ -359,7 +359,7 @@ impl Recommender {
         self.head(shown, &users, scores.as_ref(), batch.preference.as_deref(), dropout)
     }
 
-    /// Which experts each objective listens to on a batch, of a model whose tasks share experts ([`Architecture`]); nothing else.
+    /// Which experts each objective listens to on a batch, of a model whose tasks share experts ([`Architecture`](paretune_objectives::Architecture)); nothing else.
     ///
     /// # Errors
     /// When shapes do not fit.

@@ -170,7 +170,7 @@ impl<'a> Ranking<'a> {
         self.cases.is_empty()
     }
 
-    /// Ranks by a weighted sum of a model's standardised scores (see [`utilities`]). `vectors`, row-major and of one width,
+    /// Ranks by a weighted sum of a model's standardised scores (see [`utilities()`]). `vectors`, row-major and of one width,
     /// measure diversity: the same for every method that is compared.
     ///
     /// # Errors
