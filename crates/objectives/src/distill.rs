@@ -54,8 +54,10 @@ impl Distill {
         let out_of =
             |setting: &str, value: f64, rule: &str| Some(format!("distill.{setting} = {value} must be {rule}"));
         match (objective.kind, self.temperature) {
-            (Kind::Ranking, _) => {
-                return Some("a ranking predicts no label that a teacher could: remove `distill`".into());
+            (kind, _) if !kind.has_tower() => {
+                return Some(
+                    "rankings, goals of lists and cost predict no label that a teacher could: remove `distill`".into(),
+                );
             }
             (Kind::Custom, _) => {
                 return Some("a custom objective has its teacher in its own loss: remove `distill`".into());

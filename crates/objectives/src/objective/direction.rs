@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Kind, Objective};
+use super::Objective;
 use crate::{ObjectiveError, Result};
 
 /// What is wanted of an objective. Its tower learns to predict the label either way; the direction counts where predictions order
@@ -44,7 +44,7 @@ impl Objective {
 
     pub(super) fn check_direction(&self) -> Result<()> {
         match (self.kind, self.direction) {
-            (Kind::Ranking, Direction::Less) => Err(ObjectiveError::Direction { name: self.name.clone() }),
+            (kind, Direction::Less) if !kind.has_tower() => Err(ObjectiveError::Direction { name: self.name.clone() }),
             _ => Ok(()),
         }
     }

@@ -90,6 +90,16 @@ fn goals_of_lists_that_make_no_sense_are_refused() {
     assert!(refused(vec![Objective::cost("width")]).contains("add an objective with labels"));
     assert!(refused(vec![click(), Objective::cost("a"), Objective::cost("b")]).contains("one width"));
     assert!(with(list(goal.clone()).given("click")).contains("remove it"));
+    // What belongs to a tower is not passed over.
+    for plain in [list(goal.clone()), Objective::cost("width")] {
+        assert!(with(plain.clone().tower(TowerShape::default())).contains("remove `tower`"));
+        assert!(with(plain.clone().less()).contains("direction = \"less\""));
+        assert!(with(plain.clone().distill(crate::Distill::new("teacher"))).contains("remove `distill`"));
+        let semi = crate::Semi::Consistency { weight: 1.0, from_epoch: 0 };
+        assert!(with(plain.clone().semi(semi)).contains("with a tower"));
+        let debias = crate::Debias::new(crate::DebiasMethod::Snips, crate::Propensity::Model);
+        assert!(with(plain.debias(debias)).contains("with a tower"));
+    }
     assert!(with(Objective { smoothing: 0.1, ..list(goal) }).contains("for flags"));
 }
 
@@ -129,6 +139,6 @@ fn towers_and_directions_are_checked_and_written_only_where_they_are_said() {
     assert!(refused(vec![sized(vec![8; 9], None)]).contains("at most 8"));
     assert!(refused(vec![sized(vec![8], Some(1.0))]).contains("tower.dropout = 1"));
     let ranking = || Objective::new("click", Kind::Ranking, "click");
-    assert!(refused(vec![ranking().tower(TowerShape::default())]).contains("has no tower"));
+    assert!(refused(vec![ranking().tower(TowerShape::default())]).contains("have no tower"));
     assert!(refused(vec![ranking().less()]).contains("direction = \"less\""));
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Kind, Objective};
+use super::Objective;
 use crate::{ObjectiveError, Result};
 
 /// Sizes of one objective's tower, where they differ from those of the others ([`crate::TowerConfig`]).
@@ -38,8 +38,8 @@ impl Objective {
     pub(super) fn check_tower(&self) -> Result<()> {
         let wrong = |reason: String| Err(ObjectiveError::Tower { name: self.name.clone(), reason });
         let Some(shape) = &self.tower else { return Ok(()) };
-        if self.kind == Kind::Ranking {
-            return wrong("a ranking has no tower: remove `tower`".into());
+        if !self.kind.has_tower() {
+            return wrong("rankings, goals of lists and cost have no tower: remove `tower`".into());
         }
         let hidden = shape.hidden.as_deref().unwrap_or_default();
         if hidden.len() > DEEPEST || hidden.iter().any(|width| !(1..=WIDEST).contains(width)) {

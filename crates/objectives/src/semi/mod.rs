@@ -97,7 +97,7 @@ impl Semi {
     pub(crate) fn problem(&self, kind: Kind) -> Option<String> {
         let (Self::PseudoLabel { weight, .. } | Self::Consistency { weight, .. }) = *self;
         if !kind.has_tower() {
-            return Some("semi is for objectives with a tower, not for kind = \"ranking\"".into());
+            return Some("semi is for objectives with a tower, which kinds ranking, list and cost have none of".into());
         }
         if !(weight.is_finite() && weight >= 0.0) {
             return Some(format!("semi: weight = {weight} must be at least 0"));
