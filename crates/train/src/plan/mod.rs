@@ -173,7 +173,7 @@ impl<'a> Plan<'a> {
     }
 
     /// As `model` needs it: with the negatives of its rankings, with changed histories where it contrasts them, and without reading texts
-    /// where its encoder is frozen, so that looking up gives the same. Where all objectives are rankings that share their
+    /// where its encoder is frozen, so that looking up gives the same. Where no objective has a tower and rankings share their
     /// negatives, no others are drawn.
     #[must_use]
     pub fn for_model(mut self, model: &Recommender, config: &TrainingConfig) -> Self {
@@ -299,9 +299,9 @@ impl<'a> Plan<'a> {
     }
 }
 
-/// Negatives of single rows that a model is trained with: none where all objectives are rankings that share theirs.
+/// Negatives of single rows that a model is trained with: none where there are no towers to read them, and rankings share theirs.
 pub(crate) fn negatives(model: &Recommender, config: &TrainingConfig) -> usize {
-    let rankings = model.objectives().iter().all(|objective| objective.kind == Kind::Ranking);
+    let rankings = !model.objectives().iter().any(|objective| objective.kind.has_tower());
     if rankings && model.config().ranking.needs() != Needs::Graded { 0 } else { config.negatives }
 }
 

@@ -1,9 +1,10 @@
 //! Goals of lists are reached by training, and chosen by what lists are worth.
 
 use paretune_data::Part;
+use paretune_objectives::{Goal, Kind, ListGoal, Objective, Objectives};
 use paretune_optim::Method;
 use paretune_train::evaluation::{Ranking, list_metric_at, rank_weights};
-use paretune_train::{GradientCut, TrainEvent, TrainingConfig};
+use paretune_train::{GradientCut, Plan, TrainEvent, TrainingConfig};
 
 use crate::world::{Diary, World, short};
 
@@ -36,6 +37,26 @@ fn lists_become_what_the_goals_want() {
     for name in ["coverage.coverage", "novelty.novelty"] {
         assert!((0.0..=1.0).contains(&seen[name]), "{name} {seen:?}");
     }
+}
+
+/// Negatives of single rows are for towers: a ranking beside a goal shares its own, as one by itself does.
+#[test]
+fn a_ranking_with_a_goal_draws_no_negatives_of_rows() {
+    let world = World::new();
+    let click = Objective::new("click", Kind::Ranking, "click");
+    let goal = Objective::list("breadth", ListGoal::new(Goal::Coverage));
+    let config = TrainingConfig { negatives: 4, ..short() };
+    let samples = |all: Vec<Objective>| -> Vec<usize> {
+        let world = World { objectives: Objectives::new(all).unwrap(), ..World::new() };
+        let model = world.model();
+        let plan = Plan::new(&world.corpus, &world.objectives, &config, 9).unwrap().for_model(&model, &config);
+        plan.epoch_from(0).map(|batch| batch.len()).collect()
+    };
+    let alone = samples(vec![click.clone()]);
+    assert_eq!(samples(vec![click.clone(), goal.clone()]), alone);
+    assert_eq!(alone.iter().sum::<usize>(), world.corpus.split.rows(Part::Train).len());
+    let tower = Objective::new("rating", Kind::Regression, "rating");
+    assert!(samples(vec![click, goal, tower]).iter().sum::<usize>() > alone.iter().sum());
 }
 
 #[test]
