@@ -7,15 +7,15 @@
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::Instant;
 
 use anyhow::{Context, bail};
 use clap::Parser;
 use serde_json::{Value, json};
 
-use super::absolute;
-use crate::process::{root, run_cargo};
+use super::{absolute, program};
+use crate::process::run_cargo;
 
 /// Trains with texts read at every step or seldom, and compares speed and quality.
 #[derive(Debug, Parser)]
@@ -150,8 +150,7 @@ impl Options {
 
     fn train(&self, freshness: Freshness, steps: usize, seed: u64, folder: &Path) -> anyhow::Result<Training> {
         let Freshness { encode_every, refresh_every } = freshness;
-        let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
-        let mut command = Command::new(target.join("release").join("paretune"));
+        let mut command = program();
         command.args(["finetune", "--json", "--baselines", "none", "--dataset", &self.dataset, "--model", &self.model]);
         if let Some(from) = &self.from {
             command.arg("--from").arg(absolute(from));

@@ -84,6 +84,12 @@ fn example(package: &str, name: &str, feature: Option<&str>) -> Command {
     command
 }
 
+/// The program, as `cargo build --release --package paretune` has left it.
+fn program() -> Command {
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
+    Command::new(target.join("release").join("paretune"))
+}
+
 /// Examples run in the workspace's root, whatever the folder the command was given in.
 fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())

@@ -5,15 +5,15 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::Instant;
 
 use anyhow::{Context, bail};
 use clap::Parser;
 use serde_json::{Value, json};
 
-use super::absolute;
 use super::tuning::mean_and_deviation;
+use super::{absolute, program};
 use crate::process::{root, run_cargo};
 
 /// Trains each architecture of task towers on several seeds and compares what every objective is worth.
@@ -127,19 +127,19 @@ fn train(
 ) -> anyhow::Result<Vec<((String, String), f64)>> {
     let metrics = folder.join(name).join("metrics.json");
     if !metrics.is_file() {
-        let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
-        let mut command = Command::new(target.join("release").join("paretune"));
-        command.args(["finetune", "--baselines", "none", "--dataset", &options.dataset, "--model", &options.model]);
-        if let Some(from) = &options.from {
-            command.arg("--from").arg(absolute(from));
-        }
-        command.arg("--config").arg(config).args(flags).args(["--seed", &seed.to_string()]).args(&options.rest);
-        command.arg("--runs").arg(folder).args(["--name", name]);
+        let mut command = program();
+        command.arg("finetune");
         if folder.join(name).is_dir() {
             // A bench was cut off in the middle of it.
-            command = Command::new(target.join("release").join("paretune"));
-            command.args(["finetune", "--resume", "--runs"]).arg(folder).args(["--name", name]);
+            command.arg("--resume");
+        } else {
+            command.args(["--baselines", "none", "--dataset", &options.dataset, "--model", &options.model]);
+            if let Some(from) = &options.from {
+                command.arg("--from").arg(absolute(from));
+            }
+            command.arg("--config").arg(config).args(flags).args(["--seed", &seed.to_string()]).args(&options.rest);
         }
+        command.arg("--runs").arg(folder).args(["--name", name]);
         let output = command.stdout(Stdio::null()).stderr(Stdio::piped()).output().context("cannot start paretune")?;
         if !output.status.success() {
             bail!("finetune of {name} ended with {}:\n{}", output.status, String::from_utf8_lossy(&output.stderr));

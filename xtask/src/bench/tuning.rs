@@ -7,7 +7,7 @@
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -15,8 +15,8 @@ use anyhow::{Context, bail};
 use clap::Parser;
 use serde_json::{Map, Value, json};
 
-use super::absolute;
-use crate::process::{root, run_cargo};
+use super::{absolute, program};
+use crate::process::run_cargo;
 
 /// Trains with each way of tuning the text encoder, and compares quality, time and memory.
 #[derive(Debug, Parser)]
@@ -135,8 +135,7 @@ fn flags(way: &str, rank: usize) -> anyhow::Result<Vec<String>> {
 }
 
 fn train(options: &Options, way: &str, seed: u64, folder: &Path) -> anyhow::Result<Training> {
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
-    let mut command = Command::new(target.join("release").join("paretune"));
+    let mut command = program();
     command.args([
         "finetune",
         "--json",

@@ -4,6 +4,7 @@ use paretune_objectives::{Kind, Objective};
 use paretune_recommender::Corpus;
 
 use super::{Rows, rows::engagement};
+use crate::debias::Logistic;
 
 /// Pseudo-observations of the global mean that an item mean is shrunk by.
 const SHRINKAGE: f64 = 10.0;
@@ -91,37 +92,16 @@ fn linear(pairs: &[(f64, f64)]) -> Option<(f64, f64)> {
     Some((my - b * mx, b))
 }
 
-/// Logistic regression of `y` on `1, x` by Newton's method with a whisper of ridge.
+/// Logistic regression of `y` on `1, x` with a whisper of ridge.
 fn logistic(pairs: &[(f64, f64)]) -> Option<(f64, f64)> {
-    let positives: f64 = pairs.iter().map(|(_, y)| *y).sum();
-    if positives <= 0.0 || positives >= pairs.len() as f64 {
+    let (x, labels): (Vec<f64>, Vec<bool>) = pairs.iter().map(|(x, y)| (*x, *y > 0.5)).unzip();
+    if labels.iter().all(|label| *label) || !labels.contains(&true) {
         return None;
     }
-    let rate = positives / pairs.len() as f64;
-    let (mut a, mut b) = ((rate / (1.0 - rate)).ln(), 0.0);
-    for _ in 0..25 {
-        let (mut ga, mut gb, mut haa, mut hab, mut hbb) = (0.0, 1e-6 * b, 1e-6, 0.0, 1e-6);
-        for (x, y) in pairs {
-            let p = 1.0 / (1.0 + (-(a + b * x)).exp());
-            let w = p * (1.0 - p);
-            ga += p - y;
-            gb += (p - y) * x;
-            haa += w;
-            hab += w * x;
-            hbb += w * x * x;
-        }
-        let determinant = haa * hbb - hab * hab;
-        if determinant.abs() < 1e-12 {
-            break;
-        }
-        let (da, db) = ((hbb * ga - hab * gb) / determinant, (haa * gb - hab * ga) / determinant);
-        a -= da.clamp(-2.0, 2.0);
-        b -= db.clamp(-2.0, 2.0);
-        if da.abs() + db.abs() < 1e-9 {
-            break;
-        }
+    match Logistic::fit(&[x], &labels, 1e-6).coefficients()[..] {
+        [slope, offset] => Some((offset, slope)),
+        _ => None,
     }
-    Some((a, b))
 }
 
 #[cfg(test)]
