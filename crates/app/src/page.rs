@@ -103,6 +103,7 @@ pub(crate) fn examples(
                         .objectives
                         .iter()
                         .zip(&scores)
+                        .filter(|(objective, _)| objective.kind.has_labels())
                         .map(|(objective, values)| (objective.name.clone(), f64::from(values[item as usize])))
                         .collect(),
                     hit: false,

@@ -97,7 +97,16 @@ fn a_front_of_goals_shows_what_lists_gain_and_cost() {
     assert!(fairness["model"].is_f64() && fairness["popularity"].is_f64(), "{metrics}");
     let again: Value = serde_json::from_str(&scratch.run("evaluate --run runs/one --json").ok()).unwrap();
     assert_eq!(again["objectives"]["fairness"]["disparity"]["model"], fairness["model"]);
-    scratch.run("recommend --run runs/one --user user-00001").ok();
+    // What says nothing of single items is not shown beside them; a goal alone ranks by what it is about.
+    let shown = scratch.run("recommend --run runs/one --user user-00001").ok();
+    assert!(shown.contains("satisfaction") && !shown.contains("variety"), "{shown}");
+    let json = |weights: &str| -> Value {
+        let line = format!("recommend --run runs/one --user user-00001 --json --weights {weights}");
+        serde_json::from_str(&scratch.run(&line).ok()).unwrap()
+    };
+    let by_clicks = json("click=1");
+    assert_eq!(json("variety=1"), by_clicks);
+    assert!(by_clicks[0]["scores"].get("click").is_some() && by_clicks[0]["scores"].get("variety").is_none());
 }
 
 #[test]

@@ -7,10 +7,15 @@ use paretune_eval::report::{Cell, Table};
 use paretune_features::TextTokenizer;
 use paretune_objectives::Objective;
 use paretune_recommender::{BatchBuilder, Corpus, Encode, Viewer};
-use paretune_train::evaluation::utilities;
+use paretune_train::evaluation::{rank_weights, utilities};
 use serde::Serialize;
 
-use crate::{calibrate, cli, failure::wrong_input, job::Job, run_dir::RunDir};
+use crate::{
+    calibrate, cli,
+    failure::wrong_input,
+    job::{Job, labelled},
+    run_dir::RunDir,
+};
 
 use super::finetune::{here, stored_config};
 
@@ -82,6 +87,8 @@ pub(super) fn run(args: &cli::Recommend) -> anyhow::Result<()> {
 
     let hidden = if args.keep_seen { Vec::new() } else { seen };
     let reach = if args.item_texts.is_empty() { args.top } else { usize::MAX };
+    // The preference that the model was asked for may hold goals that say nothing of single items.
+    let weights = rank_weights(&job.objectives, &weights);
     let top = paretune_eval::top_k(&utilities(&job.objectives, &scores, &weights), reach, &hidden);
     let items = corpus.dataset.items.len();
     // What is shown is calibrated, after the order is found.
@@ -99,7 +106,13 @@ pub(super) fn run(args: &cli::Recommend) -> anyhow::Result<()> {
                 rank: place + 1,
                 item: corpus.dataset.items.ids.get(item as usize).map(String::as_str),
                 title: new.map_or_else(|| corpus.title(item), |new| args.item_texts[new].as_str()),
-                scores: job.objectives.iter().zip(&scores).map(|(o, s)| (o.name.as_str(), s[item as usize])).collect(),
+                scores: job
+                    .objectives
+                    .iter()
+                    .zip(&scores)
+                    .filter(|(objective, _)| objective.kind.has_labels())
+                    .map(|(objective, scores)| (objective.name.as_str(), scores[item as usize]))
+                    .collect(),
             }
         })
         .collect();
@@ -131,14 +144,14 @@ fn about(args: &cli::Recommend, corpus: &Corpus) -> anyhow::Result<BTreeMap<Stri
 
 fn table(job: &Job, picks: &[Pick<'_>], weights: &[f64]) -> Table {
     let less = |objective: &Objective| if objective.direction.is_more() { "" } else { "less " };
-    let by = job.objectives.iter().zip(weights);
+    let by = job.objectives.iter().zip(weights).filter(|(objective, _)| objective.kind.has_labels());
     let by: Vec<String> =
         by.map(|(objective, weight)| format!("{}{} {weight}", less(objective), objective.name)).collect();
-    let names = job.objectives.iter().map(|objective| objective.name.clone());
+    let names = labelled(&job.objectives).map(|objective| objective.name.clone());
     let columns = ["rank", "item", "title"].into_iter().map(str::to_owned).chain(names);
     let mut table = Table::new("Recommendations", columns).note(format!("Ranked by {}.", by.join(", ")));
     for pick in picks {
-        let scores = job.objectives.iter().map(|objective| {
+        let scores = labelled(&job.objectives).map(|objective| {
             let value = f64::from(pick.scores[objective.name.as_str()]);
             Cell::number(value, if value.abs() < 10.0 { 3 } else { 1 })
         });
