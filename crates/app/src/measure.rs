@@ -96,21 +96,21 @@ impl<'a> Bench<'a> {
         (self.rows.len(), self.ranking.len())
     }
 
-    /// Keeps the vectors of the model before training, to measure diversity by.
-    pub(crate) fn keep_vectors(&mut self, untrained: &Recommender) -> anyhow::Result<Tensor> {
-        let known = untrained.embed(&self.job.corpus.tokens, None)?;
+    /// Keeps the vectors of the model before training, which knows the items as `known`, to measure diversity by.
+    pub(crate) fn keep_vectors(&mut self, untrained: &Recommender, known: &Tensor) -> anyhow::Result<()> {
         let compared = untrained.list_facts().and_then(|facts| facts.vectors());
         if let Some(vectors) = compared {
             self.vectors = vectors.flatten_all()?.to_vec1()?;
         } else if self.job.config.model.items != ItemSource::Ids {
             self.vectors = known.flatten_all()?.to_vec1()?;
         }
-        Ok(known)
+        Ok(())
     }
 
     /// Measures the model as it is before training.
     pub(crate) fn untrained(&mut self, model: &Recommender) -> anyhow::Result<()> {
-        let known = self.keep_vectors(model)?;
+        let known = model.embed(&self.job.corpus.tokens, None)?;
+        self.keep_vectors(model, &known)?;
         if self.wants(Baseline::Untrained) {
             self.model("untrained", model, &known)?;
         }

@@ -161,6 +161,26 @@ fn a_model_answers_for_a_shop_that_it_has_never_seen() {
 }
 
 #[test]
+fn what_lists_are_to_be_like_and_shut_columns_go_along() {
+    let scratch = Scratch::with_data();
+    with_other_shop(&scratch);
+    let more = "[[objectives]]\nname = \"variety\"\nkind = \"list\"\ngoal = { name = \"diversity\", of = \"click\" }\nweight = 0.5\n\n\
+        [[objectives]]\nname = \"fairness\"\nkind = \"list\"\ngoal = { name = \"exposure\", groups = \"category\" }\nweight = 0.1\n\n\
+        [[objectives]]\nname = \"cost\"\nkind = \"cost\"\nweight = 1.0\n\n";
+    scratch.write("goals.toml", CLICKS.replace("[data]", &format!("{more}[data]")));
+    let quick = QUICK.replace("--max-steps 6", "--max-steps 100");
+    let settings = format!("--baselines none --set training.learning_rate=0.01 {quick}");
+    scratch.run(&format!("finetune --dataset data --config goals.toml --name goals {settings}")).ok();
+    let own = &scratch.json("runs/goals/metrics.json")["objectives"];
+    let there = json(&scratch.run("evaluate --run runs/goals --dataset shop.toml --from raw --json").ok());
+    let there = &there["objectives"];
+    let width = own["cost"]["width"]["model"].as_f64().unwrap();
+    assert!(width > 0.0 && width < 1.0, "some columns are shut: {width}");
+    assert_eq!(there["cost"], own["cost"], "the model is as wide there");
+    assert!(there["variety"]["diversity"]["model"].is_f64() && there.get("fairness").is_none(), "{there}");
+}
+
+#[test]
 fn what_cannot_be_carried_over_is_refused() {
     let scratch = Scratch::with_data();
     with_other_shop(&scratch);

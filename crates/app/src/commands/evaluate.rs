@@ -51,6 +51,10 @@ fn measure(
         job.ask(&mut model, &job.asked_weights(&args.weights)?)?;
     }
     let known = model.embed(&job.corpus.tokens, None)?;
+    if args.dataset.is_some() {
+        // Nothing is trained there: the model is what it was before.
+        bench.keep_vectors(&model, &known)?;
+    }
     bench.trained(&model, &known)?;
     bench.without_model()?;
     if args.run.json {

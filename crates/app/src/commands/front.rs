@@ -73,7 +73,8 @@ fn measure(
     if !own.exits.is_empty() {
         bench.count_layers();
     }
-    bench.keep_vectors(&job.new_model(job.variant())?)?;
+    let untrained = job.new_model(job.variant())?;
+    bench.keep_vectors(&untrained, &untrained.embed(&job.corpus.tokens, None)?)?;
     let cut = job.config.evaluation.top.first().copied().unwrap_or(10);
     let shown = SERVED.map(|metric| format!("{metric}@{cut}"));
     let lists = Table::new("Served by its own weights", ["balance".to_owned()].into_iter().chain(shown.clone()))

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use paretune_objectives::Objective;
+use paretune_objectives::{Goal, Objective};
 use paretune_recommender::{FeatureConfig, ItemSource, Recommender, Start};
 
 use crate::{
@@ -67,7 +67,9 @@ pub(super) fn prepare(
 }
 
 /// The run's objectives on the other data's columns: that of the objective of the same name there, that of engagement for engagement,
-/// or the one of the same name.
+/// or the one of the same name. What is of the model rather than of samples stays, but for exposure: there may be no such groups.
+///
+/// What only training reads goes, such as a teacher's column or positions.
 fn objectives(theirs: &RunConfig, ours: &RunConfig) -> anyhow::Result<Vec<Objective>> {
     let column = |objective: &Objective| {
         let same = ours.objectives.iter().find(|other| other.name == objective.name);
@@ -76,21 +78,27 @@ fn objectives(theirs: &RunConfig, ours: &RunConfig) -> anyhow::Result<Vec<Object
         same.map(|other| &other.column).or(engaged).or_else(|| column().map(|other| &other.column)).cloned()
     };
     let found = theirs.objectives.iter().filter_map(|objective| {
-        let column = column(objective)?;
-        Some(Objective { column, ..objective.clone() })
+        let column = match &objective.goal {
+            Some(goal) if goal.name == Goal::Exposure => return None,
+            _ if objective.kind.has_labels() => column(objective)?,
+            _ => String::new(),
+        };
+        Some(Objective { column, debias: None, distill: None, semi: None, examination: 0, ..objective.clone() })
     });
     let mut found: Vec<Objective> = found.collect();
     // What is given something that is not there goes with it, and what was given that.
     loop {
         let names: Vec<String> = found.iter().map(|objective| objective.name.clone()).collect();
-        let needs =
-            |objective: &Objective| objective.given.iter().chain(&objective.through).cloned().collect::<Vec<_>>();
+        let needs = |objective: &Objective| -> Vec<String> {
+            let of = objective.goal.as_ref().and_then(|goal| goal.of.as_ref());
+            objective.given.iter().chain(&objective.through).chain(of).cloned().collect()
+        };
         found.retain(|objective| needs(objective).iter().all(|name| names.contains(name)));
         if found.len() == names.len() {
             break;
         }
     }
-    if found.is_empty() {
+    if !found.iter().any(|objective| objective.kind.has_labels()) {
         let list = |objectives: &[Objective]| {
             objectives.iter().map(|objective| objective.name.as_str()).collect::<Vec<_>>().join(", ")
         };
