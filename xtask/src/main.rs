@@ -35,6 +35,9 @@ enum Chore {
     /// Rank by several runs' models together: by the average of their weights, of their scores, of their ranks.
     #[command(disable_help_flag = true)]
     Ensemble(Rest),
+    /// Write a run's tables with what its model says of their events, for a student to learn from.
+    #[command(disable_help_flag = true)]
+    Teach(Rest),
     /// Recommend items to a user, with a score for each objective.
     #[command(disable_help_flag = true)]
     Recommend(Rest),
@@ -87,6 +90,7 @@ fn main() -> ExitCode {
         Chore::Import(rest) => process::paretune("import", rest.args),
         Chore::Evaluate(rest) => process::paretune("evaluate", rest.args),
         Chore::Ensemble(rest) => process::paretune("ensemble", rest.args),
+        Chore::Teach(rest) => process::paretune("teach", rest.args),
         Chore::Recommend(rest) => process::paretune("recommend", rest.args),
         Chore::Front(rest) => process::paretune("front", rest.args),
         Chore::Compare(rest) => process::paretune("compare", rest.args),

@@ -41,6 +41,8 @@ pub(crate) enum Command {
     Compare(Box<Compare>),
     /// Write the simulated marketplace that is embedded in this program.
     Simulate(Simulate),
+    /// Write a run's tables with what its model says of their events, for a student to learn from.
+    Teach(Teach),
     /// Make the small built-in text encoder from a larger sentence encoder.
     Distill(Distill),
     /// Teach a text encoder your own texts without labels: masked words, contrasts, or both.
@@ -304,6 +306,20 @@ pub(crate) struct Ensemble {
     /// Print JSON.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// Write a run's tables once more, with a column for each objective that holds what the run's model says of every event of training and
+/// validation, each with what was known when it happened. A student learns from them by `distill = { column = "…" }`.
+#[derive(Debug, Args)]
+pub(crate) struct Teach {
+    #[command(flatten)]
+    pub(crate) run: RunArgs,
+    /// Folder of the new tables.
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) out: PathBuf,
+    /// What the columns' names begin with; the objective's name follows.
+    #[arg(long, value_name = "TEXT", default_value = "teacher_")]
+    pub(crate) prefix: String,
 }
 
 /// Recommend items to a user.

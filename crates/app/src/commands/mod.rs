@@ -13,6 +13,7 @@ mod pretrain;
 mod push;
 mod recommend;
 mod simulate;
+mod teach;
 
 use clap::CommandFactory;
 
@@ -29,6 +30,7 @@ pub(crate) fn run(command: Command) -> anyhow::Result<()> {
         Command::Front(args) => front::run(&args),
         Command::Compare(args) => compare::run(&args),
         Command::Simulate(args) => simulate::run(&args),
+        Command::Teach(args) => teach::run(&args),
         Command::Distill(args) => distill::run(&args),
         Command::Pretrain(args) => pretrain::run(&args),
         Command::Embed(args) => embed::run(&args),

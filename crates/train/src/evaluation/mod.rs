@@ -20,7 +20,7 @@ pub use ensemble::Ensemble;
 pub use gates::{Gate, gates};
 pub use monitor::Monitor;
 pub use ranking::{Ranked, Ranking};
-pub use rows::{Rows, predict};
+pub use rows::{Rows, predict, predict_telling};
 pub(crate) use rows::{engagement, predict_for};
 pub use scores::{
     Bucket, CALIBRATION_BINS, MetricTable, Metrics, list_metric_at, primary_metric, skill, value_metrics,

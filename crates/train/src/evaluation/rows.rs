@@ -198,7 +198,21 @@ pub(crate) fn engagement(corpus: &Corpus) -> Vec<u32> {
 /// # Errors
 /// When the model fails.
 pub fn predict(model: &Recommender, corpus: &Corpus, known: &Tensor, rows: &Rows) -> Result<Vec<Vec<f32>>, TrainError> {
-    Ok(predict_for(model, corpus, known, rows, &[None])?.remove(0))
+    predict_telling(model, corpus, known, rows, &mut |_| {})
+}
+
+/// As [`predict`], telling how many rows are done.
+///
+/// # Errors
+/// When the model fails.
+pub fn predict_telling(
+    model: &Recommender,
+    corpus: &Corpus,
+    known: &Tensor,
+    rows: &Rows,
+    done: &mut dyn FnMut(usize),
+) -> Result<Vec<Vec<f32>>, TrainError> {
+    Ok(predict_by(model, corpus, known, rows, &[None], done)?.remove(0))
 }
 
 /// As [`predict`], for each of several preferences of a model with conditioning (`None`: its own): `[preference][objective][row]`.
@@ -213,8 +227,21 @@ pub(crate) fn predict_for(
     rows: &Rows,
     preferences: &[Option<&[f64]>],
 ) -> Result<Vec<Vec<Vec<f32>>>, TrainError> {
+    predict_by(model, corpus, known, rows, preferences, &mut |_| {})
+}
+
+fn predict_by(
+    model: &Recommender,
+    corpus: &Corpus,
+    known: &Tensor,
+    rows: &Rows,
+    preferences: &[Option<&[f64]>],
+    done: &mut dyn FnMut(usize),
+) -> Result<Vec<Vec<Vec<f32>>>, TrainError> {
     let mut all = vec![vec![Vec::new(); rows.labels.len()]; preferences.len()];
+    let mut told = 0;
     for mut batch in rows.batches(corpus) {
+        told += batch.len();
         let trunk = model.trunk(&batch, known, None)?;
         for (columns, preference) in all.iter_mut().zip(preferences) {
             batch.preference = preference.map(<[f64]>::to_vec);
@@ -222,6 +249,7 @@ pub(crate) fn predict_for(
             let predictions = model.outputs(&shared, &batch, None)?.predictions()?;
             columns.iter_mut().zip(predictions).for_each(|(column, part)| column.extend(part));
         }
+        done(told);
     }
     Ok(all)
 }

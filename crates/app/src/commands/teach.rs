@@ -1,0 +1,198 @@
+//! `teach`: a run's tables with what its model says of their events, for a student to learn from.
+
+use std::path::Path;
+
+use paretune_data::{Dataset, Part};
+use paretune_eval::report::{Cell, Table};
+use paretune_objectives::{Distill, Kind, Loss, Objective};
+use paretune_train::evaluation::{Candidates, Rows, predict_telling};
+use serde::Serialize;
+
+use crate::{
+    calibrate, cli,
+    config::DataConfig,
+    failure::wrong_input,
+    job::Job,
+    meter::Meter,
+    run_dir::{RunDir, write_atomically},
+};
+
+use super::finetune::{here, stored_config};
+
+/// File beside the tables.
+const STUDENT: &str = "student.toml";
+
+/// What the teacher said of one objective.
+#[derive(Debug, Serialize)]
+struct Taught {
+    objective: String,
+    column: String,
+    /// Events it was asked about.
+    events: usize,
+    /// Mean of the labels that there are among them.
+    labels: Option<f64>,
+    /// Mean of what it said.
+    said: f64,
+    /// What a student's objective is configured with.
+    distill: Distill,
+}
+
+pub(super) fn run(args: &cli::Teach) -> anyhow::Result<()> {
+    let run = RunDir::existing(&args.run.run)?;
+    let mut config = stored_config(&run)?;
+    config.model.device = here(config.model.device, args.run.device);
+    if config.data.stream {
+        return Err(wrong_input(format!(
+            "{} was trained on a log in shards, of which no single tables could be written: teach from a run on a share of it",
+            run.path().display()
+        )));
+    }
+    if args.out.join("events.parquet").exists() {
+        return Err(wrong_input(format!("{} holds tables already: give another --out", args.out.display())));
+    }
+    let job = Job::finished(config, &run)?;
+    let mut dataset = job.corpus.dataset.clone();
+    let pupils = pupils(&job, &dataset, &args.prefix)?;
+    let said = ask(&job, &run, args.run.json)?;
+
+    let mut taught = Vec::with_capacity(pupils.len());
+    for (k, column) in pupils {
+        let objective = &job.objectives.as_slice()[k];
+        taught.push(Taught::new(objective, &column, &said.labels[k], &said.predictions[k]));
+        let mut values = vec![f32::NAN; dataset.events.len()];
+        said.events.iter().zip(&said.predictions[k]).for_each(|(event, value)| values[*event as usize] = *value);
+        dataset.events.feedback.insert(column, values);
+    }
+    dataset.write(&args.out)?;
+    let student = args.out.join(STUDENT);
+    write_atomically(&student, Student::new(&job, &taught, &args.out).toml()?.as_bytes())?;
+    if args.run.json {
+        println!("{}", serde_json::to_string_pretty(&taught)?);
+        return Ok(());
+    }
+    println!("{}", table(&taught, said.events.len(), dataset.events.len()));
+    println!("\nA student learns from them with: cargo xtask finetune --config {}", student.display());
+    Ok(())
+}
+
+/// What a student's configuration begins with: the same split of the new tables, and the run's objectives with their teachers.
+#[derive(Serialize)]
+struct Student {
+    data: DataConfig,
+    objectives: Vec<Objective>,
+}
+
+impl Student {
+    fn new(job: &Job, taught: &[Taught], tables: &Path) -> Self {
+        // What the run left out of its tables is not in these.
+        let data = DataConfig {
+            dataset: tables.display().to_string(),
+            from: None,
+            train_share: 1.0,
+            ..job.config.data.clone()
+        };
+        let objectives = job.objectives.iter().map(|objective| {
+            let teacher = taught.iter().find(|taught| taught.objective == objective.name);
+            Objective { distill: teacher.map(|taught| taught.distill.clone()), ..objective.clone() }
+        });
+        Self { data, objectives: objectives.collect() }
+    }
+
+    fn toml(&self) -> anyhow::Result<String> {
+        let head = "# For a student of the run that wrote these tables: model and training are its own to say.\n\n";
+        Ok(format!("{head}{}", toml::to_string(self)?))
+    }
+}
+
+/// Objectives that a student can learn, with the columns that are written for them.
+fn pupils(job: &Job, dataset: &Dataset, prefix: &str) -> anyhow::Result<Vec<(usize, String)>> {
+    let able = |objective: &Objective| {
+        let plain = objective.kind.has_tower() && objective.kind != Kind::Custom;
+        plain && !matches!(objective.loss, Some(Loss::Ordinal { .. }))
+    };
+    let name = |(k, objective): (usize, &Objective)| (k, format!("{prefix}{}", objective.name));
+    let pupils: Vec<(usize, String)> =
+        job.objectives.iter().enumerate().filter(|(_, objective)| able(objective)).map(name).collect();
+    if pupils.is_empty() {
+        return Err(wrong_input(
+            "this run predicts no label that a student could learn: rankings, goals of lists and ordinal losses have no teacher",
+        ));
+    }
+    match pupils.iter().find(|(_, column)| dataset.events.feedback.contains_key(column)) {
+        Some((_, column)) => Err(wrong_input(format!(
+            "the run's events have a column `{column}` already: give another --prefix, as in --prefix second_"
+        ))),
+        None => Ok(pupils),
+    }
+}
+
+/// What the teacher said of some events.
+struct Said {
+    /// Their rows in the table.
+    events: Vec<u32>,
+    /// For each objective, `NaN` where there is none.
+    labels: Vec<Vec<f32>>,
+    /// For each objective.
+    predictions: Vec<Vec<f32>>,
+}
+
+/// Asks the run's model about every event of training and validation, each with what was known when it happened; nobody learns from the
+/// test part.
+fn ask(job: &Job, run: &RunDir, quiet: bool) -> anyhow::Result<Said> {
+    let model = job.saved_model(run)?;
+    let calibration = calibrate::read(run)?;
+    let known = model.embed(&job.corpus.tokens, None)?;
+    let parts = [Part::Train, Part::Valid].map(|part| (part, job.corpus.split.rows(part)));
+    let parts: Vec<(Part, Vec<u32>)> = parts.into_iter().filter(|(_, rows)| !rows.is_empty()).collect();
+    let total: usize = parts.iter().map(|(_, rows)| rows.len()).sum();
+    let meter = if quiet { Meter::hidden(total as u64) } else { Meter::new("events", total as u64) };
+    let count = job.objectives.len();
+    let mut said = Said { events: Vec::new(), labels: vec![Vec::new(); count], predictions: vec![Vec::new(); count] };
+    for (part, events) in parts {
+        let before = said.events.len();
+        let rows = Rows::among(Candidates::All, &job.corpus, &job.objectives, part, 0, usize::MAX, job.config.seed)?;
+        let mut tell = |done: usize| meter.set((before + done) as u64);
+        let mut predictions = predict_telling(&model, &job.corpus, &known, &rows, &mut tell)?;
+        if let Some(calibration) = &calibration {
+            let of = |row: usize| (Some(rows.users[row]), Some(rows.items[row]));
+            calibration.apply(&job.corpus, &job.objectives, &mut predictions, of)?;
+        }
+        said.events.extend(events);
+        said.labels.iter_mut().zip(&rows.labels).for_each(|(all, part)| all.extend(part));
+        said.predictions.iter_mut().zip(predictions).for_each(|(all, part)| all.extend(part));
+    }
+    meter.finish();
+    Ok(said)
+}
+
+impl Taught {
+    fn new(objective: &Objective, column: &str, labels: &[f32], said: &[f32]) -> Self {
+        let mean = |values: &mut dyn Iterator<Item = f32>| {
+            let (sum, count) = values.fold((0.0, 0usize), |(sum, count), value| (sum + f64::from(value), count + 1));
+            (count > 0).then(|| sum / count as f64)
+        };
+        Self {
+            objective: objective.name.clone(),
+            column: column.to_owned(),
+            events: said.len(),
+            labels: mean(&mut labels.iter().copied().filter(|label| !label.is_nan())),
+            said: mean(&mut said.iter().copied()).unwrap_or_default(),
+            distill: Distill::new(column),
+        }
+    }
+}
+
+fn table(taught: &[Taught], asked: usize, all: usize) -> Table {
+    let columns = ["objective", "column", "mean label", "mean said"];
+    let mut table = Table::new("Taught", columns).note(format!("{asked} of {all} events; the test part was left out."));
+    for Taught { objective, column, labels, said, .. } in taught {
+        let number = |value: f64| Cell::number(value, if value.abs() < 10.0 { 4 } else { 1 });
+        table = table.row([
+            Cell::Text { text: objective.clone() },
+            Cell::Text { text: column.clone() },
+            labels.map_or(Cell::Empty, number),
+            number(*said),
+        ]);
+    }
+    table
+}
