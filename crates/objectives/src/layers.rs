@@ -4,7 +4,7 @@ use candle_core::{Device, Tensor, Var};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use crate::Result;
+use crate::{Result, affine::affine};
 
 /// `y = x Wᵀ + b`, with `W: [out, in]` and `b: [out]` as variables.
 #[derive(Debug, Clone)]
@@ -49,11 +49,22 @@ impl Linear {
     /// # Errors
     /// The last dimension is not `in`, or there is none.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        self.affine(x, false)
+    }
+
+    /// `SiLU` of [`forward`](Self::forward), in one step.
+    ///
+    /// # Errors
+    /// As [`forward`](Self::forward).
+    pub fn forward_silu(&self, x: &Tensor) -> Result<Tensor> {
+        self.affine(x, true)
+    }
+
+    fn affine(&self, x: &Tensor, activated: bool) -> Result<Tensor> {
         let (output, input) = self.weight.dims2()?;
-        let weight = self.weight.t()?;
         // One matrix product: Candle would run a three-dimensional one as a batch of small ones.
         let flat = if x.rank() == 2 { x.clone() } else { x.reshape(((), input))? };
-        let y = flat.matmul(&weight)?.broadcast_add(&self.bias)?;
+        let y = affine(&flat, &self.weight, &self.bias, activated)?;
         if x.rank() == 2 {
             return Ok(y);
         }

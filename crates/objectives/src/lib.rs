@@ -49,6 +49,7 @@
 //! # Ok::<(), paretune_objectives::ObjectiveError>(())
 //! ```
 
+mod affine;
 mod conditioning;
 mod custom;
 mod debias;

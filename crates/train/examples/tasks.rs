@@ -188,7 +188,8 @@ impl Options {
         let training =
             TrainingConfig { batch: self.batch, epochs: 1_000_000, hide_past: 0.0, ..TrainingConfig::default() };
         let plan = Plan::new(corpus, &objectives, &training, 1)?.for_model(&model, &training);
-        let warm = self.runs.div_ceil(3);
+        // Steps over ids are short: the first of them also warm the processor up.
+        let warm = if self.model.is_some() { self.runs.div_ceil(3) } else { self.runs.max(20) };
         let batches = (0..).flat_map(|epoch| plan.epoch_from(epoch * plan.steps_per_epoch()));
         let batches: Vec<Batch> = batches.filter(|batch| batch.len() == self.batch).take(warm + self.runs).collect();
         let parameters = model.parameters();

@@ -3,7 +3,7 @@
 use candle_core::{Device, Tensor, Var};
 
 use super::{Conditioning, film::Film, hypernetwork::Hypernetwork};
-use crate::{Linear, Result};
+use crate::{Linear, Result, silu::silu};
 
 /// `y = x Wᵀ + b`, then modulated, or with `W(r)` and `b(r)`; as it is without conditioning.
 #[derive(Debug, Clone)]
@@ -50,6 +50,14 @@ impl ConditionedLinear {
                 let bias = (self.base.bias().as_tensor() + bias)?;
                 Ok(x.matmul(&weight.t()?)?.broadcast_add(&bias)?)
             }
+        }
+    }
+
+    /// `SiLU` of it.
+    pub(crate) fn forward_silu(&self, x: &Tensor, shares: &[f64]) -> Result<Tensor> {
+        match &self.by {
+            By::Nothing => self.base.forward_silu(x),
+            By::Film(_) | By::Hypernetwork(_) => Ok(silu(&self.forward(x, shares)?)?),
         }
     }
 

@@ -3,7 +3,6 @@
 use candle_core::{D, Device, Tensor, Var};
 
 use super::{GateReport, TransferConfig};
-use crate::silu::silu;
 use crate::{Linear, Result};
 
 /// Adaptive information transfer (Xi et al. 2021): with `p_t = SiLU(P_t x + b_t)` and `q = SiLU(T_t z_{t-1} + c_t)`,
@@ -82,10 +81,10 @@ impl Transfer {
 
     /// What each task knows, and from the second on how much of it is its own `[B, 1]`.
     fn chain(&self, x: &Tensor) -> Result<(Vec<Tensor>, Vec<Tensor>)> {
-        let (mut known, mut weights) = (vec![silu(&self.first.forward(x)?)?], Vec::new());
+        let (mut known, mut weights) = (vec![self.first.forward_silu(x)?], Vec::new());
         for link in &self.links {
-            let own = silu(&link.own.forward(x)?)?;
-            let handed = silu(&link.handed.forward(&known[known.len() - 1])?)?;
+            let own = link.own.forward_silu(x)?;
+            let handed = link.handed.forward_silu(&known[known.len() - 1])?;
             let rows = own.dim(0)?;
             // Both of them at once.
             let pair = Tensor::cat(&[&own, &handed], 0)?;

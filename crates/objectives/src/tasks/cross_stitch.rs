@@ -3,7 +3,6 @@
 use candle_core::{Device, Tensor, Var};
 
 use super::{CrossStitchConfig, GateReport};
-use crate::silu::silu;
 use crate::{Linear, Result};
 
 /// Misra et al. 2016: for every task `k` and layer
@@ -64,7 +63,7 @@ impl CrossStitch {
     pub(super) fn forward(&self, x: &Tensor) -> Result<Vec<Tensor>> {
         let mut inputs = vec![x.clone(); self.layers.first().map_or(0, |layer| layer.networks.len())];
         for layer in &self.layers {
-            let own = layer.networks.iter().zip(&inputs).map(|(network, x)| Ok(silu(&network.forward(x)?)?));
+            let own = layer.networks.iter().zip(&inputs).map(|(network, x)| network.forward_silu(x));
             let own = Tensor::stack(&own.collect::<Result<Vec<_>>>()?, 0)?;
             let (tasks, rows, width) = own.dims3()?;
             let mixed = layer.stitch.as_tensor().matmul(&own.reshape((tasks, rows * width))?)?;

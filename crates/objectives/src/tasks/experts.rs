@@ -4,7 +4,6 @@ use candle_core::{D, Device, Tensor, Var};
 
 use super::mix::{Groups, mix};
 use super::{ExpertsConfig, LevelsConfig};
-use crate::silu::silu;
 use crate::{Linear, Result};
 
 /// What a gate (or a learned mixture) listens to: means over the rows of a batch.
@@ -145,7 +144,7 @@ impl Level {
     }
 
     fn forward(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
-        let experts = self.experts.iter().map(|(place, layer)| Ok(silu(&layer.forward(Self::input(inputs, *place))?)?));
+        let experts = self.experts.iter().map(|(place, layer)| layer.forward_silu(Self::input(inputs, *place)));
         let experts = side_by_side(experts.collect::<Result<_>>()?)?;
         let mixed = mix(&self.logits(inputs)?, &experts, &self.groups)?;
         let output = |gate: usize| Ok(mixed.narrow(D::Minus1, gate * self.width, self.width)?.contiguous()?);

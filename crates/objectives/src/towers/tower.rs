@@ -4,7 +4,6 @@ use candle_core::{Device, Tensor, Var};
 
 use crate::conditioning::ConditionedLinear;
 use crate::layers::{dropout, named_rng};
-use crate::silu::silu;
 use crate::{Conditioning, Result};
 
 /// `(Linear → SiLU → dropout)* → Linear`, `[B, input]` to `[B]`.
@@ -52,7 +51,7 @@ impl Tower {
     pub(super) fn forward(&self, x: &Tensor, shares: &[f64], dropout_seed: Option<u64>) -> Result<Tensor> {
         let mut x = x.clone();
         for (k, hidden) in self.hidden.iter().enumerate() {
-            x = silu(&hidden.forward(&x, shares)?)?;
+            x = hidden.forward_silu(&x, shares)?;
             if let Some(seed) = dropout_seed {
                 let random = match k {
                     0 => named_rng(seed, &self.name),
