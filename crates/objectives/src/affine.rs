@@ -1,10 +1,12 @@
 //! `x Wᵀ + b`, and `SiLU` of it, as one step of the graph: of Candle's own operations the backward pass takes five more, and it adds up the gradient
 //! of a bias with a division for every number.
 
-use candle_core::{CpuStorage, CustomOp1, CustomOp3, DType, Layout, Result, Shape, Tensor, bail};
+use std::sync::{Mutex, PoisonError};
+
+use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, DType, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
-use crate::silu::{silu, slope};
+use crate::silu::silu;
 
 /// Numbers that one task computes.
 const CHUNK: usize = 4096;
@@ -12,19 +14,52 @@ const CHUNK: usize = 4096;
 /// `x Wᵀ + b`, or `SiLU(x Wᵀ + b)`, of `x` `[B, in]`, `W` `[out, in]` and `b` `[out]`: values, and gradients of those that are tracked.
 pub(crate) fn affine(x: &Tensor, weight: &Tensor, bias: &Tensor, activated: bool) -> Result<Tensor> {
     let fits = |tensor: &Tensor| tensor.device().is_cpu() && tensor.dtype() == DType::F32;
-    if [x, weight, bias].into_iter().all(fits) {
-        // Candle's own product, outside of the graph.
-        let product = x.detach().matmul(&weight.detach().t()?)?;
-        return x.apply_op3(weight, bias, Affine { product, activated });
+    if ![x, weight, bias].into_iter().all(fits) {
+        let y = x.matmul(&weight.t()?)?.broadcast_add(bias)?;
+        return if activated { silu(&y) } else { Ok(y) };
     }
-    let y = x.matmul(&weight.t()?)?.broadcast_add(bias)?;
-    if activated { silu(&y) } else { Ok(y) }
+    // Candle's own product, outside of the graph.
+    let product = x.detach().matmul(&weight.detach().t()?)?;
+    let width = product.dims2()?.1;
+    if bias.dims() != [width] {
+        bail!("affine: a bias of {:?} does not fit x Wᵀ of {:?}", bias.dims(), product.dims())
+    }
+    let mut y = product.flatten_all()?.to_vec1::<f32>()?;
+    add_rows(&mut y, &bias.to_vec1::<f32>()?);
+    let sigma = activated.then(|| activate(&mut y));
+    x.apply_op3(weight, bias, Affine { y: Mutex::new(y), sigma })
+}
+
+/// Adds `b` to every row.
+fn add_rows(y: &mut [f32], bias: &[f32]) {
+    if bias.is_empty() {
+        return;
+    }
+    y.par_chunks_mut(CHUNK.div_ceil(bias.len()) * bias.len()).for_each(|rows| {
+        for row in rows.chunks_exact_mut(bias.len()) {
+            row.iter_mut().zip(bias).for_each(|(y, b)| *y += b);
+        }
+    });
+}
+
+/// `z / (1 + e^-z)` in place of `z`; `σ(z)` is what the gradient needs.
+fn activate(z: &mut [f32]) -> Vec<f32> {
+    let mut sigma = vec![0f32; z.len()];
+    sigma.par_chunks_mut(CHUNK).zip(z.par_chunks_mut(CHUNK)).for_each(|(sigma, z)| {
+        for (sigma, z) in sigma.iter_mut().zip(z) {
+            let below = 1.0 + (-*z).exp();
+            *sigma = 1.0 / below;
+            *z /= below;
+        }
+    });
+    sigma
 }
 
 struct Affine {
-    /// `x Wᵀ` `[B, out]`.
-    product: Tensor,
-    activated: bool,
+    /// The result `[B, out]`, until it is asked for.
+    y: Mutex<Vec<f32>>,
+    /// `σ(x Wᵀ + b)`, with an activation.
+    sigma: Option<Vec<f32>>,
 }
 
 impl CustomOp3 for Affine {
@@ -35,22 +70,14 @@ impl CustomOp3 for Affine {
     fn cpu_fwd(
         &self,
         _: &CpuStorage,
-        _: &Layout,
+        x: &Layout,
+        _: &CpuStorage,
+        weight: &Layout,
         _: &CpuStorage,
         _: &Layout,
-        bias: &CpuStorage,
-        layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let shape = self.product.shape().clone();
-        if layout.dims() != [shape.dims2()?.1] {
-            bail!("affine: a bias of {:?} does not fit x Wᵀ of {:?}", layout.dims(), shape.dims())
-        }
-        let bias = slice(bias, layout)?;
-        let mut y = with_bias(&self.product, bias)?;
-        if self.activated {
-            y.par_chunks_mut(CHUNK).for_each(|y| y.iter_mut().for_each(|y| *y /= 1.0 + (-*y).exp()));
-        }
-        Ok((CpuStorage::F32(y), shape))
+        let y = std::mem::take(&mut *self.y.lock().unwrap_or_else(PoisonError::into_inner));
+        Ok((CpuStorage::F32(y), (x.shape().dims2()?.0, weight.shape().dims2()?.0).into()))
     }
 
     fn bwd(
@@ -62,13 +89,9 @@ impl CustomOp3 for Affine {
         gradient: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let gradient = gradient.contiguous()?;
-        let gradient = match self.activated {
-            true => {
-                let bias = bias.to_vec1::<f32>()?;
-                let before = Tensor::from_vec(with_bias(&self.product, &bias)?, y.shape(), y.device())?;
-                slope(&before, y, &gradient)?
-            }
-            false => gradient,
+        let gradient = match &self.sigma {
+            Some(sigma) => gradient.apply_op2_no_bwd(y, &Slope { sigma })?,
+            None => gradient,
         };
         let of_x = x.track_op().then(|| gradient.matmul(weight)).transpose()?;
         let of_weight = weight.track_op().then(|| gradient.t()?.matmul(x)).transpose()?;
@@ -77,16 +100,27 @@ impl CustomOp3 for Affine {
     }
 }
 
-/// `product + b`, row by row.
-fn with_bias(product: &Tensor, bias: &[f32]) -> Result<Vec<f32>> {
-    let mut y = product.flatten_all()?.to_vec1::<f32>()?;
-    let rows = (CHUNK / bias.len().max(1)).max(1) * bias.len().max(1);
-    y.par_chunks_mut(rows).for_each(|rows| {
-        for row in rows.chunks_exact_mut(bias.len()) {
-            row.iter_mut().zip(bias).for_each(|(y, b)| *y += b);
-        }
-    });
-    Ok(y)
+/// `g (σ(z) (1 - y) + y)`, the gradient at `z` of `y = z σ(z)` from that at `y`.
+struct Slope<'a> {
+    sigma: &'a [f32],
+}
+
+impl CustomOp2 for Slope<'_> {
+    fn name(&self) -> &'static str {
+        "silu-slope"
+    }
+
+    fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
+        let (gradient, y) = (slice(s1, l1)?, slice(s2, l2)?);
+        let mut out = vec![0f32; gradient.len()];
+        let inputs = gradient.par_chunks(CHUNK).zip(y.par_chunks(CHUNK)).zip(self.sigma.par_chunks(CHUNK));
+        out.par_chunks_mut(CHUNK).zip(inputs).for_each(|(out, ((gradient, y), sigma))| {
+            for (((out, gradient), y), sigma) in out.iter_mut().zip(gradient).zip(y).zip(sigma) {
+                *out = gradient * (sigma * (1.0 - y) + y);
+            }
+        });
+        Ok((CpuStorage::F32(out), l1.shape().clone()))
+    }
 }
 
 /// Sums of `[B, out]` over its rows, from the first to the last.

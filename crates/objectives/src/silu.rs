@@ -14,11 +14,6 @@ pub(crate) fn silu(x: &Tensor) -> Result<Tensor> {
     }
 }
 
-/// The gradient at `x` of `y = x σ(x)`, from that at `y`; all of them contiguous `f32` of the CPU.
-pub(crate) fn slope(x: &Tensor, y: &Tensor, gradient: &Tensor) -> Result<Tensor> {
-    x.apply_op3_no_bwd(y, gradient, &Slope)
-}
-
 struct Silu;
 
 struct Slope;
@@ -38,7 +33,7 @@ impl CustomOp1 for Silu {
     }
 
     fn bwd(&self, x: &Tensor, y: &Tensor, gradient: &Tensor) -> Result<Option<Tensor>> {
-        Ok(Some(slope(x, y, &gradient.contiguous()?)?))
+        Ok(Some(x.apply_op3_no_bwd(y, &gradient.contiguous()?, &Slope)?))
     }
 }
 
