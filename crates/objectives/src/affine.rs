@@ -177,7 +177,7 @@ mod tests {
                 let direction = Tensor::from_vec(numbers(rows * outputs, 0.23), (rows, outputs), &Device::Cpu).unwrap();
                 let run = |y: &Tensor| {
                     let store = (y * &direction).unwrap().sum_all().unwrap().backward().unwrap();
-                    [&x, &weight, &bias].map(|var| store.get(var).map_or_else(Vec::new, |gradient| flat(gradient)))
+                    [&x, &weight, &bias].map(|var| store.get(var).map_or_else(Vec::new, flat))
                 };
                 let own = affine(&x, &weight, &bias, activated).unwrap();
                 let plain = x.matmul(&weight.t().unwrap()).unwrap().broadcast_add(&bias).unwrap();
