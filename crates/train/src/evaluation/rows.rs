@@ -31,6 +31,8 @@ pub struct Rows {
 
 /// Rows of a request are predicted together, this many requests at a time.
 const REQUESTS: usize = 256;
+/// Batches that are made side by side.
+const BATCHES: usize = 64;
 
 impl Rows {
     /// The rows of `part` among the [usual](Candidates::usual) candidates of the split: see [`Self::among`].
@@ -134,8 +136,8 @@ impl Rows {
         self.users.is_empty()
     }
 
-    /// Batches over all rows, in order, rows of one request sharing it.
-    pub(super) fn batches(&self, corpus: &Corpus) -> Vec<Batch> {
+    /// Batches over all rows, in order, rows of one request sharing it; some of them at a time are in memory.
+    pub(super) fn batches<'a>(&'a self, corpus: &'a Corpus) -> impl Iterator<Item = Batch> + 'a {
         let mut starts = Vec::new();
         let mut requests = 0usize;
         for at in 0..self.len() {
@@ -149,7 +151,10 @@ impl Rows {
         }
         let ends = starts.iter().skip(1).copied().chain([self.len()]);
         let ranges: Vec<(usize, usize)> = starts.iter().copied().zip(ends).collect();
-        ranges.into_par_iter().map(|(start, end)| self.batch(corpus, start, end)).collect()
+        (0..ranges.len().div_ceil(BATCHES)).flat_map(move |block| {
+            let block = &ranges[block * BATCHES..ranges.len().min((block + 1) * BATCHES)];
+            block.par_iter().map(|(start, end)| self.batch(corpus, *start, *end)).collect::<Vec<_>>()
+        })
     }
 
     fn batch(&self, corpus: &Corpus, start: usize, end: usize) -> Batch {
