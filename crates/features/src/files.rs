@@ -1,18 +1,22 @@
 //! Where the files of one model lie, and what the small ones among them say.
 
-use std::collections::BTreeSet;
+mod folder;
+mod reading;
+
 use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::FeatureError;
 use crate::gguf::{self, Gguf};
 use crate::modules::{self, Module};
+use folder::{copy_whole, only_gguf, pooling, weights};
+pub(crate) use reading::{existing, malformed, read_bytes, read_json};
+use reading::{missing, read, required};
 
 /// The files of a model in the layout of the Hugging Face Hub and sentence-transformers.
 ///
@@ -358,124 +362,6 @@ struct Boundaries {
     bos_token: Option<Value>,
     eos_token_id: Option<Value>,
     bos_token_id: Option<Value>,
-}
-
-#[derive(Deserialize)]
-struct ShardIndex {
-    weight_map: std::collections::BTreeMap<String, String>,
-}
-
-pub(crate) fn existing(dir: &Path, name: &str) -> Option<PathBuf> {
-    Some(dir.join(name)).filter(|path| path.is_file())
-}
-
-fn required(dir: &Path, name: &str, advice: &str) -> Result<PathBuf, FeatureError> {
-    existing(dir, name).ok_or_else(|| missing(dir, name, advice))
-}
-
-fn missing(dir: &Path, name: &str, advice: &str) -> FeatureError {
-    FeatureError::MissingFile { model: dir.display().to_string(), file: name.to_owned(), advice: advice.to_owned() }
-}
-
-pub(crate) fn malformed(path: &Path, reason: impl ToString) -> FeatureError {
-    FeatureError::Malformed { path: path.to_path_buf(), reason: reason.to_string() }
-}
-
-fn read(path: &Path) -> Result<String, FeatureError> {
-    String::from_utf8(read_bytes(path)?).map_err(|error| malformed(path, error))
-}
-
-/// What a file holds. A folder or a device in its place is refused: reading `/dev/zero` would not end.
-pub(crate) fn read_bytes(path: &Path) -> Result<Vec<u8>, FeatureError> {
-    let read = || match fs::metadata(path)?.is_file() {
-        true => fs::read(path),
-        false => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a file")),
-    };
-    read().map_err(|source| FeatureError::Io { action: "read", path: path.to_path_buf(), source })
-}
-
-pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, FeatureError> {
-    serde_json::from_str(&read(path)?).map_err(|error| malformed(path, error))
-}
-
-/// The llama.cpp file of a folder that has no other weights.
-fn only_gguf(dir: &Path) -> Result<Option<PathBuf>, FeatureError> {
-    if ["model.safetensors", "model.safetensors.index.json"].iter().any(|name| dir.join(name).is_file()) {
-        return Ok(None);
-    }
-    let failed = |source| FeatureError::Io { action: "read", path: dir.to_path_buf(), source };
-    let mut found = match fs::read_dir(dir) {
-        Ok(entries) => {
-            let paths = entries.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>().map_err(failed)?;
-            paths.into_iter().filter(|path| gguf::is_named(path) && path.is_file()).collect::<Vec<_>>()
-        }
-        // What is missing there is said where it is looked for.
-        Err(_) => return Ok(None),
-    };
-    found.sort();
-    match found.as_slice() {
-        [] => Ok(None),
-        [_] => Ok(found.pop()),
-        [first, ..] => {
-            let (count, first) = (found.len(), first.display());
-            let advice = format!("it holds {count} llama.cpp files instead; give the path of one, such as {first}");
-            Err(missing(dir, "model.safetensors", &advice))
-        }
-    }
-}
-
-fn weights(dir: &Path) -> Result<Vec<PathBuf>, FeatureError> {
-    if let Some(single) = existing(dir, "model.safetensors") {
-        return Ok(vec![single]);
-    }
-    if let Some(path) = existing(dir, "model.safetensors.index.json") {
-        let index: ShardIndex = read_json(&path)?;
-        let shards: BTreeSet<&String> = index.weight_map.values().collect();
-        if shards.is_empty() {
-            return Err(malformed(&path, "`weight_map` names no shard"));
-        }
-        return shards
-            .into_iter()
-            .map(|shard| match modules::stays_inside(shard) {
-                true => required(dir, shard, "`model.safetensors.index.json` names it; fetch the model again"),
-                false => Err(malformed(&path, format!("the shard `{shard}` leads out of the model's folder"))),
-            })
-            .collect();
-    }
-    match PICKLES.iter().find(|name| dir.join(name).is_file()) {
-        Some(file) => Err(FeatureError::UnsafeWeights { model: dir.display().to_string(), file: (*file).to_owned() }),
-        None => Err(missing(dir, "model.safetensors", "copy the weights there, or give a model that has some")),
-    }
-}
-
-fn pooling(dir: &Path, modules: &[Module]) -> Result<Option<PathBuf>, FeatureError> {
-    match modules.iter().find(|module| module.kind() == "Pooling") {
-        // Without it the vectors would silently be pooled in another way than the model was trained for.
-        Some(module) => {
-            let name = format!("{}/config.json", module.path());
-            required(dir, name.trim_start_matches('/'), "`modules.json` names it; fetch the model again").map(Some)
-        }
-        None => Ok(existing(dir, "1_Pooling/config.json")),
-    }
-}
-
-fn copy_whole(from: &Path, to: &Path) -> Result<(), FeatureError> {
-    if let (Ok(from), Ok(to)) = (from.canonicalize(), to.canonicalize())
-        && from == to
-    {
-        return Ok(());
-    }
-    let contents =
-        fs::read(from).map_err(|source| FeatureError::Io { action: "read", path: from.to_path_buf(), source })?;
-    let mut beside = to.as_os_str().to_owned();
-    beside.push(".partial");
-    let written = (|| {
-        let mut file = fs::File::create(&beside)?;
-        io::Write::write_all(&mut file, &contents)?;
-        file.sync_all()?;
-        fs::rename(&beside, to)
-    })();
-    written.map_err(|source| FeatureError::Io { action: "write", path: to.to_path_buf(), source })
 }
 
 #[cfg(test)]

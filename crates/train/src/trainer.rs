@@ -10,18 +10,21 @@ use std::{
 use candle_core::Tensor;
 use paretune_data::Part;
 use paretune_objectives::Objectives;
-use paretune_optim::{Ema, Gradients, OptimError, Optimizer, accumulate};
+use paretune_optim::{Ema, Gradients, Optimizer, accumulate};
 use paretune_recommender::{Batch, Corpus, Parameters, Recommender};
 
 use crate::{
     Balancer, HistoryMode, Observer, Plan, Stream, TrainError, TrainEvent, TrainingConfig,
-    checkpoint::{self, Checkpoint, State, Tensors},
+    checkpoint::{self, State, Tensors},
     depth,
     evaluation::Monitor,
     plan::Batches,
     preference::Preferences,
     step,
 };
+
+mod explain;
+mod saving;
 
 /// How a training run ended.
 #[derive(Debug, Clone, PartialEq)]
@@ -225,16 +228,6 @@ impl<'a> Trainer<'a> {
         })
     }
 
-    /// Keeps the weights as they are, or their average, where there is no validation to choose by.
-    fn keep(&mut self) -> Result<(), TrainError> {
-        let snapshot = || checkpoint::snapshot(&self.parameters.all());
-        self.best = Some(match &self.average {
-            None => snapshot()?,
-            Some(average) => average.in_place_of_parameters(snapshot)?,
-        });
-        Ok(())
-    }
-
     /// Trains for `end` steps at the learning rates of a training of `steps`.
     fn train(&mut self, steps: usize, end: usize, observer: &mut dyn Observer) -> Result<(), TrainError> {
         let schedule = self.config.schedule();
@@ -350,30 +343,6 @@ impl<'a> Trainer<'a> {
         step::StepOptions { dropout, chunk: self.config.chunk }
     }
 
-    /// Says which batch it was that gave something that is not finite.
-    fn explain(&self, error: TrainError, batch: &Batch) -> TrainError {
-        let (what, objective, value) = match error {
-            TrainError::Optim(OptimError::NotFinite { what, objective, value }) => (what, objective, value),
-            TrainError::Optim(OptimError::NotFiniteGradient { name }) => ("the gradient", name, f64::NAN),
-            other => return other,
-        };
-        let examples = self.describe(batch, &objective);
-        TrainError::NotFinite { what, objective, value, step: self.state.step + 1, samples: batch.len(), examples }
-    }
-
-    /// Items of the first samples of a batch; for an objective, of those that carry a label of it, with the label.
-    fn describe(&self, batch: &Batch, objective: &str) -> String {
-        let id = |slot: &u32| &self.corpus.dataset.items.ids[batch.items[*slot as usize] as usize];
-        let named: Vec<String> = match self.objectives.index_of(objective) {
-            Ok(k) => {
-                let labelled = batch.slots.iter().zip(&batch.labels[k]).filter(|(_, label)| !label.is_nan());
-                labelled.take(5).map(|(slot, label)| format!("{}={label}", id(slot))).collect()
-            }
-            Err(_) => batch.slots.iter().take(5).map(|slot| id(slot).clone()).collect(),
-        };
-        named.join(", ")
-    }
-
     fn move_parameters(&mut self, gradients: &Gradients, multiplier: f64) -> Result<f64, TrainError> {
         let norm = self.optimizer.step_clipped(gradients, self.config.learning_rate * multiplier, self.config.clip)?;
         if let Some(average) = &mut self.average {
@@ -422,38 +391,5 @@ impl<'a> Trainer<'a> {
         let best = self.state.best.is_none_or(|best| value > best || best.is_nan());
         let better = best.then(|| checkpoint::snapshot(&self.parameters.all())).transpose()?;
         Ok(Sight { metrics, value, better })
-    }
-
-    fn save(&mut self, observer: &mut dyn Observer) -> Result<(), TrainError> {
-        let Some(folder) = self.checkpoints.clone() else { return Ok(()) };
-        // Told before it is there: a log cut back to a checkpoint then holds the same lines whenever the run was cut off.
-        observer.observe(&TrainEvent::Checkpoint { step: self.state.step });
-        self.state.balancer = Some(self.balancer.state());
-        let optimizer = self.optimizer.state()?.into_iter().collect();
-        let average = self.average.as_ref().map(Ema::state).transpose()?.map(|state| state.into_iter().collect());
-        let model = checkpoint::snapshot(&self.parameters.all())?;
-        Checkpoint { state: self.state.clone(), model, optimizer, average, best: self.best.clone() }.write(&folder)?;
-        Ok(())
-    }
-
-    fn restore(&mut self, path: &Path) -> Result<(), TrainError> {
-        let Checkpoint { state, model, optimizer, average, best } = Checkpoint::read(path, self.model.device())?;
-        checkpoint::restore(&self.parameters.all(), &model, path)?;
-        self.optimizer.restore(optimizer.into_iter().collect())?;
-        match (&mut self.average, average) {
-            (Some(average), Some(saved)) => average.restore(saved)?,
-            (None, None) => {}
-            (ours, _) => {
-                let reason =
-                    if ours.is_some() { "it has no averages of weights" } else { "it has averages of weights" };
-                return Err(OptimError::State { reason: reason.into() }.into());
-            }
-        }
-        if let Some(balancer) = &state.balancer {
-            self.balancer.restore(balancer)?;
-        }
-        self.state = state;
-        self.best = best;
-        Ok(())
     }
 }
