@@ -308,8 +308,8 @@ pub(crate) struct Ensemble {
     pub(crate) json: bool,
 }
 
-/// Write a run's tables once more, with a column for each objective that holds what the run's model says of every event of training and
-/// validation, each with what was known when it happened. A student learns from them by `distill = { column = "…" }`.
+/// Write a run's tables once more, with a column for each objective that holds what the run's model says of every event that it was trained
+/// on, each with what was known when it happened. A student learns from them by `distill = { column = "…" }`.
 #[derive(Debug, Args)]
 pub(crate) struct Teach {
     #[command(flatten)]

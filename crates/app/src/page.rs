@@ -7,7 +7,7 @@ use paretune_eval::report::{Chart, Example, Recommendation, Report, Series};
 use paretune_recommender::{BatchBuilder, Encode, Recommender, Viewer};
 use paretune_train::{
     TrainEvent,
-    evaluation::{Calibration, utilities},
+    evaluation::{Calibration, rank_weights, utilities},
 };
 
 use crate::job::Job;
@@ -82,7 +82,7 @@ pub(crate) fn examples(
         let mut builder = BatchBuilder::new(corpus, 0);
         builder.request(&Viewer::Known { user, clock: i64::MAX, train_only: false });
         let mut scores = model.score(&catalogue, &builder.build(Encode::Nothing), &known)?.remove(0);
-        let weights = job.weights();
+        let weights = rank_weights(&job.objectives, &job.weights());
         let seen = corpus.histories.engaged_items(user, false);
         let top = paretune_eval::top_k(&utilities(&job.objectives, &scores, &weights), 10, &seen);
         if let Some(calibration) = calibration {

@@ -40,7 +40,7 @@ fn a_run_teaches_and_a_student_listens() {
     let run = format!("finetune --dataset data --config teacher.toml --name teacher --baselines none {longer}");
     scratch.run(&format!("{run} --set training.learning_rate=0.01")).ok();
     let out = scratch.run("teach --run runs/teacher --out taught").ok();
-    for part in ["teacher_click", "teacher_satisfaction", "test part", "--config taught/student.toml"] {
+    for part in ["teacher_click", "teacher_satisfaction", "was trained on", "--config taught/student.toml"] {
         assert!(out.contains(part), "{part}: {out}");
     }
 
@@ -55,7 +55,7 @@ fn a_run_teaches_and_a_student_listens() {
         assert!(bytes("plain") == bytes("runs/teacher/data"), "nothing else has changed in {table}");
     }
     let asked = click.iter().filter(|p| !p.is_nan()).count();
-    assert!(asked > click.len() / 2 && asked < click.len(), "all but the test part: {asked} of {}", click.len());
+    assert!(asked > click.len() / 2 && asked < click.len(), "the rows of training: {asked} of {}", click.len());
     assert!(click.iter().zip(&both).all(|(click, both)| click.is_nan() == both.is_nan()));
     assert!(
         click.iter().zip(&both).filter(|(p, _)| !p.is_nan()).all(|(p, both)| (0.0..=*p).contains(both) && *p < 1.0)
@@ -82,7 +82,7 @@ fn a_run_teaches_and_a_student_listens() {
     scratch.run(&format!("{student} {}", QUICK.replace("--model builtin", ""))).ok();
     let config = scratch.text("runs/student/config.toml");
     assert_eq!(config.matches("[objectives.distill]").count(), 3, "{config}");
-    assert!(config.contains("dataset = \"taught\"") && config.contains("given = \"click\""), "{config}");
+    assert!(config.contains("dataset = \"./taught\"") && config.contains("given = \"click\""), "{config}");
     let clicks =
         |run: &str| scratch.json(&format!("runs/{run}/metrics.json"))["objectives"]["click"]["auc"]["model"].clone();
     assert!(clicks("student").is_f64() && clicks("student") != clicks("teacher"));
@@ -92,6 +92,46 @@ fn a_run_teaches_and_a_student_listens() {
     scratch.run("teach --run runs/student --out fourth").wrong(&["teacher_click", "--prefix"]);
     assert!(!scratch.exists("fourth"));
     scratch.run("teach --run runs/nobody --out fourth").wrong(&["runs/nobody"]);
+}
+
+/// What the log says of validation and test must not reach a student by way of its teacher, whatever the split.
+#[test]
+fn nothing_of_validation_and_test_is_taught() {
+    let scratch = Scratch::with_data();
+    scratch.write("teacher.toml", CONFIG);
+    let split = "--set \"data.split={strategy='random', valid=0.2, test=0.2, seed=3}\"";
+    let line = format!("finetune --dataset data --config teacher.toml --name teacher --baselines none {split} {QUICK}");
+    scratch.run(&line).ok();
+    scratch.run("teach --run runs/teacher --out before").ok();
+    let taught = |folder: &str| Dataset::read(&scratch.path(folder)).unwrap().events.feedback["teacher_click"].clone();
+    let before = taught("before");
+
+    // Everybody clicked on everything that was not trained on.
+    let kept = scratch.path("runs/teacher/data");
+    let mut dataset = Dataset::read(&kept).unwrap();
+    let clicks = dataset.events.feedback.get_mut("click").unwrap();
+    let mut changed = 0;
+    for (click, _) in clicks.iter_mut().zip(&before).filter(|(click, said)| said.is_nan() && **click != 1.0) {
+        *click = 1.0;
+        changed += 1;
+    }
+    assert!(changed > 500, "{changed}");
+    dataset.write(&kept).unwrap();
+    scratch.run("teach --run runs/teacher --out after").ok();
+    let bits = |values: Vec<f32>| values.into_iter().map(f32::to_bits).collect::<Vec<_>>();
+    assert!(bits(taught("after")) == bits(before));
+}
+
+#[test]
+fn what_was_not_trained_or_would_be_split_elsewhere_is_not_taught() {
+    let scratch = Scratch::with_data();
+    scratch.write("teacher.toml", CONFIG);
+    let line = format!("finetune --dataset data --config teacher.toml --baselines none {QUICK}");
+    scratch.run(&format!("{line} --name one --weights satisfaction=1")).ok();
+    let out = scratch.run("teach --run runs/one --out taught").ok();
+    assert!(out.contains("teacher_satisfaction") && !out.contains("teacher_click"), "{out}");
+    scratch.run(&format!("{line} --name tenth --set data.train_share=0.5")).ok();
+    scratch.run("teach --run runs/tenth --out other").wrong(&["runs/tenth", "data.train_share = 0.5"]);
 }
 
 #[test]

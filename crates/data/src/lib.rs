@@ -89,6 +89,7 @@ pub use negatives::{NegativeSampler, NegativeSampling};
 pub use searches::Searches;
 pub use shards::{Log, ShardSplit, Shards, UserSample};
 pub use split::{Part, Split, SplitStrategy};
+pub use store::EVENT_COLUMNS;
 pub use table::{Dataset, Events, Items, UserColumn, Users};
 pub use thin::keep_share;
 pub use transform::{CategoryTable, FeatureKind, FeatureSpec, Levels, Moment, NewRow, Normalise, Side, Transforms};

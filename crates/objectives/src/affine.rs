@@ -198,6 +198,22 @@ mod tests {
     }
 
     #[test]
+    fn columns_of_something_wider_are_read_where_they_lie() {
+        let wide = var(9, 12, 0.37);
+        let (weight, bias) = (var(5, 4, 0.61), Var::from_vec(numbers(5, 0.9), 5, &Device::Cpu).unwrap());
+        let part = wide.narrow(1, 3, 4).unwrap();
+        let run = |x: &Tensor| {
+            let y = affine(x, &weight, &bias, true).unwrap();
+            let store = y.sqr().unwrap().sum_all().unwrap().backward().unwrap();
+            [flat(&y), flat(store.get(&wide).unwrap()), flat(store.get(&weight).unwrap())]
+        };
+        let (own, copied) = (run(&part), run(&part.contiguous().unwrap()));
+        for (own, copied) in own.iter().zip(&copied) {
+            assert!(own.iter().zip(copied).all(|(a, b)| (a - b).abs() <= 1e-6 * b.abs().max(1.0)));
+        }
+    }
+
+    #[test]
     fn what_is_frozen_gets_no_gradient_and_what_does_not_fit_is_refused() {
         let (x, weight) = (var(3, 4, 0.3), var(2, 4, 0.7));
         let bias = Var::zeros(2, DType::F32, &Device::Cpu).unwrap();

@@ -196,12 +196,13 @@ impl Options {
         let mut balancer = Balancer::new(&BalanceConfig::default(), &objectives, &[1.0; 4])?;
         let mut optimizer = OptimizerConfig::default().build(&Groups::default(), parameters.all())?;
         let known = model.embed(&corpus.tokens, None)?;
-        let (mut times, mut above) = (Vec::new(), Vec::new());
-        for (number, batch) in batches.iter().enumerate() {
+        let mut whole = |number: usize, batch: &Batch| -> Fallible<f64> {
             let start = Instant::now();
             let step = balanced_gradients(&model, &parameters, batch, &known, &mut balancer, number as u64)?;
             optimizer.step_clipped(&step.gradients, 1e-3, 1.0)?;
-            let whole = start.elapsed().as_secs_f64();
+            Ok(start.elapsed().as_secs_f64())
+        };
+        let above = |number: usize, batch: &Batch| -> Fallible<f64> {
             let shared = leaves(model.represent(batch, &known, Some(number as u64))?)?;
             let start = Instant::now();
             let (losses, _) = model.losses_with_auxiliary(&shared, batch, Some(number as u64))?;
@@ -210,16 +211,21 @@ impl Options {
                 total = (total + &loss.loss)?;
             }
             let gradients = backward(&total)?;
-            let part = start.elapsed().as_secs_f64();
+            let time = start.elapsed().as_secs_f64();
             drop(gradients);
-            if number >= warm {
-                times.push(whole);
-                above.push(part);
-            }
+            Ok(time)
+        };
+        let (first, rest) = batches.split_at(warm);
+        for (number, batch) in first.iter().enumerate() {
+            whole(number, batch)?;
+            above(number, batch)?;
         }
+        let numbered = || rest.iter().enumerate().map(|(at, batch)| (warm + at, batch));
+        let mut times = numbered().map(|(number, batch)| whole(number, batch)).collect::<Fallible<Vec<f64>>>()?;
+        let mut parts = numbered().map(|(number, batch)| above(number, batch)).collect::<Fallible<Vec<f64>>>()?;
         let own: usize =
             [&parameters.tasks, &parameters.towers].into_iter().flatten().map(|(_, var)| var.elem_count()).sum();
-        let (whole, part) = (median(&mut times), median(&mut above));
+        let (whole, part) = (median(&mut times), median(&mut parts));
         Ok(serde_json::json!({
             "figure": "step", "peer": "paretune", "tasks": name,
             "ms": (whole * 1e6).round() / 1e3, "above_ms": (part * 1e6).round() / 1e3, "above_share": part / whole,

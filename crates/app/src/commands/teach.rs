@@ -2,15 +2,16 @@
 
 use std::path::Path;
 
-use paretune_data::{Dataset, Part};
+use paretune_data::{Dataset, EVENT_COLUMNS, FeatureSpec, Part};
 use paretune_eval::report::{Cell, Table};
 use paretune_objectives::{Distill, Kind, Loss, Objective};
+use paretune_train::Balancer;
 use paretune_train::evaluation::{Candidates, Rows, predict_telling};
 use serde::Serialize;
 
 use crate::{
     calibrate, cli,
-    config::DataConfig,
+    config::{DataConfig, EvaluationConfig},
     failure::wrong_input,
     job::Job,
     meter::Meter,
@@ -47,6 +48,13 @@ pub(super) fn run(args: &cli::Teach) -> anyhow::Result<()> {
             run.path().display()
         )));
     }
+    if config.data.train_share < 1.0 {
+        return Err(wrong_input(format!(
+            "{} was trained on a share of the log (data.train_share = {}), which another split would cut elsewhere: teach from a run on all of it",
+            run.path().display(),
+            config.data.train_share
+        )));
+    }
     if args.out.join("events.parquet").exists() {
         return Err(wrong_input(format!("{} holds tables already: give another --out", args.out.display())));
     }
@@ -75,27 +83,40 @@ pub(super) fn run(args: &cli::Teach) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What a student's configuration begins with: the same split of the new tables, and the run's objectives with their teachers.
+/// What a student's configuration begins with: the same split of the new tables, what is learned from and measured by, and the run's objectives
+/// with their teachers.
 #[derive(Serialize)]
 struct Student {
     data: DataConfig,
+    training: Negatives,
+    evaluation: EvaluationConfig,
     objectives: Vec<Objective>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    features: Vec<FeatureSpec>,
+}
+
+#[derive(Serialize)]
+struct Negatives {
+    negatives: usize,
 }
 
 impl Student {
     fn new(job: &Job, taught: &[Taught], tables: &Path) -> Self {
-        // What the run left out of its tables is not in these.
-        let data = DataConfig {
-            dataset: tables.display().to_string(),
-            from: None,
-            train_share: 1.0,
-            ..job.config.data.clone()
-        };
+        // A name alone could be that of a known data set.
+        let tables = if tables.components().count() == 1 { Path::new(".").join(tables) } else { tables.into() };
+        let config = &job.config;
+        let data = DataConfig { dataset: tables.display().to_string(), from: None, ..config.data.clone() };
         let objectives = job.objectives.iter().map(|objective| {
             let teacher = taught.iter().find(|taught| taught.objective == objective.name);
             Objective { distill: teacher.map(|taught| taught.distill.clone()), ..objective.clone() }
         });
-        Self { data, objectives: objectives.collect() }
+        Self {
+            data,
+            training: Negatives { negatives: config.training.negatives },
+            evaluation: config.evaluation.clone(),
+            objectives: objectives.collect(),
+            features: config.features.clone(),
+        }
     }
 
     fn toml(&self) -> anyhow::Result<String> {
@@ -106,24 +127,34 @@ impl Student {
 
 /// Objectives that a student can learn, with the columns that are written for them.
 fn pupils(job: &Job, dataset: &Dataset, prefix: &str) -> anyhow::Result<Vec<(usize, String)>> {
+    // A tower without weight is as it was at first.
+    let balancer = Balancer::new(&job.config.balance, &job.objectives, &job.weights())?;
     let able = |objective: &Objective| {
         let plain = objective.kind.has_tower() && objective.kind != Kind::Custom;
         plain && !matches!(objective.loss, Some(Loss::Ordinal { .. }))
     };
-    let name = |(k, objective): (usize, &Objective)| (k, format!("{prefix}{}", objective.name));
-    let pupils: Vec<(usize, String)> =
-        job.objectives.iter().enumerate().filter(|(_, objective)| able(objective)).map(name).collect();
+    let trained = job.objectives.iter().zip(balancer.wanted()).enumerate();
+    let pupils: Vec<(usize, String)> = trained
+        .filter(|(_, (objective, wanted))| able(objective) && **wanted)
+        .map(|(k, (objective, _))| (k, format!("{prefix}{}", objective.name)))
+        .collect();
     if pupils.is_empty() {
         return Err(wrong_input(
-            "this run predicts no label that a student could learn: rankings, goals of lists and ordinal losses have no teacher",
+            "this run predicts no label that a student could learn: rankings, goals of lists, ordinal losses and objectives without weight have \
+             no teacher",
         ));
     }
-    match pupils.iter().find(|(_, column)| dataset.events.feedback.contains_key(column)) {
+    match pupils.iter().find(|(_, column)| is_taken(dataset, column)) {
         Some((_, column)) => Err(wrong_input(format!(
             "the run's events have a column `{column}` already: give another --prefix, as in --prefix second_"
         ))),
         None => Ok(pupils),
     }
+}
+
+/// Whether the events have such a column, or could have one that means something else.
+fn is_taken(dataset: &Dataset, column: &str) -> bool {
+    dataset.events.feedback.contains_key(column) || EVENT_COLUMNS.contains(&column)
 }
 
 /// What the teacher said of some events.
@@ -136,33 +167,22 @@ struct Said {
     predictions: Vec<Vec<f32>>,
 }
 
-/// Asks the run's model about every event of training and validation, each with what was known when it happened; nobody learns from the
-/// test part.
+/// Asks the run's model about every event that it was trained on, each with what training knew when it happened: nothing of validation and test
+/// reaches a student.
 fn ask(job: &Job, run: &RunDir, quiet: bool) -> anyhow::Result<Said> {
     let model = job.saved_model(run)?;
     let calibration = calibrate::read(run)?;
     let known = model.embed(&job.corpus.tokens, None)?;
-    let parts = [Part::Train, Part::Valid].map(|part| (part, job.corpus.split.rows(part)));
-    let parts: Vec<(Part, Vec<u32>)> = parts.into_iter().filter(|(_, rows)| !rows.is_empty()).collect();
-    let total: usize = parts.iter().map(|(_, rows)| rows.len()).sum();
-    let meter = if quiet { Meter::hidden(total as u64) } else { Meter::new("events", total as u64) };
-    let count = job.objectives.len();
-    let mut said = Said { events: Vec::new(), labels: vec![Vec::new(); count], predictions: vec![Vec::new(); count] };
-    for (part, events) in parts {
-        let before = said.events.len();
-        let rows = Rows::among(Candidates::All, &job.corpus, &job.objectives, part, 0, usize::MAX, job.config.seed)?;
-        let mut tell = |done: usize| meter.set((before + done) as u64);
-        let mut predictions = predict_telling(&model, &job.corpus, &known, &rows, &mut tell)?;
-        if let Some(calibration) = &calibration {
-            let of = |row: usize| (Some(rows.users[row]), Some(rows.items[row]));
-            calibration.apply(&job.corpus, &job.objectives, &mut predictions, of)?;
-        }
-        said.events.extend(events);
-        said.labels.iter_mut().zip(&rows.labels).for_each(|(all, part)| all.extend(part));
-        said.predictions.iter_mut().zip(predictions).for_each(|(all, part)| all.extend(part));
-    }
+    let rows = Rows::among(Candidates::All, &job.corpus, &job.objectives, Part::Train, 0, usize::MAX, job.config.seed)?;
+    let meter = if quiet { Meter::hidden(rows.len() as u64) } else { Meter::new("events", rows.len() as u64) };
+    let mut tell = |done: usize| meter.set(done as u64);
+    let mut predictions = predict_telling(&model, &job.corpus, &known, &rows, &mut tell)?;
     meter.finish();
-    Ok(said)
+    if let Some(calibration) = &calibration {
+        let of = |row: usize| (Some(rows.users[row]), Some(rows.items[row]));
+        calibration.apply(&job.corpus, &job.objectives, &mut predictions, of)?;
+    }
+    Ok(Said { events: job.corpus.split.rows(Part::Train), labels: rows.labels, predictions })
 }
 
 impl Taught {
@@ -184,7 +204,8 @@ impl Taught {
 
 fn table(taught: &[Taught], asked: usize, all: usize) -> Table {
     let columns = ["objective", "column", "mean label", "mean said"];
-    let mut table = Table::new("Taught", columns).note(format!("{asked} of {all} events; the test part was left out."));
+    let mut table =
+        Table::new("Taught", columns).note(format!("{asked} of {all} events, those that the run was trained on."));
     for Taught { objective, column, labels, said, .. } in taught {
         let number = |value: f64| Cell::number(value, if value.abs() < 10.0 { 4 } else { 1 });
         table = table.row([

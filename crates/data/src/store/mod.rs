@@ -30,7 +30,7 @@ use crate::{DataError, Dataset};
 /// Names of the columns of `items.parquet` that are not text fields.
 pub(crate) const ITEM_COLUMNS: [&str; 5] = ["item_id", "provider", "category", "price", "created_at"];
 /// Names of the columns of `events.parquet` that are not feedback.
-pub(crate) const EVENT_COLUMNS: [&str; 7] =
+pub const EVENT_COLUMNS: [&str; 7] =
     ["user_id", "item_id", "timestamp", "request_id", "position", "propensity", "query"];
 
 /// Key of the data set's name in the metadata of `items.parquet`.

@@ -63,6 +63,11 @@ pub(super) fn prepare(
         job.notes.extend(taken.describe());
     }
     Start::read(&run.join("model"))?.take_scales(&mut model)?;
+    let left: Vec<&str> = theirs.objectives.iter().map(|objective| objective.name.as_str()).collect();
+    let left: Vec<&str> = left.into_iter().filter(|name| !job.objectives.names().any(|other| other == *name)).collect();
+    if !left.is_empty() {
+        job.notes.push(format!("Left out, for want of a column or of groups there: {}.", left.join(", ")));
+    }
     Ok((job, model))
 }
 

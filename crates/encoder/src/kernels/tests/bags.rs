@@ -222,8 +222,11 @@ fn empty_bags_are_zero_and_leave_no_gradient() {
         assert_eq!(gradient[..6], [0.0; 6]);
         assert_eq!(gradient[18..], [0.0; 6]);
     }
-    assert_eq!(numbers(&none.mean(&table, None).unwrap()), [0.0; 12]);
-    assert_eq!(numbers(&none.attend(&table, &attention).unwrap()), [0.0; 12]);
+    for out in [none.mean(&table, None).unwrap(), none.attend(&table, &attention).unwrap()] {
+        assert_eq!(numbers(&out), [0.0; 12]);
+        let gradients = out.sum_all().unwrap().backward().unwrap();
+        assert!(gradients.get(&table).is_none_or(|gradient| numbers(gradient) == [0.0; 24]));
+    }
     let nobody = Bags::new(&[1, 2], &[]).unwrap();
     assert_eq!(nobody.attend(&table, &attention).unwrap().dims(), [0, 6]);
     assert_eq!(nobody.mean(&table, None).unwrap().dims(), [0, 6]);
