@@ -174,6 +174,8 @@ fn what_lists_are_to_be_like_and_shut_columns_go_along() {
     let own = &scratch.json("runs/goals/metrics.json")["objectives"];
     let there = json(&scratch.run("evaluate --run runs/goals --dataset shop.toml --from raw --json").ok());
     let there = &there["objectives"];
+    let told = scratch.run("evaluate --run runs/goals --dataset shop.toml --from raw").ok();
+    assert!(told.contains("Left out") && told.contains("fairness"), "{told}");
     let width = own["cost"]["width"]["model"].as_f64().unwrap();
     assert!(width > 0.0 && width < 1.0, "some columns are shut: {width}");
     assert_eq!(there["cost"], own["cost"], "the model is as wide there");

@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, DType, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
-use crate::silu::silu;
+use crate::silu::{silu, values};
 
 /// Numbers that one task computes.
 const CHUNK: usize = 4096;
@@ -111,7 +111,7 @@ impl CustomOp2 for Slope<'_> {
     }
 
     fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
-        let (gradient, y) = (slice(s1, l1)?, slice(s2, l2)?);
+        let (gradient, y) = (values(s1, l1)?, values(s2, l2)?);
         let mut out = vec![0f32; gradient.len()];
         let inputs = gradient.par_chunks(CHUNK).zip(y.par_chunks(CHUNK)).zip(self.sigma.par_chunks(CHUNK));
         out.par_chunks_mut(CHUNK).zip(inputs).for_each(|(out, ((gradient, y), sigma))| {
@@ -135,18 +135,11 @@ impl CustomOp1 for ColumnSums {
         let width = layout.shape().dims2()?.1;
         let mut sums = vec![0f32; width];
         if width > 0 {
-            for row in slice(storage, layout)?.chunks_exact(width) {
+            for row in values(storage, layout)?.chunks_exact(width) {
                 sums.iter_mut().zip(row).for_each(|(sum, value)| *sum += value);
             }
         }
         Ok((CpuStorage::F32(sums), width.into()))
-    }
-}
-
-fn slice<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
-    match layout.contiguous_offsets() {
-        Some((start, end)) => Ok(&storage.as_slice::<f32>()?[start..end]),
-        None => bail!("affine needs contiguous tensors, got strides {:?}", layout.stride()),
     }
 }
 

@@ -65,10 +65,11 @@ impl CustomOp3 for Slope {
     }
 }
 
-fn values<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
+/// The numbers of a contiguous tensor.
+pub(crate) fn values<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
     match layout.contiguous_offsets() {
         Some((start, end)) => Ok(&storage.as_slice::<f32>()?[start..end]),
-        None => bail!("silu needs contiguous tensors, got strides {:?}", layout.stride()),
+        None => bail!("expected a contiguous tensor, got strides {:?}", layout.stride()),
     }
 }
 

@@ -146,7 +146,7 @@ fn pupils(job: &Job, dataset: &Dataset, prefix: &str) -> anyhow::Result<Vec<(usi
     }
     match pupils.iter().find(|(_, column)| is_taken(dataset, column)) {
         Some((_, column)) => Err(wrong_input(format!(
-            "the run's events have a column `{column}` already: give another --prefix, as in --prefix second_"
+            "the run's events have a column `{column}` of their own: give another --prefix, as in --prefix second_"
         ))),
         None => Ok(pupils),
     }

@@ -119,7 +119,7 @@ impl<'a> Monitor<'a> {
         objectives: &Objectives,
         known: &Tensor,
     ) -> Result<Vec<BTreeMap<String, f64>>, TrainError> {
-        let predictions = predict_for(model, corpus, known, &self.rows, preferences)?;
+        let predictions = predict_for(model, corpus, known, &self.rows, preferences, &mut |_| {})?;
         let mut all = Vec::with_capacity(preferences.len());
         for (predictions, preference) in predictions.iter().zip(preferences) {
             let mut metrics = self.value_metrics(objectives, predictions);

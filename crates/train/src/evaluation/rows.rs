@@ -217,25 +217,15 @@ pub fn predict_telling(
     rows: &Rows,
     done: &mut dyn FnMut(usize),
 ) -> Result<Vec<Vec<f32>>, TrainError> {
-    Ok(predict_by(model, corpus, known, rows, &[None], done)?.remove(0))
+    Ok(predict_for(model, corpus, known, rows, &[None], done)?.remove(0))
 }
 
-/// As [`predict`], for each of several preferences of a model with conditioning (`None`: its own): `[preference][objective][row]`.
+/// As [`predict_telling`], for each of several preferences of a model with conditioning (`None`: its own): `[preference][objective][row]`.
 /// What does not depend on the preference is computed once.
 ///
 /// # Errors
 /// When the model fails, or does not take such a preference.
 pub(crate) fn predict_for(
-    model: &Recommender,
-    corpus: &Corpus,
-    known: &Tensor,
-    rows: &Rows,
-    preferences: &[Option<&[f64]>],
-) -> Result<Vec<Vec<Vec<f32>>>, TrainError> {
-    predict_by(model, corpus, known, rows, preferences, &mut |_| {})
-}
-
-fn predict_by(
     model: &Recommender,
     corpus: &Corpus,
     known: &Tensor,

@@ -63,9 +63,10 @@ pub(super) fn prepare(
         job.notes.extend(taken.describe());
     }
     Start::read(&run.join("model"))?.take_scales(&mut model)?;
-    let left: Vec<&str> = theirs.objectives.iter().map(|objective| objective.name.as_str()).collect();
-    let left: Vec<&str> = left.into_iter().filter(|name| !job.objectives.names().any(|other| other == *name)).collect();
-    if !left.is_empty() {
+    let missing = |objective: &&Objective| job.objectives.names().all(|name| name != objective.name);
+    let left: Vec<&str> = theirs.objectives.iter().filter(missing).map(|objective| objective.name.as_str()).collect();
+    // Who says which objectives are meant knows which are not.
+    if !own && !left.is_empty() {
         job.notes.push(format!("Left out, for want of a column or of groups there: {}.", left.join(", ")));
     }
     Ok((job, model))
